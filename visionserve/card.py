@@ -1,0 +1,98 @@
+"""The model card: everything that belongs to a model and to nothing else, in one JSON file beside its weights.
+
+Labels, input, normalisation and temperature are written by training and read by serving; nobody guesses them.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from visionserve.errors import BundleError
+
+Device = Literal["cpu", "cuda"]
+FILE_NAME = "card.json"
+
+
+@dataclass(frozen=True)
+class Input:
+    """What the network sees: a square of ``size`` pixels, cut from the centre of the photograph.
+
+    ``crop`` is the side of that square as a fraction of the photograph's shorter side. ``mean`` and ``std`` are per
+    channel (R, G, B), for pixels on a 0-1 scale.
+    """
+
+    size: int
+    crop: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A model's name, version, labels, input, calibration, metrics and where it came from."""
+
+    name: str
+    version: str
+    architecture: str
+    labels: tuple[str, ...]
+    input: Input
+    temperature: float = 1.0
+    model: str = "model.int8.onnx"
+    device: Device = "cpu"
+    metrics: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
+            raise BundleError("a card needs two or more labels, each once")
+        if self.temperature <= 0:
+            raise BundleError(f"temperature must be above 0, not {self.temperature}")
+        if self.device not in ("cpu", "cuda"):
+            raise BundleError(f"device must be cpu or cuda, not {self.device!r}")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the card's canonical JSON, 64 hexadecimal digits."""
+        return hashlib.sha256(self._json(indent=None).encode()).hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write the card as readable JSON."""
+        path.write_text(self._json(indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> "ModelCard":
+        """Read a card; an unknown, missing or unusable entry is a BundleError that names it."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BundleError(f"no readable card at {path}: {error}") from error
+        entries = _known(cls, content, str(path))
+        shape = _known(Input, entries.get("input"), f"{path}: input")
+        try:
+            picture = Input(
+                int(shape["size"]), float(shape["crop"]), _triple(shape["mean"]), _triple(shape["std"])
+            )
+            labels = tuple(str(label) for label in entries["labels"])
+            return cls(**(entries | {"input": picture, "labels": labels}))
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"{path}: a required entry is missing or of the wrong type ({error})") from error
+
+    def _json(self, indent: int | None) -> str:
+        return json.dumps(asdict(self), indent=indent, ensure_ascii=False)
+
+
+def _known(owner: type, content: object, where: str) -> dict[str, Any]:
+    """Return ``content`` as the keyword arguments of ``owner``, refusing keys that it does not have."""
+    if not isinstance(content, dict):
+        raise BundleError(f"{where}: expected a JSON object")
+    unknown = sorted(set(content) - {entry.name for entry in fields(owner)})
+    if unknown:
+        raise BundleError(f"{where}: unknown entries: {', '.join(unknown)}")
+    return cast(dict[str, Any], content)
+
+
+def _triple(values: Any) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue

@@ -1,0 +1,89 @@
+"""The classifier: a card, an engine and reference statistics make image bytes into calibrated answers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from visionserve import card as cards
+from visionserve import novelty, transforms
+from visionserve.card import ModelCard
+from visionserve.engines import Engine, OnnxEngine
+from visionserve.errors import BundleError
+from visionserve.images import Limits
+from visionserve.novelty import Reference
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A label, its index in the card, and its calibrated probability, 0-1."""
+
+    label: str
+    index: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the classifier says about one image.
+
+    ``probabilities`` is (C,) float32, calibrated; ``novelty`` 0-1, see novelty.py; ``class_maps`` (C, h, w) float32.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: np.ndarray
+    novelty: float
+    class_maps: np.ndarray
+
+    def top(self, k: int) -> list[Prediction]:
+        """Return the ``k`` most probable labels, the most probable first; all of them when k is larger."""
+        order = np.argsort(-self.probabilities, kind="stable")[:k]
+        return [Prediction(self.labels[i], int(i), float(self.probabilities[i])) for i in order]
+
+    def class_map(self, index: int) -> np.ndarray:
+        """Return how much each place of the image speaks for a label: (h, w) float32, in logits."""
+        chosen: np.ndarray = self.class_maps[index]
+        return chosen
+
+
+class Classifier:
+    """Answers batches of prepared images; prepares them from bytes in the only way there is."""
+
+    def __init__(
+        self, card: ModelCard, engine: Engine, reference: Reference, limits: Limits | None = None
+    ) -> None:
+        self.card = card
+        self.engine = engine
+        self.reference = reference
+        self.limits = limits or Limits()
+        self.preprocessing = transforms.Preprocessing(card.input.size, card.input.crop)
+        if len(reference.class_means) != len(card.labels):
+            raise BundleError(
+                f"the reference statistics know {len(reference.class_means)} classes, the card {len(card.labels)}"
+            )
+
+    @classmethod
+    def load(cls, directory: Path, threads: int = 1, gpu: int = 0) -> "Classifier":
+        """Load a bundle or an unpacked archive; BundleError says what is wrong with it."""
+        card = ModelCard.load(directory / cards.FILE_NAME)
+        engine = OnnxEngine(directory / card.model, card.device, threads, gpu)
+        return cls(card, engine, Reference.load(directory / novelty.FILE_NAME))
+
+    def prepare(self, data: bytes | bytearray | memoryview) -> np.ndarray:
+        """Return the network's view, (S, S, 3) uint8 RGB, of an encoded image; ServiceError says why not."""
+        return transforms.load(data, self.preprocessing, self.limits)
+
+    def classify(self, images: np.ndarray) -> list[Answer]:
+        """Return an answer for each of the prepared images (B, S, S, 3), in their order."""
+        outputs = self.engine.run(images)
+        return [
+            Answer(self.card.labels, softmax(logits / self.card.temperature), self.reference.novelty(point), maps)
+            for logits, point, maps in zip(outputs.logits, outputs.embedding, outputs.class_maps, strict=True)
+        ]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities (C,) of logits (C,)."""
+    powers = np.exp(logits - logits.max())
+    probabilities: np.ndarray = powers / powers.sum()
+    return probabilities

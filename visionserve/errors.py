@@ -1,0 +1,104 @@
+"""The error tree: what can go wrong on a photograph's way, and which HTTP answer says so.
+
+    request -> body -> image bytes -> pixels -> engine -> answer
+       |        |          |            |          |
+       |        |          |            |          InternalError
+       |        |          |            ImageTooLarge, CorruptImage
+       |        |          UnsupportedImage
+       |        EmptyBody, InvalidRequest
+       InvalidParameter, Overloaded, Unavailable, DeadlineExceeded
+
+Every ServiceError carries its status and machine code; its message is for the client: what was wrong and what to do,
+no internals. BundleError is for the operator: it stops a start, it never answers a request.
+"""
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """An answer other than a prediction. Abstract: raise one of the classes below."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def body(self) -> dict[str, str]:
+        """Return what goes under ``"error"`` in the answer."""
+        return {"code": self.code, "message": self.message}
+
+
+class EmptyBody(ServiceError):
+    """Nothing was sent."""
+
+    status = 400
+    code = "empty_body"
+
+
+class CorruptImage(ServiceError):
+    """The bytes start like an image but do not decode: truncated or broken."""
+
+    status = 400
+    code = "corrupt_image"
+
+
+class InvalidRequest(ServiceError):
+    """The body is JSON of no shape we know."""
+
+    status = 400
+    code = "invalid_request"
+
+
+class ImageTooLarge(ServiceError):
+    """More bytes or more pixels than the limits allow."""
+
+    status = 413
+    code = "image_too_large"
+
+
+class UnsupportedImage(ServiceError):
+    """Not an image, or an image format that is not taken."""
+
+    status = 415
+    code = "unsupported_image"
+
+
+class InvalidParameter(ServiceError):
+    """A query parameter has no usable value."""
+
+    status = 422
+    code = "invalid_parameter"
+
+
+class Overloaded(ServiceError):
+    """More work is waiting than can be done in time; retry later."""
+
+    status = 429
+    code = "overloaded"
+
+
+class InternalError(ServiceError):
+    """The service failed; the log says why, the client only that it did."""
+
+    status = 500
+    code = "internal_error"
+
+
+class Unavailable(ServiceError):
+    """No worker can take the request now; retry later."""
+
+    status = 503
+    code = "unavailable"
+
+
+class DeadlineExceeded(ServiceError):
+    """The answer would have come too late to be of use."""
+
+    status = 504
+    code = "deadline_exceeded"
+
+
+class BundleError(Exception):
+    """A card, bundle or archive that cannot be used, and why."""

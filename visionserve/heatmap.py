@@ -1,0 +1,50 @@
+"""Heatmaps: a class map as a picture, alone or over the photograph it explains."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+# Corners of the colour scale, dark to light, at equal distances (from matplotlib's "inferno", CC0).
+_SCALE = np.array(
+    [(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)], dtype=np.float32
+)
+_OPACITY = 0.6
+
+
+def intensity(class_map: np.ndarray, size: int) -> np.ndarray:
+    """Return a class map (h, w) as (size, size) float32, 0-1: what speaks for the label, the strongest place at 1.
+
+    Places that speak against the label are 0, as in Grad-CAM (Selvaraju et al. 2017, equation 2).
+    """
+    positive = np.maximum(class_map, 0).astype(np.float32)
+    peak = float(positive.max())
+    if peak > 0:
+        positive = positive / peak
+    enlarged = Image.fromarray(positive).resize((size, size), Image.Resampling.BICUBIC)
+    return np.clip(np.asarray(enlarged), 0, 1)
+
+
+def grey_png(class_map: np.ndarray, size: int) -> bytes:
+    """Return a class map (h, w) as an 8-bit grey PNG of ``size`` x ``size`` pixels; 255 is the strongest place."""
+    return _png(np.rint(intensity(class_map, size) * 255).astype(np.uint8))
+
+
+def overlay_png(image: np.ndarray, class_map: np.ndarray) -> bytes:
+    """Return the image (S, S, 3) uint8 with its class map (h, w) in colour over it, as a PNG of S x S pixels."""
+    strength = intensity(class_map, len(image))[:, :, None]  # (S, S, 1)
+    colours = _colour(strength[:, :, 0])
+    opacity = _OPACITY * strength
+    return _png(np.rint(image * (1 - opacity) + colours * opacity).astype(np.uint8))
+
+
+def _colour(values: np.ndarray) -> np.ndarray:
+    """Return (..., 3) float32 colours, 0-255, of values 0-1."""
+    places = np.linspace(0, 1, len(_SCALE))
+    return np.stack([np.interp(values, places, channel) for channel in _SCALE.T], axis=-1).astype(np.float32)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()

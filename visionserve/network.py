@@ -1,0 +1,137 @@
+"""Networks: torchvision's architectures with our head, and the form of them that is exported and served.
+
+    uint8 (B, H, W, 3) -> normalise -> features (B, D, h, w) -> classifier at every place -> class maps (B, C, h, w)
+                                              |                                             `-> mean = logits (B, C)
+                                              `-> mean = embedding (B, D)
+
+A network that ends in pool-then-linear gives the same logits whether it pools before or after the linear layer; doing
+it after yields the class activation maps (Zhou et al. 2016, arXiv 1512.04150) at no extra pass.
+"""
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from visionserve.errors import BundleError
+
+# The input normalisation of our own models, the same for the three channels: pixel 124 is zero and 58 levels are one
+# unit. An integer zero point makes the uint8 pixels themselves the quantised input of an int8 graph, without loss.
+MEAN = (124 / 255,) * 3
+STD = (58 / 255,) * 3
+# What torchvision's ImageNet weights were trained with.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Triple = tuple[float, float, float]
+
+
+def build(architecture: str, classes: int) -> nn.Module:
+    """Return a torchvision network with random weights and a linear head for ``classes`` labels.
+
+    Raises:
+        BundleError: torchvision has no such network, or its head is deeper than pool-then-linear.
+    """
+    if architecture not in torchvision.models.list_models(module=torchvision.models):
+        raise BundleError(f"torchvision has no classification network named {architecture!r}")
+    network: nn.Module = torchvision.models.get_model(architecture, weights=None)
+    owner, name = _head_place(network, architecture)
+    old = getattr(owner, name)
+    setattr(owner, name, nn.Linear(old.in_features, classes))
+    return network
+
+
+def head(network: nn.Module) -> nn.Linear:
+    """Return the network's last linear layer: (D) -> (C)."""
+    owner, name = _head_place(network, type(network).__name__)
+    return cast(nn.Linear, getattr(owner, name))
+
+
+def features(network: nn.Module) -> nn.Module:
+    """Return the part of the network before its global average pool: (B, 3, H, W) -> (B, D, h, w).
+
+    The modules are the network's own, so its weights are shared.
+    """
+    if hasattr(network, "features"):
+        last = [nn.ReLU()] if isinstance(network, torchvision.models.DenseNet) else []
+        return nn.Sequential(network.features, *last)
+    return nn.Sequential(*[part for name, part in network.named_children() if name not in ("avgpool", "fc")])
+
+
+class Normalisation(nn.Module):
+    """Pixels 0-255 -> the network's input: (x / 255 - mean) / std per channel of (B, 3, H, W)."""
+
+    offset: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: Triple, std: Triple) -> None:
+        super().__init__()
+        offset = torch.tensor(mean, dtype=torch.float64) * 255
+        scale = torch.tensor(std, dtype=torch.float64) * 255
+        self.register_buffer("offset", offset.float().view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", scale.float().view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return (B, 3, H, W) float from (B, 3, H, W) of any type on a 0-255 scale."""
+        normalised: Tensor = (pixels.to(self.offset.dtype) - self.offset) / self.scale
+        return normalised
+
+
+class ExportForm(nn.Module):
+    """The served form of a pool-then-linear network; it shares the network's weights."""
+
+    def __init__(self, network: nn.Module, mean: Triple, std: Triple) -> None:
+        super().__init__()
+        linear = head(network)
+        self.normalise = Normalisation(mean, std)
+        self.features = features(network)
+        self.classify = nn.Conv2d(linear.in_features, linear.out_features, kernel_size=1)
+        self.classify.weight = nn.Parameter(linear.weight.detach()[:, :, None, None])
+        self.classify.bias = nn.Parameter(linear.bias.detach())
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits (B, C), class maps (B, C, h, w) and embedding (B, D) of uint8 RGB (B, H, W, 3)."""
+        return self.from_normalised(self.normalise(images.permute(0, 3, 1, 2)))
+
+    def from_normalised(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same from the network's own input, (B, 3, H, W) float."""
+        places = self.features(inputs)  # (B, D, h, w)
+        class_maps = self.classify(places).float()  # (B, C, h, w)
+        return class_maps.mean((2, 3)), class_maps, places.float().mean((2, 3))
+
+
+def adapt_imagenet(weights: Mapping[str, Tensor], mean: Triple = MEAN, std: Triple = STD) -> dict[str, Tensor]:
+    """Return ResNet weights, published for ImageNet's normalisation, that expect ``mean`` and ``std`` instead.
+
+    The first convolution absorbs the change of scale, the running mean of the batch norm after it the change of offset:
+    exact inside the picture, not within three pixels of its border, where padding means another colour than before.
+    """
+    adapted = {name: tensor.float() for name, tensor in weights.items()}
+    if "conv1.weight" not in adapted or "bn1.running_mean" not in adapted:
+        raise BundleError("only weights of the ResNet family (conv1, bn1) can be adapted")
+    old_mean, old_std, new_mean, new_std = (
+        torch.tensor(t).view(1, 3, 1, 1) for t in (IMAGENET_MEAN, IMAGENET_STD, mean, std)
+    )
+    kernel = adapted["conv1.weight"]  # (64, 3, 7, 7)
+    shift = (kernel * (new_mean - old_mean) / old_std).sum((1, 2, 3))  # (64,)
+    adapted["conv1.weight"] = kernel * new_std / old_std
+    adapted["bn1.running_mean"] = adapted["bn1.running_mean"] - shift
+    return adapted
+
+
+def _head_place(network: nn.Module, architecture: str) -> tuple[nn.Module, str]:
+    """Return (module, attribute) that holds the only linear layer of the head."""
+    with_side_heads = isinstance(network, torchvision.models.GoogLeNet | torchvision.models.Inception3)
+    if isinstance(getattr(network, "fc", None), nn.Linear) and not with_side_heads:
+        return network, "fc"
+    classifier = getattr(network, "classifier", None)
+    if isinstance(classifier, nn.Linear):
+        return network, "classifier"
+    if isinstance(classifier, nn.Sequential) and hasattr(network, "features"):
+        linears = [name for name, part in classifier.named_children() if isinstance(part, nn.Linear)]
+        others = [part for part in classifier if not isinstance(part, nn.Linear | nn.Dropout)]
+        if len(linears) == 1 and not others:
+            return classifier, linears[0]
+    raise BundleError(f"{architecture} does not end in pool-then-linear, so it has no class maps; choose another network")
