@@ -5,7 +5,6 @@
 The normalisation is put in front here, node by node, so that quantise.py can find it and cut there.
 """
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -63,9 +62,7 @@ def _trace(core: nn.Module, size: int, half: bool) -> onnx.ModelProto:
     )
     if program is None:
         raise RuntimeError("the exporter returned no program")
-    buffer = io.BytesIO()
-    program.save(buffer)
-    return onnx.load_from_string(buffer.getvalue())
+    return program.model_proto
 
 
 def _prepend_normalisation(graph: onnx.GraphProto, card_input: Input, dtype: np.dtype) -> None:

@@ -17,7 +17,13 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from training.export import IMAGES, NORMALISED
@@ -25,7 +31,12 @@ from visionserve.errors import BundleError
 
 
 def quantise(
-    fp32: Path, images: Iterable[np.ndarray], int8: Path, *, reduce_range: bool = True, percentile: float | None = None
+    fp32: Path,
+    images: Iterable[np.ndarray],
+    int8: Path,
+    *,
+    reduce_range: bool = True,
+    percentile: float | None = None,
 ) -> None:
     """Write the int8 form of ``fp32``, calibrated on ``images``: batches of uint8 RGB (B, S, S, 3).
 
@@ -108,7 +119,8 @@ def _cut_normalisation(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _classifier(graph: onnx.GraphProto) -> str:
     """Return the name of the convolution that makes the class maps: the last one."""
-    return [node.name for node in graph.node if node.op_type == "Conv"][-1]
+    last: str = [node.name for node in graph.node if node.op_type == "Conv"][-1]
+    return last
 
 
 def _join_pixels(model: onnx.ModelProto, images: onnx.ValueInfoProto) -> onnx.ModelProto:

@@ -71,9 +71,7 @@ class ModelCard:
         entries = _known(cls, content, str(path))
         shape = _known(Input, entries.get("input"), f"{path}: input")
         try:
-            picture = Input(
-                int(shape["size"]), float(shape["crop"]), _triple(shape["mean"]), _triple(shape["std"])
-            )
+            picture = Input(int(shape["size"]), float(shape["crop"]), _triple(shape["mean"]), _triple(shape["std"]))
             labels = tuple(str(label) for label in entries["labels"])
             return cls(**(entries | {"input": picture, "labels": labels}))
         except (KeyError, TypeError, ValueError) as error:

@@ -49,9 +49,7 @@ class Answer:
 class Classifier:
     """Answers batches of prepared images; prepares them from bytes in the only way there is."""
 
-    def __init__(
-        self, card: ModelCard, engine: Engine, reference: Reference, limits: Limits | None = None
-    ) -> None:
+    def __init__(self, card: ModelCard, engine: Engine, reference: Reference, limits: Limits | None = None) -> None:
         self.card = card
         self.engine = engine
         self.reference = reference
@@ -69,7 +67,7 @@ class Classifier:
         engine = OnnxEngine(directory / card.model, card.device, threads, gpu)
         return cls(card, engine, Reference.load(directory / novelty.FILE_NAME))
 
-    def prepare(self, data: bytes | bytearray | memoryview) -> np.ndarray:
+    def prepare(self, data: bytes) -> np.ndarray:
         """Return the network's view, (S, S, 3) uint8 RGB, of an encoded image; ServiceError says why not."""
         return transforms.load(data, self.preprocessing, self.limits)
 

@@ -74,9 +74,7 @@ def _session(path: Path, device: Device, threads: int, gpu: int) -> onnxruntime.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     settings = [{"device_id": str(gpu)}] if device == "cuda" else [{}]
     try:
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=[provider], provider_options=settings
-        )
+        session = onnxruntime.InferenceSession(str(path), options, providers=[provider], provider_options=settings)
     except Exception as error:  # ONNX Runtime's exceptions share no narrower base class
         raise BundleError(f"ONNX Runtime cannot load {path}: {error}") from error
     if provider not in session.get_providers():

@@ -7,7 +7,8 @@ from PIL import Image
 
 # Corners of the colour scale, dark to light, at equal distances (from matplotlib's "inferno", CC0).
 _SCALE = np.array(
-    [(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)], dtype=np.float32
+    [(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)],
+    dtype=np.float32,
 )
 _OPACITY = 0.6
 
@@ -22,7 +23,8 @@ def intensity(class_map: np.ndarray, size: int) -> np.ndarray:
     if peak > 0:
         positive = positive / peak
     enlarged = Image.fromarray(positive).resize((size, size), Image.Resampling.BICUBIC)
-    return np.clip(np.asarray(enlarged), 0, 1)
+    clipped: np.ndarray = np.clip(np.asarray(enlarged), 0, 1)
+    return clipped
 
 
 def grey_png(class_map: np.ndarray, size: int) -> bytes:

@@ -56,7 +56,7 @@ def features(network: nn.Module) -> nn.Module:
     """
     if hasattr(network, "features"):
         last = [nn.ReLU()] if isinstance(network, torchvision.models.DenseNet) else []
-        return nn.Sequential(network.features, *last)
+        return nn.Sequential(cast(nn.Module, network.features), *last)
     return nn.Sequential(*[part for name, part in network.named_children() if name not in ("avgpool", "fc")])
 
 
@@ -134,4 +134,6 @@ def _head_place(network: nn.Module, architecture: str) -> tuple[nn.Module, str]:
         others = [part for part in classifier if not isinstance(part, nn.Linear | nn.Dropout)]
         if len(linears) == 1 and not others:
             return classifier, linears[0]
-    raise BundleError(f"{architecture} does not end in pool-then-linear, so it has no class maps; choose another network")
+    raise BundleError(
+        f"{architecture} does not end in pool-then-linear, so it has no class maps; choose another network"
+    )

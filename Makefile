@@ -1,0 +1,65 @@
+# visionserve: every verb of its life. `make` prints them.
+
+MODEL ?= flowers
+PROFILE ?= auto
+PYTHON ?= python3
+BIN := .venv/bin
+BUNDLE := model_store/$(MODEL)
+ARCHIVE := $(BUNDLE).mar
+PACKED := $(wildcard handlers/*.py visionserve/*.py training/export.py training/package.py training/gates.py training/golden.py)
+SETS := .venv/.serve .venv/.train .venv/.dev
+export PYTHONWARNINGS ?= ignore::FutureWarning
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve predict archive train evaluate test test-unit lint format lock clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/.serve ## make .venv with what serving needs (the other verbs do it by themselves)
+
+serve: .venv/.serve ## build the archive, start TorchServe, prove one answer, stay in the foreground
+	@$(MAKE) --no-print-directory archive
+	@exec $(BIN)/python -m serving serve --model $(MODEL) $(ARGS)
+
+predict: .venv/.serve ## send a photograph to the running service: make predict FILE=photo.jpg
+	@$(BIN)/python -m serving predict --model $(MODEL) $(FILE) $(ARGS)
+
+archive: $(ARCHIVE) ## pack model_store/MODEL into MODEL.mar: make archive [MODEL=flowers] [PROFILE=auto|cpu|gpu]
+
+$(ARCHIVE): .venv/.serve .venv/.profile-$(PROFILE) $(wildcard $(BUNDLE)/*.json $(BUNDLE)/*.onnx $(BUNDLE)/*.safetensors) $(PACKED)
+	@$(BIN)/python -m training package --bundle $(BUNDLE) --profile $(PROFILE) --output $@
+
+train: .venv/.train ## train, evaluate, export, quantise, bundle: make train [RECIPE=training/recipes/flowers102.yaml]
+	$(BIN)/python -m training all --config $(or $(RECIPE),training/recipes/flowers102.yaml) $(ARGS)
+
+evaluate: .venv/.train ## evaluate the shipped bundle as it is served: make evaluate ARGS="--data.root DIR"
+	$(BIN)/python -m training evaluate --bundle $(BUNDLE) $(ARGS)
+
+test: .venv/.dev ## all the tests: unit, contract, and end to end against a real TorchServe
+	$(BIN)/python -m pytest $(ARGS)
+
+test-unit: .venv/.dev ## the tests that start no server
+	$(BIN)/python -m pytest -m "not e2e" $(ARGS)
+
+lint: .venv/.dev ## formatting, lint, types and who may import whom
+	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.dev ## put the code into its form
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+lock: .venv/.dev ## renew the hash-locked requirements from pyproject.toml
+	$(BIN)/python requirements/lock.py
+
+clean: ## remove what was built: archives, caches, .venv (runs/ stays)
+	rm -rf .venv .cache .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache logs model_store/*.mar
+
+$(SETS): .venv/.%: requirements/%.txt
+	@$(PYTHON) requirements/install.py $*
+	@touch $@
+
+# Another profile than last time makes the archive out of date.
+.venv/.profile-$(PROFILE): | .venv/.serve
+	@rm -f .venv/.profile-* && touch $@

@@ -1,0 +1,39 @@
+"""Renew the locked requirement sets from pyproject.toml: `make lock`.
+
+The development set is resolved first and constrains the others, so one environment can hold all three.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SETS = {"dev": ("serve", "train", "dev"), "train": ("serve", "train"), "serve": ("serve",)}
+OPTIONS = ("--quiet", "--universal", "--python-version", "3.11", "--generate-hashes")
+PLAIN = ("--no-emit-index-url", "--no-annotate", "--no-header")
+
+
+def main() -> int:
+    """Resolve every set; return a process exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--upgrade", action="store_true", help="take the newest versions that pyproject.toml allows")
+    upgrade = ["--upgrade"] if parser.parse_args().upgrade else []
+    for name, extras in SETS.items():
+        chosen = [f"--extra={extra}" for extra in extras]
+        bound = [] if name == "dev" else ["--constraint", str(HERE / "dev.txt")]
+        resolve(HERE.parent / "pyproject.toml", HERE / f"{name}.txt", [*chosen, *bound, *upgrade])
+    resolve(HERE / "uv.in", HERE / "uv.txt", upgrade)
+    return 0
+
+
+def resolve(source: Path, target: Path, arguments: list[str]) -> None:
+    """Write ``target``: the exact versions and hashes of what ``source`` wants."""
+    uv = Path(sys.executable).with_name("uv")
+    print(f"resolving {target.name} ...", flush=True)
+    command = [str(uv), "pip", "compile", *OPTIONS, *PLAIN, *arguments, str(source), "--output-file", str(target)]
+    subprocess.run(command, check=True, cwd=HERE.parent)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
