@@ -1,0 +1,1 @@
+"""Tests: unit (no server), contract (files that must agree), e2e (a real TorchServe)."""

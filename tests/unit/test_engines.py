@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from tests.unit.conftest import TinyBundle
+from visionserve import network
+from visionserve.engines import OnnxEngine
+from visionserve.errors import BundleError
+
+
+def eager_logits(tiny: TinyBundle) -> np.ndarray:
+    form = network.ExportForm(tiny.network, network.MEAN, network.STD).eval()
+    with torch.no_grad():
+        logits: np.ndarray = form(torch.from_numpy(tiny.images))[0].numpy()
+    return logits
+
+
+def test_the_exported_network_answers_as_the_eager_one(tiny: TinyBundle) -> None:
+    outputs = OnnxEngine(tiny.directory / "model.fp32.onnx").run(tiny.images)
+    np.testing.assert_allclose(outputs.logits, eager_logits(tiny), atol=1e-4)
+    np.testing.assert_allclose(outputs.class_maps.mean((2, 3)), outputs.logits, atol=1e-5)
+
+
+def test_the_quantised_network_stays_close_to_the_eager_one(tiny: TinyBundle) -> None:
+    expected = eager_logits(tiny)
+    logits = OnnxEngine(tiny.directory / "model.int8.onnx").run(tiny.images).logits
+    assert np.abs(logits - expected).max() < 0.1 * np.ptp(expected)
+
+
+@pytest.mark.parametrize("form", ["fp32", "int8"])
+def test_an_images_outputs_do_not_depend_on_its_batch(tiny: TinyBundle, form: str) -> None:
+    engine = OnnxEngine(tiny.directory / f"model.{form}.onnx")
+    together = engine.run(tiny.images[::-1].copy())
+    for place, image in enumerate(tiny.images[::-1]):
+        alone = engine.run(image[None])
+        for name, values in vars(alone).items():
+            assert np.array_equal(values[0], getattr(together, name)[place]), name
+
+
+def test_the_int8_network_takes_the_pixels_as_they_are(tiny: TinyBundle) -> None:
+    graph = onnx.load(tiny.directory / "model.int8.onnx").graph
+    assert [entry.name for entry in graph.input] == ["images"]
+    assert not [node for node in graph.node if node.op_type == "QuantizeLinear" and "images" in node.input]
+    first = next(node for node in graph.node if "images" in node.input)
+    assert first.op_type == "DequantizeLinear"
+
+
+def test_the_int8_weights_keep_to_seven_bits(tiny: TinyBundle) -> None:
+    graph = onnx.load(tiny.directory / "model.int8.onnx").graph
+    weights = [onnx.numpy_helper.to_array(entry) for entry in graph.initializer if len(entry.dims) == 4]
+    quantised = [values for values in weights if values.dtype == np.int8]
+    assert len(quantised) == 20
+    assert max(np.abs(values.astype(int)).max() for values in quantised) <= 64
+
+
+def test_a_missing_file_is_a_bundle_error(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="cannot load"):
+        OnnxEngine(tmp_path / "model.onnx")
+
+
+def test_a_network_of_another_make_is_refused(tmp_path: Path) -> None:
+    value = onnx.helper.make_tensor_value_info
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    types = ([value("x", 1, [1])], [value("y", 1, [1])])
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "other", *types), opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10
+    )
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(BundleError, match="must map images to"):
+        OnnxEngine(tmp_path / "other.onnx")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here: run -m gpu instead")
+def test_a_gpu_that_is_not_there_is_refused_rather_than_replaced_by_the_cpu(tiny: TinyBundle) -> None:
+    with pytest.raises(BundleError, match="CUDA"):
+        OnnxEngine(tiny.directory / "model.fp32.onnx", device="cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs a CUDA device: run on one with `make test ARGS='-m gpu'`"
+)
+def test_a_gpu_answers_as_the_cpu_does(tiny: TinyBundle) -> None:
+    on_cpu = OnnxEngine(tiny.directory / "model.fp32.onnx").run(tiny.images)
+    on_gpu = OnnxEngine(tiny.directory / "model.fp32.onnx", device="cuda").run(tiny.images)
+    np.testing.assert_allclose(on_gpu.logits, on_cpu.logits, atol=1e-2)

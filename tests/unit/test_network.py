@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_sample_image
+from torch import Tensor, nn
+
+from visionserve import network
+from visionserve.errors import BundleError
+from visionserve.transforms import Preprocessing
+
+FAMILIES = ["resnet18", "resnext50_32x4d", "regnet_y_400mf", "densenet121", "mobilenet_v2", "efficientnet_b0"]
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("architecture", [*FAMILIES, "shufflenet_v2_x0_5"])
+def test_the_export_form_gives_the_networks_own_logits_as_the_mean_of_its_class_maps(architecture: str) -> None:
+    eager = network.build(architecture, 3).eval()
+    form = network.ExportForm(eager, network.MEAN, network.STD).eval()
+    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = eager(form.normalise(images.permute(0, 3, 1, 2)))
+        logits, class_maps, embedding = form(images)
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(class_maps.mean((2, 3)), logits)
+    assert class_maps.shape == (2, 3, 2, 2)
+    assert embedding.shape == (2, network.head(eager).in_features)
+
+
+@pytest.mark.parametrize("architecture", ["vgg11", "mobilenet_v3_small", "vit_b_32", "googlenet", "squeezenet1_0"])
+@pytest.mark.filterwarnings("ignore:The default weight initialization of GoogleNet:FutureWarning")
+def test_a_network_without_class_maps_is_refused(architecture: str) -> None:
+    with pytest.raises(BundleError, match="pool-then-linear"):
+        network.build(architecture, 3)
+
+
+def test_an_unknown_network_is_refused() -> None:
+    with pytest.raises(BundleError, match="resnet19"):
+        network.build("resnet19", 3)
+
+
+def test_pixel_124_is_zero_and_58_levels_are_one_unit() -> None:
+    pixels = torch.tensor([124, 182, 66], dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 3, 1, 1)
+    normalised = network.Normalisation(network.MEAN, network.STD)(pixels)
+    torch.testing.assert_close(normalised[:, 0, 0, 0], torch.tensor([0.0, 1.0, -1.0]))
+
+
+def test_adapted_imagenet_weights_answer_as_before_inside_the_picture() -> None:
+    published = network.build("resnet18", 3).eval()
+    published.get_buffer("bn1.running_mean").normal_()
+    adapted = network.build("resnet18", 3).eval()
+    adapted.load_state_dict(network.adapt_imagenet(published.state_dict()))
+    pixels = torch.randint(0, 256, (1, 3, 64, 64))
+
+    def stem(net: nn.Module, normalise: nn.Module) -> Tensor:
+        made: Tensor = net.get_submodule("bn1")(net.get_submodule("conv1")(normalise(pixels)))
+        return made[:, :, 2:-2, 2:-2].detach()
+
+    before = stem(published, network.Normalisation(network.IMAGENET_MEAN, network.IMAGENET_STD))
+    after = stem(adapted, network.Normalisation(network.MEAN, network.STD))
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_of_another_family_cannot_be_adapted() -> None:
+    with pytest.raises(BundleError, match="ResNet"):
+        network.adapt_imagenet({"features.0.weight": torch.zeros(1)})
+
+
+def grad_cam(eager: nn.Module, inputs: Tensor, index: int) -> np.ndarray:
+    """Grad-CAM (Selvaraju et al. 2017, equations 1 and 2) at the last block, by hooks and gradients."""
+    kept: list[Tensor] = []
+    hook = eager.get_submodule("layer4").register_forward_hook(lambda _m, _i, output: kept.append(output))
+    logits = eager(inputs)
+    hook.remove()
+    (gradient,) = torch.autograd.grad(logits[0, index], kept[0])
+    weights = gradient.mean((2, 3), keepdim=True)
+    return torch.relu((weights * kept[0]).sum(1))[0].detach().numpy()
+
+
+@pytest.mark.parametrize("photograph", ["flower.jpg", "china.jpg"])
+def test_class_maps_are_what_grad_cam_computes_with_gradients(photograph: str) -> None:
+    eager = network.build("resnet18", 3).eval()
+    form = network.ExportForm(eager, network.MEAN, network.STD).eval()
+    pixels = torch.from_numpy(Preprocessing(224, 0.875)(np.array(load_sample_image(photograph)))[None])
+    with torch.no_grad():
+        _, class_maps, _ = form(pixels)
+    for index in range(3):
+        expected = grad_cam(eager, form.normalise(pixels.permute(0, 3, 1, 2)), index)
+        ours = np.maximum(class_maps[0, index].numpy() - network.head(eager).bias[index].item(), 0)
+        if expected.any():
+            assert np.corrcoef(ours.ravel(), expected.ravel())[0, 1] > 0.99
+            return
+    pytest.fail("no label has a positive map; the test shows nothing")

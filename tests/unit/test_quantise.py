@@ -1,0 +1,17 @@
+from pathlib import Path
+
+import pytest
+
+from tests.unit.conftest import TinyBundle
+from training.export import export
+from training.quantise import quantise
+from visionserve import network
+from visionserve.card import Input
+from visionserve.errors import BundleError
+
+
+def test_a_normalisation_without_one_integer_zero_point_is_refused(tiny: TinyBundle, tmp_path: Path) -> None:
+    imagenet = Input(32, 1.0, network.IMAGENET_MEAN, network.IMAGENET_STD)
+    export(tiny.network, imagenet, tmp_path / "fp32.onnx")
+    with pytest.raises(BundleError, match="one integer zero point"):
+        quantise(tmp_path / "fp32.onnx", [tiny.images], tmp_path / "int8.onnx")
