@@ -14,6 +14,7 @@ from typing import cast
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn import functional
 
 from visionserve.errors import BundleError
 
@@ -99,7 +100,7 @@ class ExportForm(nn.Module):
         """The same from the network's own input, (B, 3, H, W) float."""
         places = self.features(inputs)  # (B, D, h, w)
         class_maps = self.classify(places).float()  # (B, C, h, w)
-        return class_maps.mean((2, 3)), class_maps, places.float().mean((2, 3))
+        return _average(class_maps), class_maps, _average(places.float())
 
 
 def adapt_imagenet(weights: Mapping[str, Tensor], mean: Triple = MEAN, std: Triple = STD) -> dict[str, Tensor]:
@@ -119,6 +120,14 @@ def adapt_imagenet(weights: Mapping[str, Tensor], mean: Triple = MEAN, std: Trip
     adapted["conv1.weight"] = kernel * new_std / old_std
     adapted["bn1.running_mean"] = adapted["bn1.running_mean"] - shift
     return adapted
+
+
+def _average(places: Tensor) -> Tensor:
+    """Return the mean over the places of (B, C, h, w) as (B, C).
+
+    As a pooling on purpose: ONNX Runtime's ReduceMean rounds an image's means differently in batches of other sizes.
+    """
+    return functional.avg_pool2d(places, (places.shape[2], places.shape[3])).flatten(1)
 
 
 def _head_place(network: nn.Module, architecture: str) -> tuple[nn.Module, str]:
