@@ -12,8 +12,8 @@ from torchvision.transforms.v2 import functional
 
 from visionserve.images import DEFAULT_LIMITS, Limits, decode
 
-# A JPEG decoded at a reduced scale keeps at least twice the pixels needed: the antialiased resize does the rest, and the
-# result stays close to that of a full decode. Measured on photographs: 2.0 of 255 levels away at 1/4, 4.7 at 1/8.
+# A JPEG decoded at a reduced scale keeps at least twice the pixels needed. The antialiased resize does the rest and
+# stays close to what a full decode gives. Measured on photographs: 2.0 of 255 levels away at 1/4, 4.7 at 1/8.
 _MARGIN = 2
 
 
