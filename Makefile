@@ -11,7 +11,7 @@ SETS := .venv/.serve .venv/.train .venv/.dev
 export PYTHONWARNINGS ?= ignore::FutureWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve predict archive train evaluate test test-unit lint format lock clean
+.PHONY: help setup serve predict archive train evaluate test test-unit picture lint format lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ train: .venv/.train ## train, evaluate, export, quantise, bundle: make train [RE
 
 evaluate: .venv/.train ## evaluate the shipped bundle as it is served: make evaluate ARGS="--data.root DIR"
 	$(BIN)/python -m training evaluate --bundle $(BUNDLE) $(ARGS)
+
+picture: .venv/.train ## draw the README's picture from the running service
+	@$(BIN)/python docs/picture.py $(ARGS)
 
 test: .venv/.dev ## all the tests: unit, contract, and end to end against a real TorchServe
 	$(BIN)/python -m pytest $(ARGS)
