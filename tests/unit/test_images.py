@@ -1,0 +1,267 @@
+import io
+import struct
+import warnings
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps, PngImagePlugin
+
+from visionserve.errors import CorruptImage, EmptyBody, ImageTooLarge, ServiceError, UnsupportedImage
+from visionserve.images import Limits, decode
+
+WIDTH, HEIGHT = 17, 11
+ROWS, COLUMNS = np.mgrid[0:HEIGHT, 0:WIDTH]
+# A ramp to the right in red, downwards in green: a swapped axis, a mirror or a swapped channel shows.
+PICTURE = np.stack([15 * COLUMNS, 25 * ROWS, np.full((HEIGHT, WIDTH), 60)], axis=2).astype(np.uint8)
+
+
+def encoded(image_format: str, picture: np.ndarray = PICTURE, mode: str = "RGB", **options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture).convert(mode).save(file, image_format, **options)
+    return file.getvalue()
+
+
+def photograph(width: int, height: int, **options: Any) -> bytes:
+    small = np.random.default_rng(0).integers(0, 256, (height // 20 + 2, width // 20 + 2, 3), dtype=np.uint8)
+    return encoded("JPEG", np.asarray(Image.fromarray(small).resize((width, height))), **options)
+
+
+LOSSLESS = {
+    "png": encoded("PNG"),
+    "webp": encoded("WEBP", lossless=True),
+    "bmp": encoded("BMP"),
+    "tiff": encoded("TIFF"),
+    "tiff-lzw": encoded("TIFF", compression="tiff_lzw"),
+    "tiff-deflate": encoded("TIFF", compression="tiff_adobe_deflate"),
+    "gif": encoded("GIF"),
+}
+JPEGS = {
+    "baseline": encoded("JPEG", quality=95, subsampling=0),
+    "subsampled": encoded("JPEG", quality=95),
+    "progressive": encoded("JPEG", quality=95, subsampling=0, progressive=True),
+    "restarts": encoded("JPEG", quality=95, subsampling=0, restart_marker_blocks=1),
+    "cmyk": encoded("JPEG", mode="CMYK", quality=95, subsampling=0),
+    "cmyk-progressive": encoded("JPEG", mode="CMYK", quality=95, subsampling=0, progressive=True),
+    "rgb-components": encoded("JPEG", quality=95, keep_rgb=True),
+}
+FILES = LOSSLESS | JPEGS
+
+
+def each(files: dict[str, bytes]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("file", files.values(), ids=files.keys())
+
+
+@each(LOSSLESS)
+def test_lossless_formats_keep_every_pixel_in_its_place(file: bytes) -> None:
+    np.testing.assert_array_equal(decode(file), PICTURE)
+
+
+@each(JPEGS)
+def test_jpegs_of_every_kind_come_close_to_what_was_drawn(file: bytes) -> None:
+    error = np.abs(decode(file).astype(int) - PICTURE)
+    assert error.mean() < 8
+
+
+def test_a_grey_jpeg_becomes_rgb() -> None:
+    pixels = decode(encoded("JPEG", mode="L", quality=100))
+    expected = np.asarray(Image.fromarray(PICTURE).convert("L"))
+    assert np.abs(pixels.astype(int) - expected[:, :, None]).max() <= 2
+
+
+@each(FILES)
+def test_the_result_is_a_writable_contiguous_rgb_array(file: bytes) -> None:
+    pixels = decode(file)
+    assert pixels.shape == (HEIGHT, WIDTH, 3)
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.c_contiguous
+    assert pixels.flags.writeable
+
+
+@each(FILES)
+def test_bytes_bytearrays_and_memoryviews_give_the_same_pixels_and_stay_untouched(file: bytes) -> None:
+    array = bytearray(file)
+    pixels = decode(array)
+    assert array == file
+    array.clear()  # a buffer that is still exported could not be resized
+    np.testing.assert_array_equal(pixels, decode(file))
+    np.testing.assert_array_equal(pixels, decode(memoryview(b"-" + file)[1:]))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_every_exif_orientation_is_undone(image_format: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = encoded(image_format, exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(encoded("PNG", exif=exif)))))
+    assert decode(file).shape == ((HEIGHT, WIDTH, 3) if orientation < 5 else (WIDTH, HEIGHT, 3))
+    assert np.abs(decode(file).astype(int) - expected).mean() < 12
+
+
+@pytest.mark.parametrize("orientation", [6, 3])
+def test_a_jpeg_decoded_at_a_reduced_scale_is_turned_too(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = photograph(400, 240, exif=exif)
+    reduced, full = decode(file, min_side=50), decode(file)
+    assert reduced.shape == ((100, 60, 3) if orientation == 6 else (60, 100, 3))
+    shrunk = np.asarray(Image.fromarray(full).resize(reduced.shape[1::-1], Image.Resampling.BOX))
+    assert np.abs(reduced.astype(int) - shrunk).mean() < 6
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12" * 40]
+)
+def test_a_damaged_exif_block_does_not_refuse_the_photograph(exif: bytes) -> None:
+    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    file = JPEGS["baseline"]
+    np.testing.assert_array_equal(decode(file[:2] + segment + file[2:]), decode(file))
+
+
+@pytest.mark.parametrize(
+    ("image_format", "options"), [("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {}), ("TIFF", {})]
+)
+def test_an_animation_gives_its_first_frame(image_format: str, options: dict[str, Any]) -> None:
+    later = Image.new("RGB", (WIDTH, HEIGHT), "magenta")
+    file = encoded(image_format, save_all=True, append_images=[later, later], **options)
+    np.testing.assert_array_equal(decode(file), PICTURE)
+
+
+def test_an_empty_body_is_told_apart() -> None:
+    for nothing in (b"", bytearray(), memoryview(b"")):
+        with pytest.raises(EmptyBody):
+            decode(nothing)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [b"\0", b"hello", b"%PDF-1.7", b"RIFF\0\0\0\0WAVE", b"\xff\xd8", encoded("PPM"), encoded("ICO"), encoded("TGA")],
+)
+def test_what_is_no_image_of_an_accepted_format_is_unsupported(file: bytes) -> None:
+    with pytest.raises(UnsupportedImage):
+        decode(file)
+
+
+@each(FILES)
+def test_a_file_cut_before_its_last_pixel_is_refused_as_corrupt(file: bytes) -> None:
+    for share in (0.5, 0.75):
+        with pytest.raises(CorruptImage):
+            decode(file[: int(share * len(file))])
+
+
+@each(JPEGS)
+def test_a_jpeg_cut_at_any_byte_is_refused(file: bytes) -> None:
+    for size in range(3, len(file)):
+        with pytest.raises(CorruptImage):
+            decode(file[:size])
+
+
+def test_a_large_truncated_jpeg_is_refused_at_a_reduced_scale_too() -> None:
+    file = photograph(640, 480)
+    with pytest.raises(CorruptImage):
+        decode(file[: len(file) - 100], min_side=64)
+
+
+@each(FILES)
+def test_one_pixel_too_many_is_refused_from_the_header_alone(file: bytes) -> None:
+    assert decode(file, limits=Limits(max_pixels=WIDTH * HEIGHT)).shape == (HEIGHT, WIDTH, 3)
+    with pytest.raises(ImageTooLarge, match="17 x 11 pixels; at most 186"):
+        decode(file, limits=Limits(max_pixels=WIDTH * HEIGHT - 1))
+
+
+def test_a_header_without_its_pixels_is_too_large_not_corrupt() -> None:
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    with pytest.raises(ImageTooLarge):
+        decode(b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", b""))
+
+
+def test_one_byte_too_many_is_refused() -> None:
+    file = FILES["png"]
+    assert decode(file, limits=Limits(max_bytes=len(file))).any()
+    with pytest.raises(ImageTooLarge, match="bytes"):
+        decode(file, limits=Limits(max_bytes=len(file) - 1))
+
+
+@pytest.mark.parametrize(
+    ("min_side", "shape"),
+    [(None, (480, 640, 3)), (241, (480, 640, 3)), (240, (240, 320, 3)), (61, (120, 160, 3)), (1, (60, 80, 3))],
+)
+def test_a_reduced_jpeg_keeps_its_shorter_side_at_min_side(min_side: int | None, shape: tuple[int, ...]) -> None:
+    assert decode(photograph(640, 480), min_side=min_side).shape == shape
+
+
+def test_min_side_enlarges_nothing() -> None:
+    assert decode(JPEGS["baseline"], min_side=1000).shape == (HEIGHT, WIDTH, 3)
+
+
+def test_a_jpeg_with_hundreds_of_scans_is_refused() -> None:
+    file = photograph(64, 64, progressive=True)
+    last_scan = file[file.rindex(b"\xff\xda") : -2]
+    assert decode(file[:-2] + 20 * last_scan + file[-2:]).shape == (64, 64, 3)
+    with pytest.raises(ImageTooLarge, match="scans"):
+        decode(file[:-2] + 200 * last_scan + file[-2:])
+
+
+def test_bytes_that_look_like_scans_inside_a_segment_or_behind_the_end_do_not_count() -> None:
+    file = JPEGS["baseline"]
+    thumbnails = b"\xff\xe5" + struct.pack(">H", 2 + 600) + 300 * b"\xff\xda"
+    film = 300 * b"\xff\xda"
+    np.testing.assert_array_equal(decode(file[:2] + thumbnails + file[2:] + film), decode(file))
+
+
+def test_a_tiff_with_a_giant_tile_is_refused_however_small_the_image() -> None:
+    tags = {256: 1, 257: 1, 258: 8, 259: 8, 262: 1, 277: 1, 322: 100_000, 323: 100_000, 324: 8, 325: 1}
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    with pytest.raises(ImageTooLarge):
+        decode(b"II*\0" + struct.pack("<IIH", 12, 0, len(tags)) + directory + bytes(4))
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def test_a_png_text_bomb_is_refused() -> None:
+    bomb = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(100_000_000)))
+    file = FILES["png"]
+    with pytest.raises(CorruptImage):
+        decode(file[:33] + bomb + file[33:])
+
+
+def test_a_photograph_with_a_long_comment_is_welcome() -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "x" * 10_000, zip=True)
+    np.testing.assert_array_equal(decode(encoded("PNG", pnginfo=text)), PICTURE)
+
+
+def test_an_image_above_pillows_own_warning_limit_is_decided_by_our_limits_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # 17 x 11 is above it, below twice it
+    np.testing.assert_array_equal(decode(FILES["png"]), PICTURE)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 90)
+    with pytest.raises(ImageTooLarge):
+        decode(FILES["png"])
+
+
+def test_only_pillows_warnings_are_silenced() -> None:
+    decode(FILES["png"])
+    with pytest.raises(UserWarning, match="not ours"):
+        warnings.warn("not ours", UserWarning, stacklevel=1)
+
+
+@each(FILES)
+def test_messages_tell_the_client_what_to_do_and_nothing_about_the_inside(file: bytes) -> None:
+    refused = [
+        (file[: len(file) // 2], Limits()),
+        (file, Limits(max_pixels=1)),
+        (file, Limits(max_bytes=1)),
+        (b"x", Limits()),
+    ]
+    for data, limits in refused:
+        with pytest.raises(ServiceError) as caught:
+            decode(data, limits=limits)
+        message = caught.value.message
+        assert any(verb in message for verb in ("send", "Send", "scale"))
+        assert not any(word in message for word in ("Error", "PIL", "torch", "/", "0x", "line "))
