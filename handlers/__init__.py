@@ -1,0 +1,1 @@
+"""handlers: the edges to servers. Archives carry image_handler.py by itself."""

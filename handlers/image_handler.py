@@ -1,0 +1,165 @@
+"""TorchServe's edge and nothing else: rows -> requests -> one batch -> replies in order, and their metrics.
+
+TorchServe unpacks the archive, puts it first on the path and makes one ImageHandler per worker process. What it does
+to a request, and what that means here, stands beside each line that needs it.
+"""
+
+import contextlib
+import http
+import logging
+import os
+import re
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from visionserve import batch, heatmap
+from visionserve.batch import Outcome, Reply
+from visionserve.classifier import Classifier
+from visionserve.errors import BundleError
+from visionserve.log_lines import OneLine
+from visionserve.requests import Received
+
+# One class only: TorchServe takes the class of a handler's module, and refuses a module that defines two.
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+# Characters that would break TorchServe's metric lines: name.unit:value|#dimension:value,dimension:value|#...
+_UNSAFE_IN_METRICS = re.compile(r"[^\w .'()/-]")
+_FAILED = 1
+logger = logging.getLogger("visionserve")
+
+
+class ImageHandler:
+    """Answers photographs: `initialize` once per worker, then `handle` for each batch."""
+
+    def __init__(self) -> None:
+        self._classifier: Classifier
+        self._batch_size = 1
+        self._metrics: Mapping[str, Any] = {}
+
+    def initialize(self, context: Any) -> None:
+        """Load the archive and run every batch size once; a worker that returns from here is ready.
+
+        Raises:
+            BundleError: the archive cannot be served here, for instance for want of a GPU. The log says why.
+        """
+        _log_to_stderr()
+        with _logged("the worker cannot start"):
+            properties = context.system_properties
+            settings = (context.model_yaml_config or {}).get("handler", {})
+            gpu = properties.get("gpu_id")
+            directory = Path(properties["model_dir"])
+            self._classifier = Classifier.load(directory, threads=int(settings.get("threads", 1)), gpu=int(gpu or 0))
+            card = self._classifier.card
+            if card.device == "cuda" and gpu is None:
+                raise BundleError(
+                    f"{card.name} was packaged for a GPU and TorchServe gave this worker none: run it where nvidia-smi "
+                    "finds a GPU, or package it with --profile cpu"
+                )
+            self._batch_size = int(properties.get("batch_size") or 1)
+            # The metrics that metrics.yaml declares, by name: TorchServe keeps them by type, then by name.
+            self._metrics = {name: m for group in context.metrics.cache.values() for name, m in group.items()}
+            self._warm_up()
+        self._observe("visionserve_model_info", 1, version=card.version, digest=card.digest)
+
+    def handle(self, rows: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
+        """Answer each row with bytes, a status and headers of its own; never raises for what a client sent."""
+        started = time.perf_counter()
+        received = [_received(row, context, place) for place, row in enumerate(rows)]
+        outcome = batch.answer(self._classifier, received, self._batch_size)
+        if outcome.failure is not None:
+            self._exit_if_broken(outcome.failure)
+        total_s = time.perf_counter() - started
+        for place, (request, reply) in enumerate(zip(received, outcome.replies, strict=True)):
+            _set_answer(context, place, request, reply, outcome.inference_s, total_s)
+        self._report(outcome, total_s)
+        return [reply.content.body for reply in outcome.replies]
+
+    def _warm_up(self) -> None:
+        """Decode once and run every batch size once: first runs allocate, compile and choose kernels."""
+        size = self._classifier.card.input.size
+        image = self._classifier.prepare(heatmap.grey_png(np.zeros((7, 7), np.float32), size))
+        for count in range(1, self._batch_size + 1):
+            self._classifier.classify(np.stack([image] * count))
+
+    def _exit_if_broken(self, failure: Exception) -> None:
+        """End this worker after a CUDA error other than exhausted memory: the process cannot use the GPU again.
+
+        TorchServe answers the batch with 500 and starts another worker in about a second; it would otherwise keep
+        sending batches here, https://github.com/pytorch/serve/issues/3114.
+        """
+        if self._classifier.card.device == "cuda" and "memory" not in str(failure).lower():
+            logger.critical("a CUDA error cannot be recovered from in this process; the worker exits")
+            os._exit(_FAILED)
+
+    def _report(self, outcome: Outcome, total_s: float) -> None:
+        """Emit the batch's metrics; each is a line that TorchServe parses, so counts are summed first."""
+        for (status, code), count in Counter((reply.status, reply.code) for reply in outcome.replies).items():
+            self._observe("visionserve_requests_total", count, status=str(status), code=code)
+        self._observe("visionserve_decode_seconds", sum(reply.decode_s for reply in outcome.replies))
+        self._observe("visionserve_total_seconds", total_s)
+        if outcome.images == 0 or outcome.failure is not None:
+            return
+        self._observe("visionserve_inference_seconds", outcome.inference_s)
+        self._observe("visionserve_batch_size", outcome.images)
+        found = [answer for reply in outcome.replies for answer in reply.answers]
+        for label, count in Counter(answer.top(1)[0].label for answer in found).items():
+            self._observe("visionserve_predictions_total", count, label=label)
+        for answer in found:
+            self._observe("visionserve_novelty", answer.novelty)
+
+    def _observe(self, name: str, value: float, **dimensions: str) -> None:
+        """Add to a metric of metrics.yaml, whose first dimension is always the model's name."""
+        values = [self._classifier.card.name, *dimensions.values()]
+        rounded = round(value, 6)
+        self._metrics[name].add_or_update(rounded, [_UNSAFE_IN_METRICS.sub("_", text) for text in values])
+
+
+def _received(row: Mapping[str, Any], context: Any, place: int) -> Received:
+    # Beside the headers this mapping holds the fields' content types, as mappings under the fields' names.
+    properties = context.get_all_request_header(place)
+    headers = {name.lower(): value for name, value in properties.items() if isinstance(value, str)}
+    # TorchServe puts the header "explain" itself, after the client's: "True" for /explanations, "False" otherwise.
+    explain = properties.get("explain") == "True"
+    own_id = headers.get("x-request-id", "")
+    request_id = own_id if _REQUEST_ID.fullmatch(own_id) else context.get_request_id(place) or uuid.uuid4().hex
+    # /invocations passes these two among the query parameters.
+    fields = {name: value for name, value in row.items() if name not in ("model_name", "model_version")}
+    return Received(request_id, fields, headers, explain)
+
+
+def _set_answer(context: Any, place: int, request: Received, reply: Reply, inference_s: float, total_s: float) -> None:
+    context.set_response_status(reply.status, http.HTTPStatus(reply.status).phrase, place)
+    context.set_response_content_type(place, reply.content.type)
+    # TorchServe's front end replaces this one with an id of its own; a proxy in front can restore the client's.
+    context.set_response_header(place, "x-request-id", request.id)
+    timings = {"decode": reply.decode_s, "inference": inference_s, "total": total_s}
+    text = ", ".join(f"{name};dur={seconds * 1000:.2f}" for name, seconds in timings.items())
+    context.set_response_header(place, "Server-Timing", text)
+
+
+@contextlib.contextmanager
+def _logged(what: str) -> Iterator[None]:
+    try:
+        yield
+    except BundleError as error:
+        logger.error("%s: %s", what, error)
+        raise
+    except Exception:
+        logger.exception("%s", what)
+        raise
+
+
+def _log_to_stderr() -> None:
+    """Log to standard error, which TorchServe takes as warnings; standard output it takes as mere information."""
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(OneLine("%(levelname)s %(name)s %(message)s"))
+        logger.addHandler(handler)
+        logger.propagate = False

@@ -1,0 +1,177 @@
+"""Package: a bundle -> one self-contained .mar archive, the same bytes from the same inputs.
+
+card.json + model.int8.onnx (cpu) or a half precision export of weights.safetensors (gpu) -> gates
+-> handler, visionserve/, card.json, model.onnx, reference.safetensors, model-config.yaml -> torch-model-archiver
+-> entries sorted, times fixed
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+import visionserve
+from training import gates, golden
+from training.export import export
+from visionserve import novelty
+from visionserve.card import FILE_NAME as CARD
+from visionserve.card import ModelCard
+from visionserve.errors import BundleError
+
+Profile = Literal["cpu", "gpu"]
+
+LIBRARY = Path(visionserve.__file__).parent
+HANDLER = LIBRARY.parent / "handlers" / "image_handler.py"
+MODEL = "model.onnx"
+CONFIG = "model-config.yaml"
+_MANIFEST = "MAR-INF/MANIFEST.json"
+# The earliest time that a zip archive can state.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+# Keys that TorchServe does not know are the handler's; tests/contract knows the legal ones.
+_CONFIGS: dict[Profile, str] = {
+    "cpu": """\
+# Images per batch at most. int8 on one core gains nothing beyond 8, and a batch's first photograph waits for its last.
+batchSize: 8
+# Milliseconds to wait for a full batch: as good as none; what queued up meanwhile is the next batch. 0 would mean 100.
+maxBatchDelay: 1
+# Seconds until a batch that does not end counts as hung and its worker is replaced. A batch of the largest photographs
+# that the limits allow takes less.
+responseTimeout: 120
+# Seconds a worker may take to load and warm up; a cold disk and a shared core need more than a laptop.
+startupTimeout: 300
+# minWorkers is left out on purpose: TorchServe then starts one worker per core of the CPU quota.
+handler:
+  # CPU threads of one worker's engine: the cores are shared out among workers, so decoding overlaps with inference.
+  threads: 1
+""",
+    "gpu": """\
+# Images per batch at most: a GPU takes more than a core to fill up, and 32 photographs are still quickly decoded.
+batchSize: 32
+# Milliseconds to wait for a full batch: as good as none; what queued up meanwhile is the next batch. 0 would mean 100.
+maxBatchDelay: 1
+# Seconds until a batch that does not end counts as hung and its worker is replaced. A batch of the largest photographs
+# that the limits allow takes less.
+responseTimeout: 300
+# Seconds a worker may take to load and warm up: CUDA's libraries are large.
+startupTimeout: 300
+# Workers: four processes share the GPU, so that it computes one batch while the others are being decoded.
+minWorkers: 4
+# The same: the number does not change while serving.
+maxWorkers: 4
+handler:
+  # CPU threads of one worker's engine: the GPU computes.
+  threads: 1
+""",
+}
+
+
+def build(bundle: Path, output: Path, profile: Profile) -> list[gates.Finding]:
+    """Write the archive ``output`` from ``bundle`` and return what its gates measured.
+
+    Raises:
+        BundleError: the bundle is not complete or a gate failed; nothing is written.
+    """
+    with tempfile.TemporaryDirectory(prefix="visionserve-package-") as folder:
+        content = Path(folder, "content")
+        content.mkdir()
+        card = ModelCard.load(bundle / CARD)
+        precision = _network(bundle, card, content / MODEL, profile)
+        findings = gates.check(bundle, content / MODEL, precision)
+        replace(card, model=MODEL, device="cuda" if profile == "gpu" else "cpu").save(content / CARD)
+        _copy(bundle / novelty.FILE_NAME, content / novelty.FILE_NAME)
+        shutil.copytree(LIBRARY, content / LIBRARY.name, ignore=shutil.ignore_patterns("__pycache__"))
+        config = Path(folder, CONFIG)
+        config.write_text(_CONFIGS[profile], encoding="utf-8")
+        _rewrite(_archive(card, content, config, Path(folder)), output)
+    return findings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `python -m training package`."""
+    parser.add_argument("--bundle", type=Path, required=True, help="the folder that holds card.json and its files")
+    parser.add_argument("--output", type=Path, help="the archive to write; default: the bundle's folder with .mar")
+    parser.add_argument(
+        "--profile", choices=["cpu", "gpu", "auto"], default="auto", help="auto (default): gpu where a GPU is usable"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build an archive; print the gates' numbers, or the one message that says what stopped it."""
+    output = args.output or args.bundle.with_name(args.bundle.name + ".mar")
+    profile: Profile = args.profile if args.profile != "auto" else _detected()
+    try:
+        findings = build(args.bundle, output, profile)
+    except BundleError as error:
+        print(f"No archive was written:\n{error}", file=sys.stderr)
+        return 1
+    for finding in findings:
+        print(finding)
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, profile {profile}")
+    return 0
+
+
+def _detected() -> Profile:
+    return "gpu" if torch.cuda.is_available() else "cpu"
+
+
+def _network(bundle: Path, card: ModelCard, path: Path, profile: Profile) -> gates.Precision:
+    """Put the ONNX file of a profile at ``path`` and return its precision."""
+    if profile == "cpu":
+        _copy(bundle / card.model, path)
+        return "int8"
+    export(golden.eager(bundle), card.input, path, half=True)
+    return "fp16"
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        raise BundleError(f"the bundle lacks {source.name}: {error}") from error
+
+
+def _archive(card: ModelCard, content: Path, config: Path, folder: Path) -> Path:
+    """Run torch-model-archiver on ``content`` and return its archive."""
+    command = [
+        str(Path(sys.executable).with_name("torch-model-archiver")),
+        f"--model-name={card.name}",
+        f"--version={card.version}",
+        f"--handler={HANDLER}",
+        f"--config-file={config}",
+        f"--extra-files={content}",
+        f"--export-path={folder}",
+    ]
+    # It works in a folder named after the model in the temporary folder: ours, so that two builds cannot meet.
+    done = subprocess.run(
+        command, env={**os.environ, "TMPDIR": str(folder)}, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise BundleError(f"torch-model-archiver failed: {done.stderr.strip()}")
+    return folder / f"{card.name}.mar"
+
+
+def _rewrite(source: Path, output: Path) -> None:
+    """Copy an archive with its entries sorted, stored without compression and without any trace of when it was made."""
+    partial = output.with_name(output.name + ".partial")
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as new:
+        for name in sorted(old.namelist()):
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.external_attr = 0o644 << 16
+            new.writestr(entry, _timeless(old.read(name)) if name == _MANIFEST else old.read(name))
+    partial.replace(output)
+
+
+def _timeless(manifest: bytes) -> bytes:
+    content = json.loads(manifest)
+    content["createdOn"] = "01/01/1980 00:00:00"
+    return json.dumps(content, indent=2, sort_keys=True).encode()

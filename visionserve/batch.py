@@ -1,0 +1,151 @@
+"""A batch of requests -> a reply for each, in order. What is wrong with one request stays its own.
+
+received -> request -> prepared images --+                       +-> reply
+received -> ServiceError ----------------|-> engine -> answers --|-> reply
+received -> request -> prepared images --+                       +-> reply
+"""
+
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from visionserve import answers, requests
+from visionserve.answers import Content
+from visionserve.classifier import Answer, Classifier
+from visionserve.errors import DeadlineExceeded, InternalError, ServiceError
+from visionserve.requests import Received, Request
+
+OK = "ok"
+BLAND = "The service failed on this request; its log says why."
+# Sixteen of the largest images that the limits allow could hold up a batch for minutes.
+DECODE_BUDGET_S = 5.0
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What one request gets: ``code`` is "ok" or that of its error; ``answers`` one per image."""
+
+    status: int
+    code: str
+    content: Content
+    decode_s: float
+    answers: tuple[Answer, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The replies to a batch of requests, in order, and the time the engine took on its images.
+
+    ``failure`` is what stopped the engine, where something did.
+    """
+
+    replies: tuple[Reply, ...]
+    images: int
+    inference_s: float
+    failure: Exception | None = None
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    request: Request
+    images: tuple[np.ndarray, ...]
+    decode_s: float
+
+
+def answer(classifier: Classifier, batch: Sequence[Received], max_images: int) -> Outcome:
+    """Answer a batch of requests.
+
+    Args:
+        max_images: how many images the engine takes at once; requests with several may need more runs.
+
+    Returns:
+        A reply per request. A failure of the engine gives every request with a usable image an InternalError.
+    """
+    prepared = [_prepare(classifier, received) for received in batch]
+    images = [image for entry in prepared if isinstance(entry, _Prepared) for image in entry.images]
+    started = time.perf_counter()
+    found = _classify(classifier, images, max_images)
+    inference_s = time.perf_counter() - started
+    failure = found if isinstance(found, Exception) else None
+    remaining = iter([] if isinstance(found, Exception) else found)
+    replies = tuple(
+        entry if isinstance(entry, Reply) else _render(classifier, received, entry, remaining, failure)
+        for received, entry in zip(batch, prepared, strict=True)
+    )
+    return Outcome(replies, len(images), inference_s, failure)
+
+
+def _prepare(classifier: Classifier, received: Received) -> _Prepared | Reply:
+    started = time.perf_counter()
+
+    def attempt() -> _Prepared:
+        request = requests.parse(received, len(classifier.card.labels))
+        images = tuple(_images(classifier, request, deadline=started + DECODE_BUDGET_S))
+        return _Prepared(request, images, time.perf_counter() - started)
+
+    return _guarded(attempt, received, started)
+
+
+def _images(classifier: Classifier, request: Request, deadline: float) -> list[np.ndarray]:
+    images: list[np.ndarray] = []
+    for place, data in enumerate(request.images):
+        if place > 0 and time.perf_counter() > deadline:
+            raise DeadlineExceeded(f"Decoding took over {DECODE_BUDGET_S:g} s: send fewer or smaller images at once.")
+        try:
+            images.append(classifier.prepare(data))
+        except ServiceError as error:
+            raise error if len(request.images) == 1 else type(error)(f"Image {place}: {error.message}") from None
+    return images
+
+
+def _classify(classifier: Classifier, images: list[np.ndarray], max_images: int) -> list[Answer] | Exception:
+    """Return an answer per image, or what went wrong, which is in the log too."""
+    try:
+        return [
+            found
+            for start in range(0, len(images), max_images)
+            for found in classifier.classify(np.stack(images[start : start + max_images]))
+        ]
+    except Exception as failure:
+        logger.exception("the engine failed on a batch of %d images", len(images))
+        return failure
+
+
+def _render(
+    classifier: Classifier,
+    received: Received,
+    entry: _Prepared,
+    remaining: Iterator[Answer],
+    failure: Exception | None,
+) -> Reply:
+    """Take this request's answers off ``remaining`` and make its reply of them."""
+    own = tuple(itertools.islice(remaining, len(entry.images)))
+
+    def attempt() -> Reply:
+        if failure is not None:
+            raise InternalError(BLAND)
+        content = answers.render(entry.request, entry.images, own, classifier.card)
+        return Reply(200, OK, content, entry.decode_s, own)
+
+    return _guarded(attempt, received, time.perf_counter() - entry.decode_s)
+
+
+def _guarded(attempt: Callable[[], Result], received: Received, started: float) -> Result | Reply:
+    """Return what ``attempt`` returns, or the reply to its error; the log alone says what an unforeseen one was."""
+    try:
+        return attempt()
+    except ServiceError as known:
+        error = known
+    except Exception:
+        logger.exception("request %s failed", received.id)
+        error = InternalError(BLAND)
+    content = answers.refuse(error, received.id)
+    return Reply(error.status, error.code, content, time.perf_counter() - started)
