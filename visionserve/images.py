@@ -33,8 +33,9 @@ _SIGNATURES = {
 # and libtiff stop at 100, libjpeg-turbo's TJFLAG_LIMITSCANS at 500, on the advice of
 # https://libjpeg-turbo.org/pmwiki/uploads/About/TwoIssueswiththeJPEGStandard.pdf
 _MAX_SCANS = 100
-_SCAN = re.compile(rb"\xff\xda")
+_MAX_JUNK = 1 << 16  # bytes between a JPEG's segments; Pillow looks through them one by one
 _SEGMENT = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")  # the markers that libjpeg follows; restarts have no length
+_SCAN, _END = b"\xda", b"\xd9"
 
 _PILLOW = re.compile(r"PIL\.")
 
@@ -114,6 +115,8 @@ def _silence_pillow() -> None:
 
 
 def _decode(file: bytes | bytearray, image_format: str, limits: Limits, min_side: int | None) -> np.ndarray:
+    if image_format == "JPEG":
+        _check_segments(file)
     image = Image.open(io.BytesIO(file), formats=[image_format])
     _check_pixels(*image.size, limits)
     if image_format == "JPEG":
@@ -125,9 +128,25 @@ def _decode(file: bytes | bytearray, image_format: str, limits: Limits, min_side
     return _upright(pixels, _orientation(image))
 
 
+def _check_segments(file: bytes | bytearray) -> None:
+    """Refuse a JPEG whose scans or junk would keep a decoder busy.
+
+    Counts as the decoder does: not what looks like a scan inside a segment (a thumbnail) or behind the end (a film).
+    """
+    position, scans, junk = 2, 0, 0
+    while (found := _SEGMENT.search(file, position)) and found[1] != _END:
+        junk += 0 if scans else found.start() - position
+        scans += found[1] == _SCAN
+        if scans > _MAX_SCANS:
+            raise ImageTooLarge(f"The JPEG has more than {_MAX_SCANS} scans: send it saved anew as a baseline JPEG.")
+        position = found.end() + int.from_bytes(file[found.end() : found.end() + 2], "big")
+    if not scans or junk > _MAX_JUNK:
+        raise ValueError("no scan, or too much junk before it")
+
+
 def _check_pixels(width: int, height: int, limits: Limits) -> None:
     if width < 1 or height < 1:
-        raise CorruptImage("The image has no pixels.")
+        raise ValueError("no pixels")
     if width * height > limits.max_pixels:
         raise ImageTooLarge(
             f"The image has {width:,} x {height:,} pixels; at most {limits.max_pixels:,} are accepted: scale it down."
@@ -142,8 +161,6 @@ def _check_tiles(image: Image.Image, limits: Limits) -> None:
 
 
 def _decode_jpeg(file: bytes | bytearray, image: Image.Image, min_side: int | None) -> np.ndarray:
-    if len(_SCAN.findall(file)) > _MAX_SCANS and _scans(file) > _MAX_SCANS:
-        raise ImageTooLarge(f"The JPEG has more than {_MAX_SCANS} scans: save it anew as a baseline JPEG.")
     full_size = image.size
     if min_side is not None:
         image.draft(None, (min_side, min_side))  # the smallest of 1/1, 1/2, 1/4, 1/8 that keeps both sides >= min_side
@@ -151,15 +168,6 @@ def _decode_jpeg(file: bytes | bytearray, image: Image.Image, min_side: int | No
         image.load()
         return colour.rgb_on_white(image)
     return _decode_with_torchvision(file, full_size)
-
-
-def _scans(file: bytes | bytearray) -> int:
-    """Count the scans that a decoder would meet: none inside a segment (a thumbnail), none behind the end (a film)."""
-    scans, position = 0, 2
-    while (found := _SEGMENT.search(file, position)) and found[1] != b"\xd9":
-        scans += found[1] == b"\xda"
-        position = found.end() + int.from_bytes(file[found.end() : found.end() + 2], "big")
-    return scans
 
 
 def _decode_with_torchvision(file: bytes | bytearray, size: tuple[int, int]) -> np.ndarray:
@@ -172,7 +180,7 @@ def _decode_with_torchvision(file: bytes | bytearray, size: tuple[int, int]) -> 
     planes = torch.ops.image.decode_jpeg(encoded, ImageReadMode.RGB.value, False)  # (3, H, W), a view of H x W x 3
     pixels: np.ndarray = np.ascontiguousarray(planes.permute(1, 2, 0).numpy())
     if pixels.shape[1::-1] != size:  # two parsers, two opinions: the limits were held against the other one
-        raise CorruptImage("The JPEG states two different sizes.")
+        raise ValueError(f"the header says {size}, the decoder {pixels.shape}")
     return pixels
 
 

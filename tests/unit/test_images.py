@@ -111,11 +111,17 @@ def test_a_jpeg_decoded_at_a_reduced_scale_is_turned_too(orientation: int) -> No
     assert np.abs(reduced.astype(int) - shrunk).mean() < 6
 
 
-@pytest.mark.parametrize(
-    "exif", [b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12" * 40]
-)
+DAMAGED_EXIF = {
+    "empty": b"",
+    "no-directory": b"MM\0*\xff\xff\xff\xff",
+    "endless": b"II*\0\x08\0\0\0\xff\xff" + b"\x12" * 40,
+    "orientation-as-text": b"MM\0*\0\0\0\x08\0\x01" + b"\x01\x12\0\x02\0\0\0\x03up\0\0" + bytes(4),
+}
+
+
+@pytest.mark.parametrize("exif", DAMAGED_EXIF.values(), ids=DAMAGED_EXIF.keys())
 def test_a_damaged_exif_block_does_not_refuse_the_photograph(exif: bytes) -> None:
-    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 8) + b"Exif\0\0" + exif
     file = JPEGS["baseline"]
     np.testing.assert_array_equal(decode(file[:2] + segment + file[2:]), decode(file))
 
@@ -127,6 +133,13 @@ def test_an_animation_gives_its_first_frame(image_format: str, options: dict[str
     later = Image.new("RGB", (WIDTH, HEIGHT), "magenta")
     file = encoded(image_format, save_all=True, append_images=[later, later], **options)
     np.testing.assert_array_equal(decode(file), PICTURE)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_means_nothing_turns_nothing(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    np.testing.assert_array_equal(decode(encoded("PNG", exif=exif)), PICTURE)
 
 
 def test_an_empty_body_is_told_apart() -> None:
@@ -175,6 +188,12 @@ def test_a_header_without_its_pixels_is_too_large_not_corrupt() -> None:
     header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
     with pytest.raises(ImageTooLarge):
         decode(b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", b""))
+
+
+def test_a_jpeg_without_a_height_is_corrupt() -> None:
+    frame = JPEGS["baseline"].index(b"\xff\xc0")
+    with pytest.raises(CorruptImage):
+        decode(JPEGS["baseline"][: frame + 5] + b"\0\0" + JPEGS["baseline"][frame + 7 :])
 
 
 def test_one_byte_too_many_is_refused() -> None:
