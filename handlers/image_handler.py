@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 
 from visionserve import batch, heatmap
+from visionserve import card as cards
 from visionserve.batch import Outcome, Reply
+from visionserve.card import ModelCard
 from visionserve.classifier import Classifier
 from visionserve.errors import BundleError
 from visionserve.log_lines import OneLine
@@ -53,15 +55,14 @@ class ImageHandler:
         with _logged("the worker cannot start"):
             properties = context.system_properties
             settings = (context.model_yaml_config or {}).get("handler", {})
-            gpu = properties.get("gpu_id")
-            directory = Path(properties["model_dir"])
-            self._classifier = Classifier.load(directory, threads=int(settings.get("threads", 1)), gpu=int(gpu or 0))
-            card = self._classifier.card
+            gpu, directory = properties.get("gpu_id"), Path(properties["model_dir"])
+            card = ModelCard.load(directory / cards.FILE_NAME)
             if card.device == "cuda" and gpu is None:
                 raise BundleError(
                     f"{card.name} was packaged for a GPU and TorchServe gave this worker none: run it where nvidia-smi "
                     "finds a GPU, or package it with --profile cpu"
                 )
+            self._classifier = Classifier.load(directory, threads=int(settings.get("threads", 1)), gpu=int(gpu or 0))
             self._batch_size = int(properties.get("batch_size") or 1)
             # The metrics that metrics.yaml declares, by name: TorchServe keeps them by type, then by name.
             self._metrics = {name: m for group in context.metrics.cache.values() for name, m in group.items()}

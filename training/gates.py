@@ -96,7 +96,7 @@ def confident_flips(expected: np.ndarray, served: np.ndarray) -> int:
 
 
 def items_that_depend_on_their_batch(engine: Engine, images: np.ndarray, found: Outputs) -> int:
-    """Count the images (B, S, S, 3) whose outputs alone or in a reversed batch are not bit for bit those in ``found``."""
+    """Count the images (B, S, S, 3) whose outputs, alone or in another batch, are not those of ``found`` to the bit."""
     turned = engine.run(np.ascontiguousarray(images[::-1]))
     alone = [engine.run(image[None]) for image in images]
     last = len(images) - 1

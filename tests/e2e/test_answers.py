@@ -1,0 +1,126 @@
+import base64
+import io
+import json
+import struct
+
+import pytest
+import requests
+from PIL import Image
+
+from tests.e2e.breakages import Breakage, breakages
+from tests.e2e.conftest import Service
+
+pytestmark = pytest.mark.e2e
+
+
+def test_put_and_post_of_an_image_answer_the_same(service: Service, photograph: bytes) -> None:
+    put = service.put(photograph)
+    post = requests.post(
+        service.url("predictions/flowers"), data=photograph, headers={"Content-Type": "image/jpeg"}, timeout=60
+    )
+    assert put.status_code == post.status_code == 200
+    assert put.content == post.content
+    assert put.headers["content-type"] == "application/json"
+
+
+def test_the_version_may_be_named(service: Service, photograph: bytes) -> None:
+    answer = service.put(photograph)
+    version = answer.json()["model"]["version"]
+    assert service.put(photograph, f"predictions/flowers/{version}").content == answer.content
+
+
+def test_a_field_of_a_form_answers_like_the_raw_body(service: Service, photograph: bytes) -> None:
+    for field in ("file", "data", "any name ü"):
+        answer = requests.post(service.url("predictions/flowers"), files={field: ("p.jpg", photograph)}, timeout=60)
+        assert answer.content == service.put(photograph).content
+
+
+def test_an_option_may_be_a_field_of_the_form(service: Service, photograph: bytes) -> None:
+    answer = requests.post(
+        service.url("predictions/flowers"), files={"file": ("p.jpg", photograph)}, data={"top_k": "2"}, timeout=60
+    )
+    assert len(answer.json()["predictions"]) == 2
+
+
+@pytest.mark.parametrize("path", ["predictions/flowers", "v1/models/flowers:predict"])
+def test_v1_answers_every_instance_as_it_is_answered_alone(
+    service: Service, photographs: list[bytes], path: str
+) -> None:
+    instances = [{"b64": base64.b64encode(data).decode()} for data in photographs]
+    answer = service.post_json({"instances": instances, "parameters": {"top_k": 3}}, path)
+    alone = [service.put(data, x_top_k="3").json() for data in photographs]
+    assert answer.json() == {"predictions": [{k: v for k, v in entry.items() if k != "model"} for entry in alone]}
+
+
+@pytest.mark.parametrize("path", ["predictions/flowers", "v2/models/flowers/infer"])
+def test_v2_answers_tensors_in_the_order_of_the_images(service: Service, photographs: list[bytes], path: str) -> None:
+    data = [base64.b64encode(photograph).decode() for photograph in photographs[:3]]
+    tensor = {"name": "images", "datatype": "BYTES", "shape": [3], "data": data}
+    answer = service.post_json({"id": "call-7", "inputs": [tensor], "parameters": {"top_k": 2}}, path).json()
+    outputs = {output["name"]: output for output in answer["outputs"]}
+    alone = [service.put(photograph, x_top_k="2").json() for photograph in photographs[:3]]
+    assert answer["id"] == "call-7"
+    assert outputs["label"]["data"] == [found["label"] for entry in alone for found in entry["predictions"]]
+    assert outputs["probability"]["shape"] == [3, 2]
+    assert outputs["novelty"]["data"] == [entry["novelty"] for entry in alone]
+
+
+def test_query_parameters_reach_the_handler_through_invocations(service: Service, photograph: bytes) -> None:
+    answer = service.put(photograph, "invocations?model_name=flowers&top_k=1")
+    assert len(answer.json()["predictions"]) == 1
+
+
+def test_an_explanation_adds_a_heatmap_to_the_prediction(service: Service, photograph: bytes) -> None:
+    explained = service.put(photograph, "explanations/flowers").json()
+    heatmap = Image.open(io.BytesIO(base64.b64decode(explained.pop("heatmap"))))
+    assert (heatmap.mode, heatmap.format) == ("L", "PNG")
+    assert explained == service.put(photograph).json()
+
+
+def test_an_explanation_as_png_is_the_picture_itself(service: Service, photograph: bytes) -> None:
+    answer = service.put(photograph, "explanations/flowers", x_format="png")
+    assert answer.headers["content-type"] == "image/png"
+    assert Image.open(io.BytesIO(answer.content)).mode == "RGB"
+
+
+def test_a_prediction_as_png_is_refused(service: Service, photograph: bytes) -> None:
+    answer = service.put(photograph, x_format="png")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_parameter")
+
+
+@pytest.mark.parametrize("broken", breakages(b"\xff\xd8\xff\xe0" + bytes(400)), ids=lambda broken: broken.name)
+def test_every_breakage_has_a_status_and_a_code(service: Service, photograph: bytes, broken: Breakage) -> None:
+    same = next(entry for entry in breakages(photograph) if entry.name == broken.name)
+    answer = service.put(same.body, **same.headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (same.status, same.code)
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["error"]["message"]
+
+
+def test_a_clients_request_id_is_in_its_error(service: Service) -> None:
+    assert service.put(b"", x_request_id="my.id-7").json()["request_id"] == "my.id-7"
+
+
+@pytest.mark.parametrize("given", ["", "with space", "x" * 129, "né"])
+def test_another_request_id_is_made_and_is_that_of_the_response_header(service: Service, given: str) -> None:
+    answer = requests.put(
+        service.url("predictions/flowers"), data=b"", headers={"x-request-id": given.encode("latin-1")}, timeout=60
+    )
+    assert answer.json()["request_id"] == answer.headers["x-request-id"] != given
+
+
+def test_every_answer_says_how_long_it_took(service: Service, photograph: bytes) -> None:
+    for body in (photograph, b"no image"):
+        timings = dict(entry.split(";dur=") for entry in service.put(body).headers["Server-Timing"].split(", "))
+        assert set(timings) == {"decode", "inference", "total"}
+        assert 0 <= float(timings["decode"]) <= float(timings["total"]) < 60_000
+
+
+def test_more_than_the_front_end_takes_is_413_too(service: Service, photograph: bytes) -> None:
+    answer = service.put(photograph + bytes(17_000_000), Expect="100-continue")
+    assert answer.status_code == 413
+
+
+def test_a_tiny_image_is_answered(service: Service) -> None:
+    pixel = struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 58, 0, 0, 54, 40, 1, 1, 1, 24, 0, 4, 0, 0, 0, 0) + bytes(4)
+    assert json.loads(service.put(pixel).content)["predictions"]

@@ -1,0 +1,50 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+
+from tests.e2e.breakages import Breakage, breakages
+from tests.e2e.conftest import Service
+
+pytestmark = pytest.mark.e2e
+
+CONCURRENT = 64
+
+
+def test_good_answers_keep_every_bit_among_broken_requests(service: Service, photographs: list[bytes]) -> None:
+    paths = ("predictions/flowers", "explanations/flowers")
+    alone = {(path, place): service.put(data, path).content for path in paths for place, data in enumerate(photographs)}
+    broken = breakages(photographs[0])
+    jobs: list[Breakage | tuple[str, int]] = [
+        broken[number // 3 % len(broken)] if number % 3 == 0 else (paths[number % 2], number % len(photographs))
+        for number in range(CONCURRENT)
+    ]
+
+    def ask(job: Breakage | tuple[str, int]) -> requests.Response:
+        if isinstance(job, Breakage):
+            return service.put(job.body, **job.headers)
+        return service.put(photographs[job[1]], job[0])
+
+    with ThreadPoolExecutor(CONCURRENT) as pool:
+        answers = list(pool.map(ask, jobs))
+    for job, answer in zip(jobs, answers, strict=True):
+        if isinstance(job, Breakage):
+            assert (job.name, answer.status_code, answer.json()["error"]["code"]) == (job.name, job.status, job.code)
+        else:
+            assert (answer.status_code, answer.content) == (200, alone[job])
+    sizes = batch_sizes(service)
+    assert sizes > 1, "the requests never met in a batch, so this test proved nothing"
+
+
+def batch_sizes(service: Service) -> float:
+    """The mean number of images in a batch, from the service's own metrics."""
+    text = requests.get(service.url("metrics", "metrics_port"), timeout=30).text
+    values = {line.split("{")[0]: float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if "_batch_size_" in line}
+    return values["visionserve_batch_size_sum"] / values["visionserve_batch_size_count"]
+
+
+def test_no_worker_died_of_what_clients_sent(service: Service) -> None:
+    before = {worker["pid"] for worker in service.workers()}
+    for broken in breakages(b"\xff\xd8\xff\xe0" + bytes(400)):
+        service.put(broken.body, **broken.headers)
+    assert {worker["pid"] for worker in service.workers()} == before

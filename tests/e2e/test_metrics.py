@@ -1,0 +1,63 @@
+import re
+
+import pytest
+import requests
+
+from tests.e2e.conftest import Service
+
+pytestmark = pytest.mark.e2e
+
+SAMPLE = re.compile(r"(?P<name>\w+)\{(?P<labels>.*)\} (?P<value>\S+)")
+
+
+def scrape(service: Service) -> dict[tuple[str, frozenset[str]], float]:
+    """All samples by name and labels, without those that name the host."""
+    text = requests.get(service.url("metrics", "metrics_port"), timeout=30).text
+    found = (SAMPLE.fullmatch(line) for line in text.splitlines())
+    return {
+        (match["name"], frozenset(re.findall(r'(?!(?:H|h)ostname)\b(\w+="[^"]*")', match["labels"]))): float(
+            match["value"]
+        )
+        for match in found
+        if match
+    }
+
+
+def growth(service: Service, body: bytes) -> dict[tuple[str, frozenset[str]], float]:
+    """What one request adds to the metrics."""
+    before = scrape(service)
+    service.put(body)
+    after = scrape(service)
+    return {key: after[key] - before.get(key, 0.0) for key in after if after[key] != before.get(key, 0.0)}
+
+
+def test_a_prediction_counts_once_in_every_metric(service: Service, photograph: bytes) -> None:
+    answer = service.put(photograph).json()
+    added = growth(service, photograph)
+    model = 'model="flowers"'
+    label = answer["predictions"][0]["label"]
+    assert added["visionserve_requests_total", frozenset({model, 'status="200"', 'code="ok"'})] == 1
+    assert added["visionserve_predictions_total", frozenset({model, f'label="{label}"'})] == 1
+    for name in ("decode_seconds", "inference_seconds", "total_seconds", "batch_size", "novelty"):
+        assert added[f"visionserve_{name}_count", frozenset({model})] == 1
+    assert added["visionserve_batch_size_sum", frozenset({model})] == 1
+    assert added.get(("visionserve_novelty_sum", frozenset({model})), 0) == pytest.approx(answer["novelty"], abs=1e-5)
+    assert 0 < added["visionserve_total_seconds_sum", frozenset({model})] < 10
+
+
+def test_an_error_counts_under_its_status_and_code(service: Service) -> None:
+    added = growth(service, b"no image")
+    key = "visionserve_requests_total", frozenset({'model="flowers"', 'status="415"', 'code="unsupported_image"'})
+    assert added[key] == 1
+    assert not [name for name, _ in added if name.startswith("visionserve_predictions")]
+
+
+def test_the_model_that_is_served_is_named_with_version_and_digest(service: Service, photograph: bytes) -> None:
+    version = service.put(photograph).json()["model"]["version"]
+    labels = next(labels for name, labels in scrape(service) if name == "visionserve_model_info")
+    assert {'model="flowers"', f'version="{version}"'} < labels
+    assert any(re.fullmatch('digest="[0-9a-f]{64}"', label) for label in labels)
+
+
+def test_time_spent_in_the_queue_is_counted(service: Service) -> None:
+    assert any(name == "ts_queue_latency_microseconds" for name, _ in scrape(service))
