@@ -31,14 +31,8 @@ def interface(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     plain = [line for line in text.splitlines() if "google/rpc" not in line and "google.rpc" not in line]
     (folder / "inference.proto").write_text("\n".join(plain))
     bundled = str(Path(protoc.__file__).parent / "_proto")
-    options = [
-        f"-I{folder}",
-        f"-I{bundled}",
-        f"--python_out={folder}",
-        f"--grpc_python_out={folder}",
-        "inference.proto",
-    ]
-    assert protoc.main(["protoc", *options]) == 0
+    options = [f"-I{folder}", f"-I{bundled}", f"--python_out={folder}", f"--grpc_python_out={folder}"]
+    assert protoc.main(["protoc", *options, "inference.proto"]) == 0
     sys.path.insert(0, str(folder))
     yield SimpleNamespace(
         messages=importlib.import_module("inference_pb2"), stubs=importlib.import_module("inference_pb2_grpc")

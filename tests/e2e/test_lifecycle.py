@@ -3,7 +3,7 @@ import signal
 import time
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]  # comes with torchserve; its types do not
 import pytest
 import requests
 

@@ -7,23 +7,23 @@ from tests.e2e.conftest import Service
 
 pytestmark = pytest.mark.e2e
 
+Samples = dict[tuple[str, frozenset[str]], float]
 SAMPLE = re.compile(r"(?P<name>\w+)\{(?P<labels>.*)\} (?P<value>\S+)")
+LABEL = re.compile(r'(\w+="[^"]*")')
 
 
-def scrape(service: Service) -> dict[tuple[str, frozenset[str]], float]:
-    """All samples by name and labels, without those that name the host."""
+def scrape(service: Service) -> Samples:
+    """All samples by name and labels, without the label that names the host."""
     text = requests.get(service.url("metrics", "metrics_port"), timeout=30).text
-    found = (SAMPLE.fullmatch(line) for line in text.splitlines())
-    return {
-        (match["name"], frozenset(re.findall(r'(?!(?:H|h)ostname)\b(\w+="[^"]*")', match["labels"]))): float(
-            match["value"]
-        )
-        for match in found
-        if match
-    }
+    found = [match for match in map(SAMPLE.fullmatch, text.splitlines()) if match]
+    return {(match["name"], _labels(match["labels"])): float(match["value"]) for match in found}
 
 
-def growth(service: Service, body: bytes) -> dict[tuple[str, frozenset[str]], float]:
+def _labels(text: str) -> frozenset[str]:
+    return frozenset(label for label in LABEL.findall(text) if not label.lower().startswith("hostname"))
+
+
+def growth(service: Service, body: bytes) -> Samples:
     """What one request adds to the metrics."""
     before = scrape(service)
     service.put(body)
