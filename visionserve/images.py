@@ -20,6 +20,7 @@ from torchvision.io import ImageReadMode  # importing it registers torch.ops.ima
 from visionserve import colour
 from visionserve.errors import CorruptImage, EmptyBody, ImageTooLarge, ServiceError, UnsupportedImage
 
+# Two named through their plugins: without the imports the first of them would send Pillow through all its plugins.
 _SIGNATURES = {
     "JPEG": re.compile(rb"\xff\xd8\xff"),
     "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
@@ -145,8 +146,6 @@ def _check_segments(file: bytes | bytearray) -> None:
 
 
 def _check_pixels(width: int, height: int, limits: Limits) -> None:
-    if width < 1 or height < 1:
-        raise ValueError("no pixels")
     if width * height > limits.max_pixels:
         raise ImageTooLarge(
             f"The image has {width:,} x {height:,} pixels; at most {limits.max_pixels:,} are accepted: scale it down."
@@ -193,7 +192,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo an EXIF orientation (EXIF 2.32, 4.6.4 A); values outside 2-8 change nothing."""
+    """Undo an EXIF orientation (tag 274); values outside 2-8 change nothing."""
     if orientation not in range(2, 9):
         return pixels
     turned = pixels.view("V3")[:, :, 0]  # (H, W), a pixel an item: copied whole, twice as fast

@@ -2,12 +2,14 @@ import io
 import struct
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
+from visionserve import images
 from visionserve.errors import CorruptImage, EmptyBody, ImageTooLarge, ServiceError, UnsupportedImage
 from visionserve.images import Limits, decode
 
@@ -133,6 +135,11 @@ def test_an_animation_gives_its_first_frame(image_format: str, options: dict[str
     later = Image.new("RGB", (WIDTH, HEIGHT), "magenta")
     file = encoded(image_format, save_all=True, append_images=[later, later], **options)
     np.testing.assert_array_equal(decode(file), PICTURE)
+
+
+def test_a_file_of_several_jpegs_gives_the_first() -> None:
+    file = encoded("MPO", quality=95, save_all=True, append_images=[Image.new("RGB", (WIDTH, HEIGHT), "magenta")])
+    np.testing.assert_array_equal(decode(file), decode(JPEGS["subsampled"]))
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
@@ -284,3 +291,16 @@ def test_messages_tell_the_client_what_to_do_and_nothing_about_the_inside(file: 
         message = caught.value.message
         assert any(verb in message for verb in ("send", "Send", "scale"))
         assert not any(word in message for word in ("Error", "PIL", "torch", "/", "0x", "line "))
+
+
+def test_a_jpeg_whose_decoder_finds_another_size_than_its_header_reader_is_an_error() -> None:
+    with pytest.raises(ValueError, match="the header says"):
+        images._decode_with_torchvision(JPEGS["baseline"], (HEIGHT, WIDTH))
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    expected = [decode(file) for file in FILES.values()]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            for pixels, alone in zip(pool.map(decode, FILES.values()), expected, strict=True):
+                np.testing.assert_array_equal(pixels, alone)
