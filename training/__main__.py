@@ -1,0 +1,47 @@
+"""`python -m training COMMAND`: each command imports only what it needs; each has its own --help."""
+
+import argparse
+import importlib
+import sys
+
+from visionserve.errors import BundleError
+
+# command: (module that has add_arguments(parser) and run(args), what it does)
+COMMANDS = {
+    "data": ("training.commands.data", "index a data set, write its manifest and count its photographs"),
+    "fit": ("training.commands.fit", "train a recipe; goes on where it was stopped"),
+    "bundle": ("training.commands.bundle", "make model_store/NAME from a finished run: quantise, calibrate, prove"),
+    "all": ("training.commands.everything", "fit, then bundle"),
+    "evaluate": ("training.commands.evaluate", "measure a bundle on photographs, as served and in fp32"),
+    "export": ("training.commands.export", "write a bundle's network as a fp32 or half precision ONNX file"),
+    "quantise": ("training.commands.quantise", "write a bundle's network as an int8 ONNX file"),
+    "golden": ("training.commands.golden", "write a bundle's golden answers anew"),
+    "package": ("training.package", "pack a bundle into a .mar archive for TorchServe"),
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command and return the exit status: 0, 1 with a sentence on what is wrong, or 2 for wrong usage."""
+    if not arguments or arguments[0] not in COMMANDS:
+        wanted_help = arguments[:1] in (["-h"], ["--help"])
+        print(_overview(), file=sys.stdout if wanted_help else sys.stderr)
+        return 0 if wanted_help else 2
+    name, rest = arguments[0], arguments[1:]
+    module = importlib.import_module(COMMANDS[name][0])
+    parser = module.parser() if hasattr(module, "parser") else argparse.ArgumentParser()
+    parser.prog, parser.description = f"python -m training {name}", COMMANDS[name][1]
+    module.add_arguments(parser)
+    try:
+        return int(module.run(parser.parse_args(rest)))
+    except BundleError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+
+
+def _overview() -> str:
+    lines = [f"  {name:<10} {what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join(["python -m training COMMAND [--help]", "", *lines])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,154 @@
+"""Bundle: a finished run -> model_store/<name>/, everything that packaging and serving need, proven.
+
+weights -> fp32 ONNX -> int8, calibrated on training photographs
+-> embeddings of training and validation photographs -> reference statistics; validation logits -> temperature
+-> gates on validation photographs -> figures and plots on test photographs -> card, golden answers
+"""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from training import acceptance, golden, plots
+from training import evaluate as evaluation
+from training import manifest as manifests
+from training import recipe as recipes
+from training.calibrate import fit_temperature
+from training.data import served
+from training.export import export
+from training.fit import Run, read_manifest
+from training.gates import Finding
+from training.manifest import Manifest
+from training.quantise import quantise
+from training.recipe import Recipe
+from visionserve import novelty
+from visionserve.card import FILE_NAME as CARD
+from visionserve.card import Input, ModelCard
+from visionserve.classifier import Classifier
+from visionserve.engines import OnnxEngine, Outputs
+from visionserve.errors import BundleError
+from visionserve.network import MEAN, STD
+from visionserve.novelty import Reference
+from visionserve.transforms import Preprocessing
+
+CALIBRATION = 512  # photographs whose activations set the int8 ranges; five per label of the flowers
+_log = logging.getLogger(__name__)
+
+
+def make(run: Run, bundle: Path) -> ModelCard:
+    """Write the bundle of a finished run and return its card.
+
+    Raises:
+        BundleError: the run is unfinished, photographs changed, or a gate failed (the message has the numbers).
+    """
+    if not run.weights.is_file():
+        raise BundleError(f"{run.folder} has no weights.safetensors yet: let `python -m training fit` finish")
+    recipe, manifest = recipes.load(run.recipe), read_manifest(run)
+    manifest.verify()
+    bundle.mkdir(parents=True, exist_ok=True)
+    manifest.save(bundle / manifests.FILE_NAME)
+    _halve(run.weights, bundle / golden.WEIGHTS)
+    card = _first_card(recipe, manifest)
+    card.save(bundle / CARD)
+    with tempfile.TemporaryDirectory() as folder:
+        fp32 = Path(folder, "fp32.onnx")
+        export(golden.eager(bundle), card.input, fp32)
+        card, findings = _prove(card, manifest, bundle, fp32, recipe.seed)
+    golden.write(bundle)
+    for finding in findings:
+        _log.info("%s", finding)
+    return _measure(card, manifest, bundle)
+
+
+def outputs(model: Path, images: np.ndarray) -> Outputs:
+    """Run an ONNX file over prepared images (N, S, S, 3), keeping logits and embedding; class maps are left empty."""
+    engine = OnnxEngine(model, threads=os.cpu_count() or 1)
+    found = [engine.run(batch) for batch in evaluation.batches(images)]
+    logits, points = (np.concatenate([getattr(item, name) for item in found]) for name in ("logits", "embedding"))
+    return Outputs(logits, np.empty((0,), np.float32), points)
+
+
+def calibration(images: np.ndarray, seed: int, count: int = CALIBRATION) -> Iterator[np.ndarray]:
+    """Yield batches of a random choice of prepared images (N, S, S, 3)."""
+    chosen = np.random.default_rng(seed).permutation(len(images))[:count]
+    yield from evaluation.batches(images[np.sort(chosen)])
+
+
+def _prove(card: ModelCard, manifest: Manifest, bundle: Path, fp32: Path, seed: int) -> tuple[ModelCard, list[Finding]]:
+    """Quantise, calibrate, fit the reference statistics and open the gates; return the calibrated card."""
+    preprocessing = Preprocessing(card.input.size, card.input.crop)
+    train, train_targets = served(manifest, "train", preprocessing)
+    val, val_targets = served(manifest, "val", preprocessing)
+    quantise(fp32, calibration(train, seed), bundle / card.model)
+    found = outputs(bundle / card.model, val)
+    card = replace(card, temperature=round(fit_temperature(found.logits, val_targets), 4))
+    card.save(bundle / CARD)
+    learnt = outputs(bundle / card.model, train)
+    Reference.fit(learnt.embedding, train_targets, found.embedding).save(bundle / novelty.FILE_NAME)
+    classifier = Classifier.load(bundle, threads=os.cpu_count() or 1)
+    files = [manifest.root / manifest.rows[place].path for place in manifest.part("val")]
+    findings = [
+        acceptance.int8_gate(found.logits, outputs(fp32, val).logits, val_targets),
+        acceptance.decode_gate(classifier, files),
+    ]
+    acceptance.require(findings)
+    return card, findings
+
+
+def _measure(card: ModelCard, manifest: Manifest, bundle: Path) -> ModelCard:
+    """Evaluate on the test split and write figures, plots and the final card."""
+    result = evaluation.evaluate(bundle, manifest)
+    evaluation.save(result.figures, bundle / evaluation.FILE_NAME)
+    shutil.rmtree(bundle / "plots", ignore_errors=True)
+    plots.draw(bundle / "plots", result.logits, result.targets, card.labels, card.temperature)
+    card = replace(card, metrics=_headline(result.figures))
+    card.save(bundle / CARD)
+    return card
+
+
+def _headline(figures: dict[str, Any]) -> dict[str, Any]:
+    served_figures = figures["served"]
+    wanted = ("photographs", "top1", "top1_interval", "top5", "calibration_error")
+    return {"split": figures["split"], **{n: served_figures[n] for n in wanted}, "top1_fp32": figures["fp32"]["top1"]}
+
+
+def _first_card(recipe: Recipe, manifest: Manifest) -> ModelCard:
+    picture = Input(recipe.input.size, recipe.input.crop, MEAN, STD)
+    return ModelCard(
+        recipe.name,
+        recipe.version,
+        recipe.architecture,
+        manifest.labels,
+        picture,
+        provenance=_provenance(recipe, manifest),
+    )
+
+
+def _provenance(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
+    return {
+        "trained_on": recipe.data_note,
+        "initialised_from": recipe.init_note,
+        "licence": recipe.licence,
+        "recipe": recipes.plain(recipe),
+        "manifest_sha256": manifest.digest,
+        "photographs": {split: len(manifest.part(split)) for split in ("train", "val", "test")},
+        "date": datetime.now(UTC).date().isoformat(),
+        "train_your_own": "make train RECIPE=training/recipes/flowers102.yaml, or any folder of class folders: "
+        "python -m training all --data.source imagefolder --data.root FOLDER --name NAME",
+    }
+
+
+def _halve(source: Path, target: Path) -> None:
+    """Store weights in half precision; counters stay whole numbers."""
+    weights = load_file(source)
+    save_file({n: t.to(torch.float16) if t.is_floating_point() else t for n, t in weights.items()}, target)

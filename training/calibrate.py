@@ -1,0 +1,53 @@
+"""Calibration: how far probabilities can be trusted, and the one temperature that makes them so."""
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+BINS = 15  # as in Guo et al. 2017, so that the numbers can be compared
+_RANGE = (0.05, 20.0)
+
+
+def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Return softmax(logits / temperature), (N, C) float64."""
+    scaled = logits.astype(np.float64) / temperature
+    powers = np.exp(scaled - scaled.max(1, keepdims=True))
+    found: np.ndarray = powers / powers.sum(1, keepdims=True)
+    return found
+
+
+def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
+    """Return the temperature that minimises the negative log likelihood (Guo et al. 2017, arXiv 1706.04599).
+
+    Args:
+        logits: (N, C) of photographs that were not trained on.
+        targets: (N,) label indices.
+    """
+    found = minimize_scalar(
+        lambda power: negative_log_likelihood(probabilities(logits, float(np.exp(power))), targets),
+        bounds=tuple(np.log(_RANGE)),
+        method="bounded",
+    )
+    return float(np.exp(found.x))
+
+
+def negative_log_likelihood(found: np.ndarray, targets: np.ndarray) -> float:
+    """Return the mean of -log p(label) in nats; ``found`` is (N, C) probabilities."""
+    own = found[np.arange(len(targets)), targets]
+    return float(-np.log(np.maximum(own, np.finfo(np.float64).tiny)).mean())
+
+
+def reliability(found: np.ndarray, targets: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """Return one row of (count, mean confidence, accuracy) for each of ``bins`` equal steps of confidence."""
+    confidence = found.max(1)
+    right = found.argmax(1) == targets
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    filled = np.maximum(counts, 1)
+    means = np.bincount(place, confidence, minlength=bins) / filled
+    return np.stack([counts, means, np.bincount(place, right, minlength=bins) / filled], axis=1)
+
+
+def calibration_error(found: np.ndarray, targets: np.ndarray, bins: int = BINS) -> float:
+    """Return the expected calibration error, 0-1: |confidence - accuracy| averaged over photographs, bin by bin."""
+    rows = reliability(found, targets, bins)
+    return float((rows[:, 0] * np.abs(rows[:, 1] - rows[:, 2])).sum() / len(targets))

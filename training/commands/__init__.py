@@ -1,0 +1,1 @@
+"""The commands of `python -m training`: options in, library calls, a few printed lines out."""

@@ -1,0 +1,40 @@
+"""`python -m training bundle`: a finished run becomes model_store/NAME."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from training import bundle
+from training.fit import Run
+from visionserve.card import ModelCard
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--run", type=Path, default=Path("runs/flowers"), help="folder of the run (default: %(default)s)"
+    )
+    parser.add_argument("--output", type=Path, help="folder of the bundle; default: model_store/ and the run's name")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the bundle; print its headline."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    report(bundle.make(Run(args.run), output(args.run, args.output)))
+    return 0
+
+
+def output(folder: Path, wanted: Path | None) -> Path:
+    """Return where the bundle of a run goes."""
+    return wanted if wanted is not None else Path("model_store", folder.name)
+
+
+def report(card: ModelCard) -> None:
+    """Print what the card claims."""
+    found = card.metrics
+    low, high = found["top1_interval"]
+    print(
+        f"{card.name} {card.version}: top-1 {100 * found['top1']:.2f} % [{100 * low:.1f}, {100 * high:.1f}] int8 as served, "
+        f"{100 * found['top1_fp32']:.2f} % fp32, calibration error {100 * found['calibration_error']:.2f} %, "
+        f"{found['photographs']} test photographs"
+    )

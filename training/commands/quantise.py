@@ -1,0 +1,46 @@
+"""`python -m training quantise`: a bundle's weights as an int8 ONNX file, calibrated on any folder of photographs."""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from training import golden
+from training.bundle import calibration
+from training.data import load_served
+from training.export import export
+from training.quantise import quantise
+from training.sources.imagefolder import SUFFIXES
+from visionserve.card import FILE_NAME as CARD
+from visionserve.card import ModelCard
+from visionserve.errors import BundleError
+from visionserve.transforms import Preprocessing
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--bundle", type=Path, required=True, help="the folder that holds card.json and weights.safetensors"
+    )
+    parser.add_argument("--images", type=Path, required=True, help="folder of training photographs, searched in depth")
+    parser.add_argument("--output", type=Path, required=True, help="the ONNX file to write")
+    parser.add_argument(
+        "--full-range", action="store_true", help="8-bit weights: only right on processors with VNNI or AMX"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, calibrate, quantise."""
+    card = ModelCard.load(args.bundle / CARD)
+    files = sorted(path for path in args.images.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise BundleError(f"{args.images} holds no photographs to calibrate on")
+    chosen = [files[place] for place in np.random.default_rng(0).permutation(len(files))[:512]]
+    images = load_served(chosen, Preprocessing(card.input.size, card.input.crop))
+    with tempfile.TemporaryDirectory() as folder:
+        fp32 = Path(folder, "fp32.onnx")
+        export(golden.eager(args.bundle), card.input, fp32)
+        quantise(fp32, calibration(images, seed=0), args.output, reduce_range=not args.full_range)
+    print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
+    return 0

@@ -1,0 +1,194 @@
+"""Fit: a recipe -> a run folder with manifest, checkpoints, TensorBoard log and the averaged weights.
+
+    <run>/recipe.yaml  manifest.csv  labels.json  checkpoints/{best,last}.ckpt  version_*/ (TensorBoard)  weights.safetensors
+
+Checkpoints are for resuming. Nothing behind fit reads one: the weights to keep are a safetensors file.
+"""
+
+import json
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from training import manifest as manifests
+from training import recipe as recipes
+from training.data import Photographs
+from training.module import Classification
+from training.recipe import Recipe
+from training.sources import collect
+from visionserve.errors import BundleError
+from visionserve.network import adapt_imagenet
+
+Precision = Literal["bf16-mixed", "32-true"]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The places of a run's files."""
+
+    folder: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.folder / "recipe.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        """What the run learns from and is measured on."""
+        return self.folder / "manifest.csv"
+
+    @property
+    def facts(self) -> Path:
+        """Root folder, labels and, when finished, the best validation accuracy."""
+        return self.folder / "run.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Lightning's checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def weights(self) -> Path:
+        """The averaged weights of the best epoch, written when the run ends."""
+        return self.folder / "weights.safetensors"
+
+
+def fit(recipe: Recipe, run: Run, *, resume: str = "none", cache: Path | None = None, fast: bool = False) -> float:
+    """Train and return the best validation accuracy (0-1).
+
+    Args:
+        resume: ``auto`` goes on from the run's last checkpoint if there is one, ``none`` starts anew, else a path.
+        cache: folder of decoded photographs; None puts it beside the run.
+        fast: one batch of everything, to see that a recipe works.
+    """
+    L.seed_everything(recipe.seed, workers=True, verbose=False)
+    manifest = prepare(recipe, run, anew=resume == "none")
+    module = Classification(recipe, len(manifest.labels), _initial(recipe))
+    photographs = Photographs(recipe, manifest, cache if cache is not None else run.folder.parent / "cache")
+    trainer = _trainer(recipe, run, fast)
+    checkpoint = _resume_point(run, resume)
+    trainer.fit(module, datamodule=photographs, ckpt_path=checkpoint, weights_only=True)
+    if fast:
+        return float(trainer.callback_metrics["val/accuracy"])
+    return _finish(trainer, module, run)
+
+
+def prepare(recipe: Recipe, run: Run, *, anew: bool) -> manifests.Manifest:
+    """Write the run's recipe and manifest, or read the manifest back and verify it."""
+    root = Path(recipe.data.root) if recipe.data.root is not None else None
+    run.folder.mkdir(parents=True, exist_ok=True)
+    recipes.save(recipe, run.recipe)
+    if run.manifest.is_file() and not anew:
+        found = read_manifest(run)
+        found.verify()
+        return found
+    collection = collect(recipe.data.source, root)
+    made = manifests.build(collection, recipe.data.split, recipe.data.seed)
+    made.save(run.manifest)
+    facts = {"root": str(collection.root.resolve()), "labels": list(collection.labels)}
+    run.facts.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
+    return made
+
+
+def read_manifest(run: Run) -> manifests.Manifest:
+    """Read what a run was trained on."""
+    try:
+        facts = json.loads(run.facts.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{run.folder} is not the folder of a run: {error}") from error
+    return manifests.load(run.manifest, Path(facts["root"]), tuple(facts["labels"]))
+
+
+def precision(wanted: str) -> Precision:
+    """Return Lightning's name of the arithmetic: bf16 where the machine computes in it, else fp32, and say so."""
+    if wanted == "bf16-mixed" or wanted == "32-true":
+        return "bf16-mixed" if wanted == "bf16-mixed" else "32-true"
+    if torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        able = torch.cpu.get_capabilities()
+        fast = bool(able.get("amx_bf16") or able.get("avx512_bf16"))
+    if not fast:
+        _log.warning("this machine does not compute in bf16: training in fp32, which is slower")
+    return "bf16-mixed" if fast else "32-true"
+
+
+def _initial(recipe: Recipe) -> dict[str, Tensor] | None:
+    """Return the weights to start from, for our normalisation; None for random ones."""
+    if recipe.init == "none":
+        return None
+    if recipe.init == "torchvision":
+        return adapt_imagenet(_published(recipe.architecture))
+    if not Path(recipe.init).is_file():
+        raise BundleError(f"init: there is no file {recipe.init}; it is 'torchvision', 'none' or a .safetensors file")
+    return adapt_imagenet(load_file(recipe.init))
+
+
+def _published(architecture: str) -> dict[str, Tensor]:
+    import torchvision
+
+    try:
+        published: dict[str, Tensor] = torchvision.models.get_model(architecture, weights="DEFAULT").state_dict()
+    except OSError as error:
+        raise BundleError(
+            f"torchvision's weights cannot be downloaded ({error}); give a file instead: --init weights.safetensors"
+        ) from error
+    return published
+
+
+def _resume_point(run: Run, resume: str) -> Path | None:
+    if resume == "none":
+        return None
+    last = run.checkpoints / "last.ckpt" if resume == "auto" else Path(resume)
+    if last.is_file():
+        return last
+    if resume == "auto":
+        return None
+    raise BundleError(f"there is no checkpoint {last} to resume from")
+
+
+def _trainer(recipe: Recipe, run: Run, fast: bool) -> L.Trainer:
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # a choice of the recipe
+    keep = ModelCheckpoint(
+        run.checkpoints, "best", monitor="val/accuracy", mode="max", save_last=True, enable_version_counter=False
+    )
+    stop = EarlyStopping("val/accuracy", mode="max", patience=recipe.patience)
+    return L.Trainer(
+        max_epochs=recipe.epochs,
+        precision=precision(recipe.precision),
+        deterministic="warn",
+        benchmark=torch.cuda.is_available(),
+        logger=False if fast else TensorBoardLogger(run.folder, name=""),
+        callbacks=[TQDMProgressBar(refresh_rate=20), *([] if fast else [keep, stop, LearningRateMonitor("epoch")])],
+        fast_dev_run=fast,
+        num_sanity_val_steps=0,
+        log_every_n_steps=20,
+        enable_model_summary=False,
+    )
+
+
+def _finish(trainer: L.Trainer, module: Classification, run: Run) -> float:
+    """Write the averaged weights of the best epoch."""
+    keep = next(c for c in trainer.callbacks if isinstance(c, ModelCheckpoint))  # type: ignore[attr-defined]
+    best = torch.load(keep.best_model_path, map_location="cpu", weights_only=True)
+    module.load_state_dict(best["state_dict"])
+    save_file({name: tensor.contiguous() for name, tensor in module.weights().items()}, run.weights)
+    accuracy = float(keep.best_model_score if keep.best_model_score is not None else 0.0)
+    facts = json.loads(run.facts.read_text(encoding="utf-8")) | {
+        "val_accuracy": round(accuracy, 4),
+        "epoch": best["epoch"],
+    }
+    run.facts.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
+    _log.info("best validation accuracy %.2f %% in epoch %d: %s", 100 * accuracy, best["epoch"], run.weights)
+    return accuracy

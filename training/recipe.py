@@ -1,0 +1,197 @@
+"""The recipe of a training run: every choice that changes the result, typed, with the reason for its default.
+
+Read from YAML by jsonargparse (training/__main__.py), so an unknown key is an error. Precedence, highest first: command
+line, environment, file.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from visionserve.errors import BundleError
+
+SourceName = Literal["flowers102", "imagefolder"]
+SplitName = Literal["stratified", "given"]
+PrecisionName = Literal["auto", "bf16-mixed", "32-true"]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the photographs are and how they are divided.
+
+    Attributes:
+        source: layout of the folder.
+        root: the folder; None downloads Oxford 102 Flowers to ``.cache/flowers-102``.
+        split: ``stratified`` divides every photograph on disk 80/10/10 per label; ``given`` takes the source's own
+            division (the official split of Oxford 102, or train/val/test folders).
+        seed: of the stratified split; kept apart from the run's seed so that runs can be compared.
+        cache_side: photographs wait in memory with this shorter side at most, in pixels.
+        workers: processes that augment; 0 does it in the training process.
+    """
+
+    source: SourceName = "flowers102"
+    root: str | None = None
+    split: SplitName = "stratified"
+    seed: int = 1
+    cache_side: int = 256
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class Input:
+    """What the served network will see: a square of ``size`` pixels, ``crop`` of the photograph's shorter side."""
+
+    size: int = 224
+    crop: float = 0.875
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How training photographs are varied.
+
+    Attributes:
+        min_area: smallest share of the photograph that a random crop keeps.
+        policy: automatic augmentation after crop and flip; TrivialAugment (arXiv 2103.10158) has nothing to tune.
+        policy_probability: share of the photographs that the policy touches.
+        mixup: probability that a batch is blended (arXiv 1710.09412).
+        cutmix: probability that a batch swaps rectangles instead (arXiv 1905.04899).
+    """
+
+    min_area: float = 0.35
+    policy: Literal["trivial", "rand", "none"] = "trivial"
+    policy_probability: float = 1.0
+    mixup: float = 0.1
+    cutmix: float = 0.3
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Train at ``size`` pixels until this share (0-1] of the run's epochs is done.
+
+    ``freeze`` names the parts of the network whose weights and batch-norm statistics stay as they are meanwhile; their
+    backward pass is saved.
+    """
+
+    until: float
+    size: int
+    freeze: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """SGD with Nesterov momentum, a linear warm-up and a cosine down to zero.
+
+    Attributes:
+        learning_rate: for the batch size of the recipe.
+        head_factor: the new head learns this many times faster than the pretrained rest (5 times diverged on the flowers).
+        head_epochs: at first only the head learns, so that its random start does not damage the rest.
+        warmup: share of the run in which the rate rises.
+        average_decay: per-step decay of the weight average that is validated and shipped.
+    """
+
+    learning_rate: float = 0.02
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.1
+    head_factor: float = 1.0
+    head_epochs: int = 1
+    warmup: float = 0.1
+    average_decay: float = 0.998
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole training run.
+
+    Attributes:
+        name: of the model and of its bundle.
+        architecture: a torchvision network that ends in pool-then-linear.
+        init: ``torchvision`` downloads ImageNet weights, ``none`` starts at random, anything else is a safetensors
+            file with a torchvision state dict for ImageNet's normalisation.
+        init_note: where those weights come from, for the card.
+        data_note: what the photographs are, for the card.
+        licence: of the resulting weights, for the card.
+        patience: epochs without a better validation accuracy before the run stops early.
+        stages: progressive resizing; the last one must reach 1.
+    """
+
+    name: str = "flowers"
+    version: str = "1.0"
+    architecture: str = "resnet18"
+    init: str = "torchvision"
+    init_note: str = "torchvision's ImageNet weights"
+    data_note: str = "not stated"
+    licence: str = "not stated"
+    seed: int = 1
+    epochs: int = 30
+    batch_size: int = 64
+    patience: int = 15
+    precision: PrecisionName = "auto"
+    data: Data = field(default_factory=Data)
+    input: Input = field(default_factory=Input)
+    augment: Augment = field(default_factory=Augment)
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    stages: tuple[Stage, ...] = (Stage(until=1.0, size=176),)
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 2:
+            raise BundleError("a recipe needs at least one epoch and two photographs per batch")
+        ends = [stage.until for stage in self.stages]
+        if not ends or ends != sorted(ends) or ends[0] <= 0 or ends[-1] != 1.0:
+            raise BundleError(f"the stages must end in rising order, the last one at 1.0, not {ends}")
+        if not 0 < self.input.crop <= 1:
+            raise BundleError(
+                f"input.crop is a share of the shorter side, above 0 and at most 1, not {self.input.crop}"
+            )
+
+    def stage(self, epoch: int) -> Stage:
+        """Return the stage of ``epoch``, counted from 0; the last stage goes on for ever."""
+        done = (epoch + 0.5) / self.epochs
+        return next((stage for stage in self.stages if done < stage.until), self.stages[-1])
+
+
+def parser() -> ArgumentParser:
+    """Return a parser with ``--config`` and one option per entry of the recipe; it also reads ``TRAIN_*`` variables."""
+    made = ArgumentParser(default_env=True, env_prefix="TRAIN")
+    made.add_argument("--config", action="config", help="a recipe in YAML; options after it win")
+    made.add_class_arguments(Recipe)
+    return made
+
+
+def resolve(options: Namespace) -> Recipe:
+    """Return the recipe among parsed options; an impossible one is a BundleError."""
+    made = _bare(exit_on_error=True).instantiate_classes(Namespace(**{n: options[n] for n in _NAMES}))
+    return Recipe(**{name: made[name] for name in _NAMES})
+
+
+def save(recipe: Recipe, path: Path) -> None:
+    """Write the resolved recipe as YAML that ``--config`` reads back."""
+    path.write_text(yaml.safe_dump(plain(recipe), sort_keys=False), encoding="utf-8")
+
+
+def load(path: Path) -> Recipe:
+    """Read a recipe from YAML; an unknown key or a wrong type is a BundleError."""
+    bare = _bare(exit_on_error=False)
+    try:
+        return resolve(bare.parse_string(path.read_text(encoding="utf-8")))
+    except (OSError, ArgumentError) as error:
+        raise BundleError(f"{path} is no usable recipe: {error}") from error
+
+
+def plain(recipe: Recipe) -> dict[str, Any]:
+    """Return lists and dictionaries only, as YAML wants them."""
+    content: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    return content
+
+
+_NAMES = tuple(entry.name for entry in fields(Recipe))
+
+
+def _bare(exit_on_error: bool) -> ArgumentParser:
+    made = ArgumentParser(exit_on_error=exit_on_error)
+    made.add_class_arguments(Recipe)
+    return made

@@ -1,0 +1,52 @@
+"""Oxford 102 Flowers (Nilsback & Zisserman 2008) in torchvision's layout: jpg/, imagelabels.mat, setid.mat.
+
+Photographs that are not on disk are left out, so a part of the data set is a data set too.
+"""
+
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+from scipy.io import loadmat
+
+from training.sources import Collection, Photograph, Split
+from visionserve.errors import BundleError
+
+# The one place of the 102 names, in the order of the class ids 1 to 102 of imagelabels.mat.
+LABELS = tuple(Path(__file__).with_suffix(".txt").read_text(encoding="utf-8").splitlines())
+DOWNLOAD_TO = Path(".cache")
+_OFFICIAL: dict[str, Split] = {"trnid": "train", "valid": "val", "tstid": "test"}
+
+
+def collect(root: Path) -> Collection:
+    """Index the photographs on disk with their labels and official splits."""
+    ids = _read(root / "imagelabels.mat", "labels")
+    splits = {
+        int(number): split for key, split in _OFFICIAL.items() for number in _read(root / "setid.mat", key)
+    }
+    present = {path.name for path in (root / "jpg").glob("image_*.jpg")}
+    photographs = tuple(
+        Photograph(f"jpg/{name}", LABELS[class_id - 1], splits[number])
+        for number, class_id in enumerate(ids.tolist(), start=1)
+        if (name := f"image_{number:05d}.jpg") in present
+    )
+    return Collection(root, LABELS, photographs)
+
+
+def download() -> Path:
+    """Download the data set through torchvision (350 MB, once) and return its folder."""
+    import torchvision
+
+    try:
+        torchvision.datasets.Flowers102(DOWNLOAD_TO, download=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise BundleError(
+            f"Oxford 102 Flowers cannot be downloaded ({error}); fetch it elsewhere and give its folder as --data.root"
+        ) from error
+    return DOWNLOAD_TO / "flowers-102"
+
+
+def _read(path: Path, key: str) -> np.ndarray:
+    if not path.is_file():
+        raise BundleError(f"{path.parent} is no Oxford 102 Flowers folder: {path.name} is missing")
+    return np.asarray(loadmat(path)[key]).ravel()
