@@ -4,16 +4,18 @@ import csv
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from visionserve.errors import CorruptImage, ServiceError
+from visionserve.errors import CorruptImage, ImageTooLarge, ServiceError
 from visionserve.images import decode
 
 REPOSITORY = Path(__file__).parents[2]
@@ -105,12 +107,52 @@ def test_a_damaged_file_gives_an_image_or_a_service_error(seed: str) -> None:
         b"\xff\xd8" + b"\xff\xd0" * 4_500_000,
         b"BM" + b"\xff" * 9_000_000,
     ],
+    ids=["zeros", "fill", "restarts", "bitmap"],
 )
 def test_megabytes_of_junk_behind_a_signature_are_refused_in_seconds(junk: bytes) -> None:
     started = time.monotonic()
     with pytest.raises(ServiceError):
         decode(junk)
     assert time.monotonic() - started < 5
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def test_a_header_without_its_pixels_is_too_large_not_corrupt() -> None:
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    with pytest.raises(ImageTooLarge):
+        decode(b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", b""))
+
+
+def test_a_jpeg_with_hundreds_of_scans_is_refused() -> None:
+    file = SEEDS["progressive"]
+    last_scan = file[file.rindex(b"\xff\xda") : -2]
+    assert decode(file[:-2] + 20 * last_scan + file[-2:]).shape == (11, 17, 3)
+    with pytest.raises(ImageTooLarge, match="scans"):
+        decode(file[:-2] + 200 * last_scan + file[-2:])
+
+
+def test_bytes_that_look_like_scans_inside_a_segment_or_behind_the_end_do_not_count() -> None:
+    file = SEEDS["jpeg"]
+    thumbnails = b"\xff\xe5" + struct.pack(">H", 2 + 600) + 300 * b"\xff\xda"
+    film = 300 * b"\xff\xda"
+    np.testing.assert_array_equal(decode(file[:2] + thumbnails + file[2:] + film), decode(file))
+
+
+def test_a_tiff_with_a_giant_tile_is_refused_however_small_the_image() -> None:
+    tags = {256: 1, 257: 1, 258: 8, 259: 8, 262: 1, 277: 1, 322: 100_000, 323: 100_000, 324: 8, 325: 1}
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    with pytest.raises(ImageTooLarge):
+        decode(b"II*\0" + struct.pack("<IIH", 12, 0, len(tags)) + directory + bytes(4))
+
+
+def test_a_png_text_bomb_is_refused() -> None:
+    bomb = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(100_000_000)))
+    file = SEEDS["png"]
+    with pytest.raises(CorruptImage):
+        decode(file[:33] + bomb + file[33:])
 
 
 def index() -> list[dict[str, str]]:
