@@ -1,0 +1,81 @@
+"""Closed loop: Locust as a child process, and the ledger that it wrote.
+
+Locust replaces Python's sockets and threads when it is imported, so it gets a process of its own.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from loadtests import shapes
+from loadtests.ledger import Ledger
+from loadtests.shapes import Stage
+from loadtests.target import Target
+
+LOCUSTFILE = Path(__file__).with_name("locustfile.py")
+# Beyond the stages: drawing photographs, one calibrating request each, processes that start and end.
+_AROUND_S = 120
+
+
+class LocustError(Exception):
+    """Locust ended without results; the message says what to look at."""
+
+
+def run(
+    target: Target, stages: Sequence[Stage], traffic: Sequence[str], folder: Path, processes: int = 1
+) -> tuple[float, Ledger, bool]:
+    """Let Locust's users load a target.
+
+    Args:
+        traffic: options of `loadtests.options`, handed on.
+        folder: where Locust's own report and log go.
+
+    Returns:
+        When the first stage began (seconds since 1970), what became of the requests, and whether it was interrupted.
+    """
+    path = folder / "ledger.json"
+    path.unlink(missing_ok=True)
+    child = subprocess.Popen(command(target, stages, traffic, folder, path, processes))
+    limit_s = sum(stage.seconds for stage in stages) + _AROUND_S
+    interrupted = False
+    try:
+        child.wait(limit_s)
+    except KeyboardInterrupt:
+        # Locust got the same signal from the terminal; another one would cut its report short.
+        interrupted = True
+    except subprocess.TimeoutExpired:
+        child.send_signal(signal.SIGINT)
+    finally:
+        _end(child)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LocustError(
+            f"Locust ended with code {child.returncode} and no results: see its messages above"
+        ) from error
+    path.unlink()
+    return float(content["started_s"]), Ledger.from_json(content["ledger"]), interrupted
+
+
+def command(
+    target: Target, stages: Sequence[Stage], traffic: Sequence[str], folder: Path, ledger: Path, processes: int
+) -> list[str]:
+    """Return Locust's command line."""
+    forks = ["--processes", str(processes)] if processes > 1 else []
+    return [
+        *[sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", "--only-summary"],
+        *["--loglevel", "WARNING", "--html", str(folder / "locust.html")],
+        *["--host", target.origin, "--path", target.path],
+        *["--stages", shapes.to_text(stages), "--ledger", str(ledger), *forks, *traffic],
+    ]
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    try:
+        child.wait(15)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()

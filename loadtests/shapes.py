@@ -1,0 +1,87 @@
+"""Shapes: how the load goes up and down, as stages of a level (users or arrivals per second) and a duration.
+
+constant  ----      steps  _-^      spike  _|^|__      soak  ----------
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# A second of queue takes about as long to drain as it took to form; this many seconds are left out of the verdict.
+_RECOVERY_S = 5
+
+
+@dataclass(frozen=True)
+class Stage:
+    """``level`` users (closed loop) or arrivals per second (open loop) for whole ``seconds``.
+
+    ``judged`` stages count for the verdict; the others are shown only.
+    """
+
+    name: str
+    level: float
+    seconds: int
+    judged: bool = True
+
+    def __post_init__(self) -> None:
+        if self.seconds < 1 or self.level < 0:
+            raise ValueError(
+                f"a stage needs a level of 0 or more and a second or more, not {self.level}, {self.seconds}"
+            )
+
+
+def constant(level: float, seconds: int) -> list[Stage]:
+    """Return one level for one time."""
+    return [Stage("constant", level, seconds)]
+
+
+def steps(first: float, last: float, by: float, seconds: int, hold: float | None = None) -> list[Stage]:
+    """Return levels from ``first`` to ``last``; those up to ``hold`` (default: the first) must meet the targets."""
+    if by <= 0 or last < first:
+        raise ValueError("steps go upwards: --to above --from, --by above 0")
+    limit = first if hold is None else hold
+    levels = itertools.takewhile(lambda level: level <= last + 1e-9, itertools.count(first, by))
+    return [Stage(f"step {place}", level, seconds, level <= limit) for place, level in enumerate(levels, 1)]
+
+
+def spike(base: float, peak: float, seconds: int, peak_seconds: int = 10) -> list[Stage]:
+    """Return a base load, a peak over it, and the base again: what comes after must be as good as what was before."""
+    return [
+        Stage("before", base, seconds),
+        Stage("spike", peak, peak_seconds, judged=False),
+        Stage("recovery", base, _RECOVERY_S, judged=False),
+        Stage("after", base, seconds),
+    ]
+
+
+def soak(level: float, seconds: int, parts: int = 10) -> list[Stage]:
+    """Return one level for a long time in ``parts`` that are shown and judged each, so that a drift is seen."""
+    each, rest = divmod(seconds, parts)
+    lengths = [each + (place < rest) for place in range(parts)]
+    return [Stage(f"part {place}", level, length) for place, length in enumerate(lengths, 1) if length]
+
+
+def to_text(stages: Sequence[Stage]) -> str:
+    """Return stages as ``LEVELxSECONDS,...``, for a command line."""
+    return ",".join(f"{stage.level:g}x{stage.seconds}" for stage in stages)
+
+
+def from_text(text: str) -> list[Stage]:
+    """Read ``LEVELxSECONDS,...``; ValueError says what cannot be read."""
+    stages = []
+    for place, entry in enumerate(text.split(","), 1):
+        level, _, seconds = entry.partition("x")
+        try:
+            stages.append(Stage(f"stage {place}", float(level), int(seconds)))
+        except ValueError as error:
+            raise ValueError(f"stages are LEVELxSECONDS,..., not {entry!r} ({error})") from None
+    return stages
+
+
+def level_at(stages: Sequence[Stage], elapsed_s: float) -> float | None:
+    """Return the level that is due after ``elapsed_s``; None when the stages are over."""
+    for stage in stages:
+        if elapsed_s < stage.seconds:
+            return stage.level
+        elapsed_s -= stage.seconds
+    return None
