@@ -34,7 +34,8 @@ def draw(size: int, count: int = COUNT) -> np.ndarray:
 
 def _flower(rows: np.ndarray, columns: np.ndarray, size: int, seed: int) -> np.ndarray:
     """Return one image (size, size, 3) uint8; ``seed`` chooses colours, petals and place."""
-    numbers = np.random.Generator(np.random.PCG64(seed)).integers(0, 256, 16)
+    # The raw stream is fixed for ever; what NumPy's distributions make of it may change between releases.
+    numbers = np.random.PCG64(seed).random_raw(16) % 256
     down = rows - size // 2 - (int(numbers[0]) - 128) * size // 1024
     right = columns - size // 2 - (int(numbers[1]) - 128) * size // 1024
     distance = (down * down + right * right) * 64 // (size * size)  # 0 at the heart, 16 at half the side
