@@ -79,8 +79,8 @@ def decode(
         raise
     except (MemoryError, Image.DecompressionBombError) as error:
         raise ImageTooLarge("The image would take too much memory to decode: send a smaller one.") from error
-    # Everything, for decoders were not written for hostile bytes: fuzzing brings up OSError, SyntaxError, EOFError,
-    # ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RuntimeError, struct.error and others.
+    # Everything, for decoders promise nothing about hostile bytes: fuzzing brought up OSError, SyntaxError, ValueError
+    # and RuntimeError, and the KeyError or struct.error of some rare branch must not become a 500 either.
     except Exception as error:
         raise CorruptImage(
             f"The {image_format} file does not decode: it is cut short, broken or of a rare kind. "
