@@ -46,7 +46,7 @@ def classifier(tiny: TinyBundle) -> Classifier:
 @pytest.fixture
 def engine(classifier: Classifier) -> RecordingEngine:
     recording = RecordingEngine(classifier)
-    classifier.engine = recording  # type: ignore[assignment]  # the fake keeps the protocol
+    classifier.engine = recording
     return recording
 
 
@@ -166,9 +166,8 @@ def test_v2_answers_tensors_whose_shapes_fit_their_data(classifier: Classifier) 
     body = json.dumps({"id": "\ud800", "inputs": [{"datatype": "BYTES", "shape": [2], "data": data}]}).encode()
     reply = batch.answer(classifier, [received(body, explain=True, x_top_k="3")], max_images=8).replies[0]
     answer = content(reply)
-    shapes = {
-        tensor["name"]: (tensor["datatype"], tensor["shape"], len(tensor["data"])) for tensor in answer["outputs"]
-    }
+    tensors = answer["outputs"]
+    shapes = {tensor["name"]: (tensor["datatype"], tensor["shape"], len(tensor["data"])) for tensor in tensors}
     assert shapes == {
         "label": ("BYTES", [2, 3], 6),
         "probability": ("FP32", [2, 3], 6),

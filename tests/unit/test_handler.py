@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -110,12 +111,8 @@ def test_rows_get_their_own_status_type_and_headers_in_order(handler: ImageHandl
         "image/png",
         "application/json",
     ]
-    assert [context.headers[place]["x-request-id"] for place in range(4)] == [
-        "server-0",
-        "mine.1",
-        "server-2",
-        "server-3",
-    ]
+    ids = [context.headers[place]["x-request-id"] for place in range(4)]
+    assert ids == ["server-0", "mine.1", "server-2", "server-3"]
     assert json.loads(answers[1])["request_id"] == "mine.1"
     assert json.loads(answers[3])["request_id"] == "server-3"
     assert all(isinstance(answer, bytes) for answer in answers)
@@ -167,9 +164,8 @@ def test_a_batch_emits_each_count_once_and_each_observation(handler: ImageHandle
         assert not others
 
 
-def test_the_model_is_reported_with_its_version_and_digest(
-    handler: ImageHandler, context: FakeContext, tiny: TinyBundle
-) -> None:
+@pytest.mark.usefixtures("handler")
+def test_the_model_is_reported_with_its_version_and_digest(context: FakeContext, tiny: TinyBundle) -> None:
     digest = ModelCard.load(tiny.directory / "card.json").digest
     assert context.seen("visionserve_model_info") == [(1, {"model": "shapes", "version": "1.0", "digest": digest})]
 
@@ -182,9 +178,7 @@ def test_a_label_cannot_break_a_metric_line(handler: ImageHandler, context: Fake
     assert label in ("a_b_c__d_", "q__", "colt's foot")
 
 
-def test_a_model_for_a_gpu_refuses_to_start_without_one(
-    tiny: TinyBundle, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_model_for_a_gpu_refuses_to_start_without_one(tiny: TinyBundle, tmp_path: Path) -> None:
     for file in tiny.directory.iterdir():
         (tmp_path / file.name).symlink_to(file)
     (tmp_path / "card.json").unlink()
@@ -193,18 +187,16 @@ def test_a_model_for_a_gpu_refuses_to_start_without_one(
         ImageHandler().initialize(FakeContext(tmp_path, gpu=None))
 
 
+@pytest.mark.parametrize(
+    ("message", "expected"), [("CUDA failure 2: out of memory", []), ("CUDA failure 700: illegal access", [1])]
+)
 def test_a_cuda_error_ends_the_worker_but_exhausted_memory_does_not(
-    handler: ImageHandler, context: FakeContext, monkeypatch: pytest.MonkeyPatch
+    handler: ImageHandler, context: FakeContext, monkeypatch: pytest.MonkeyPatch, message: str, expected: list[int]
 ) -> None:
     exits: list[int] = []
     monkeypatch.setattr("handlers.image_handler.os._exit", exits.append)
+    monkeypatch.setattr(Classifier, "classify", Mock(side_effect=RuntimeError(message)))
     handler._classifier.card = replace(handler._classifier.card, device="cuda")
-
-    def fail(self: Classifier, images: np.ndarray) -> list[Answer]:
-        raise RuntimeError(message)
-
-    monkeypatch.setattr(Classifier, "classify", fail)
-    for message, expected in (("CUDA failure 2: out of memory", []), ("CUDA failure 700: illegal access", [1])):
-        ask(handler, context, ({"body": png()}, {}))
-        assert exits == expected
-        assert context.statuses[0] == (500, "Internal Server Error")
+    ask(handler, context, ({"body": png()}, {}))
+    assert exits == expected
+    assert context.statuses[0] == (500, "Internal Server Error")
