@@ -39,17 +39,12 @@ def write(record: RunRecord, folder: Path) -> str:
 
 def markdown(record: RunRecord) -> str:
     """Return the report as Markdown."""
-    rows = table(record)
     lines = [f"# Load test: {headline(record)}", "", *sentences(record), "", f"![latency]({PICTURE})", ""]
-    lines += ["| " + " | ".join(row) + " |" for row in rows[:1]]
-    lines += ["|---" + "|---:" * (len(_HEAD) - 1) + "|"]
-    lines += ["| " + " | ".join(row) + " |" for row in rows[1:]]
-    lines += ["", "Milliseconds. " + _legend(record), ""]
+    lines += [*_markdown_table(table(record)), "", "Milliseconds. " + _legend(record), ""]
     breakdown = parts_table(record)
     if breakdown:
-        lines += ["| " + " | ".join(breakdown[0]) + " |", "|---" + "|---:" * (len(breakdown[0]) - 1) + "|"]
-        lines += ["| " + " | ".join(row) + " |" for row in breakdown[1:]]
-        lines += ["", "From the Server-Timing header; the rest of the way is queue and transport.", ""]
+        told = "From the Server-Timing header; the rest of the way is queue and transport."
+        lines += [*_markdown_table(breakdown), "", told, ""]
     lines += [f"- {count} x {reason}" for reason, count in reasons(record)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -174,6 +169,11 @@ def _ms(value: float) -> str:
     if math.isnan(value):
         return "-"
     return f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def _markdown_table(rows: list[tuple[str, ...]]) -> list[str]:
+    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
+    return [head, "|---" + "|---:" * (len(rows[0]) - 1) + "|", *body]
 
 
 def _html_table(rows: list[tuple[str, ...]]) -> str:

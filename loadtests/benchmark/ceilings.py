@@ -1,0 +1,143 @@
+"""Ceilings: what decode and engine do in process, one process per core and no server: nobody can be faster than this.
+
+`python -m loadtests.benchmark.ceilings --archive DIR --photos DIR --output FILE.json`
+"""
+
+import argparse
+import io
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from loadtests import photographs
+from loadtests.histogram import percentile
+from visionserve.classifier import Classifier
+
+_BATCH = 8
+_LARGE = (4000, 3000)
+_LARGE_RUNS = 5
+_START_S = 120
+
+
+def measure(archive: Path, bodies: Sequence[bytes], seconds: float, processes: int) -> dict[str, dict[str, float]]:
+    """Return rates, CPU costs and latencies by ceiling.
+
+    ``decode``, ``engine`` and ``decode + engine`` run in all processes at once, ``one at a time`` in one.
+    """
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(processes), context.Queue()
+    children = [
+        context.Process(target=_work, args=(archive, bodies, seconds, place, barrier, results), daemon=True)
+        for place in range(processes)
+    ]
+    for child in children:
+        child.start()
+    try:
+        # A child that died sends nothing: the time limit ends the waiting.
+        found = [results.get(timeout=_START_S + 8 * seconds) for _ in children]
+        for child in children:
+            child.join()
+    finally:
+        for child in children:
+            child.kill()
+    first: dict[str, dict[str, float]] = next(entry for entry in found if "one at a time" in entry)
+    return {
+        name: values if name in _ALONE else _sum([entry[name] for entry in found]) for name, values in first.items()
+    }
+
+
+_ALONE = ("one at a time", "12 megapixels")
+
+
+def _work(
+    archive: Path, bodies: Sequence[bytes], seconds: float, place: int, barrier: Barrier, results: "Queue[Any]"
+) -> None:
+    """Measure in one process, in step with the others; the first one measures more, while they wait."""
+    classifier = Classifier.load(archive, threads=1)
+    batch = np.stack([classifier.prepare(body) for body in bodies[:_BATCH]])
+    turn = iter(range(place, 1 << 62))
+
+    def decode() -> int:
+        classifier.prepare(bodies[next(turn) % len(bodies)])
+        return 1
+
+    def engine() -> int:
+        classifier.engine.run(batch)
+        return len(batch)
+
+    def both(count: int = _BATCH) -> int:
+        images = [classifier.prepare(bodies[next(turn) % len(bodies)]) for _ in range(count)]
+        classifier.engine.run(np.stack(images))
+        return count
+
+    found = {}
+    for name, step in (("decode", decode), ("engine", engine), ("decode + engine", both)):
+        step()
+        barrier.wait(_START_S)
+        found[name] = _repeat(step, seconds)
+    barrier.wait(_START_S)
+    if place == 0:
+        found["one at a time"] = _repeat(lambda: both(1), seconds)
+        found["12 megapixels"] = _large(classifier)
+    results.put(found)
+
+
+def _repeat(step: Callable[[], int], seconds: float) -> dict[str, float]:
+    """Call ``step`` for so long; it returns how many images it did."""
+    images, latencies = 0, []
+    cpu, start = time.process_time(), time.perf_counter()
+    end = start
+    while end - start < seconds:
+        images += step()
+        begin, end = end, time.perf_counter()
+        latencies.append((end - begin) * 1000)
+    return {
+        "images_per_s": images / (end - start),
+        "cpu_s_per_1000": 1000 * (time.process_time() - cpu) / images,
+        "p50_ms": percentile(latencies, 0.5),
+    }
+
+
+def _large(classifier: Classifier) -> dict[str, float]:
+    """Compare the decode, resize included, of a 12-megapixel photograph with Pillow's full decode alone."""
+    body = photographs.encode(photographs.draw(*_LARGE, seed=0))
+    ours = _median_ms(lambda: classifier.prepare(body))
+    pillow = _median_ms(lambda: np.asarray(Image.open(io.BytesIO(body)).convert("RGB")))
+    return {"ours_ms": ours, "pillow_ms": pillow, "ratio": pillow / ours}
+
+
+def _median_ms(call: Callable[[], object]) -> float:
+    times = []
+    for _ in range(_LARGE_RUNS):
+        start = time.perf_counter()
+        call()
+        times.append((time.perf_counter() - start) * 1000)
+    return percentile(times, 0.5)
+
+
+def _sum(parts: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Add the processes' rates; their costs and latencies are averaged."""
+    return {
+        name: sum(part[name] for part in parts) / (1 if name == "images_per_s" else len(parts)) for name in parts[0]
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", 1)[0])
+    parser.add_argument("--archive", type=Path, required=True, help="an unpacked archive, or a bundle")
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each ceiling")
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args()
+    sent = [photograph.body for photograph in photographs.read(options.photos)]
+    measured = measure(options.archive, sent, options.seconds, len(os.sched_getaffinity(0)))
+    options.output.write_text(json.dumps(measured), encoding="utf-8")

@@ -1,0 +1,124 @@
+"""The client of the benchmark: N connections that post photographs one after the other, in one light process.
+
+A window of measurement lies inside a longer run, so that neither the first nor the last requests of it are special.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from loadtests.answers import judge
+from loadtests.histogram import percentile
+from loadtests.target import Target
+from loadtests.traffic import Traffic
+from loadtests.wire import Pool, WireError
+
+_TIMEOUT_S = 30.0
+# After a failed request, so that a server that refuses everything is not hammered.
+_PAUSE_S = 0.05
+
+
+@dataclass
+class Window:
+    """What came back in a window of measurement.
+
+    ``latencies_ms`` are those of right answers; ``faults`` counts the other outcomes by reason; the CPU seconds are the
+    server's and this client's own in the window.
+    """
+
+    seconds: float = 0.0
+    latencies_ms: list[float] = field(default_factory=list)
+    refused: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    server_cpu_s: float = 0.0
+    client_cpu_s: float = 0.0
+
+    def summary(self) -> dict[str, float]:
+        """Return rates, percentiles and costs; NaN where nothing was answered."""
+        images = len(self.latencies_ms)
+        return {
+            "images_per_s": images / self.seconds,
+            "p50_ms": percentile(self.latencies_ms, 0.5),
+            "p99_ms": percentile(self.latencies_ms, 0.99),
+            "cpu_s_per_1000": 1000 * self.server_cpu_s / images if images else float("nan"),
+            "client_cpu_share": self.client_cpu_s / self.seconds,
+            "images": images,
+            "refused": self.refused,
+            "faults": sum(self.faults.values()),
+        }
+
+
+def measure(
+    target: Target,
+    traffic: Traffic,
+    connections: int,
+    warm_up_s: float,
+    seconds: float,
+    server_cpu_s: Callable[[], float],
+) -> Window:
+    """Load a server over so many connections and return what came back in the window after the warm-up."""
+    return asyncio.run(_measure(target, traffic, connections, warm_up_s, seconds, server_cpu_s))
+
+
+async def _measure(
+    target: Target,
+    traffic: Traffic,
+    connections: int,
+    warm_up_s: float,
+    seconds: float,
+    server_cpu_s: Callable[[], float],
+) -> Window:
+    client = _Client(target, traffic)
+    tasks = [asyncio.create_task(client.post_on_and_on()) for _ in range(connections)]
+    try:
+        await asyncio.sleep(warm_up_s)
+        server, own, start = server_cpu_s(), time.process_time(), time.perf_counter()
+        client.window = window = Window()
+        await asyncio.sleep(seconds)
+        client.window = None
+        window.seconds = time.perf_counter() - start
+        window.server_cpu_s, window.client_cpu_s = server_cpu_s() - server, time.process_time() - own
+    finally:
+        for task in tasks:
+            task.cancel()
+        # Cancelled requests end here; any other exception in them is a fault of this client and must be seen.
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        client.pool.close()
+    for error in ended:
+        if isinstance(error, Exception):
+            raise error
+    return window
+
+
+class _Client:
+    def __init__(self, target: Target, traffic: Traffic) -> None:
+        self.window: Window | None = None
+        self.pool = Pool(target, _TIMEOUT_S)
+        self._traffic = traffic
+        self._requests = {item.name: target.request(item.body) for item in traffic.items}
+
+    async def post_on_and_on(self) -> None:
+        while True:
+            item = self._traffic.next()
+            sent = time.perf_counter()
+            try:
+                response = await self.pool.exchange(self._requests[item.name])
+            except WireError as error:
+                self._fault(str(error))
+                await asyncio.sleep(_PAUSE_S)
+                continue
+            elapsed_ms = (time.perf_counter() - sent) * 1000
+            outcome = judge(item, response.status, response.body)
+            if outcome.kind == "refused" and self.window:
+                self.window.refused += 1
+            elif outcome.kind == "ok" and self.window:
+                self.window.latencies_ms.append(elapsed_ms)
+            elif outcome.kind in ("wrong", "failed"):
+                self._fault(outcome.reason)
+                await asyncio.sleep(_PAUSE_S)
+
+    def _fault(self, reason: str) -> None:
+        if self.window:
+            self.window.faults[reason] += 1

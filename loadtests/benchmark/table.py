@@ -1,0 +1,170 @@
+"""Table: measurements of all rounds -> medians with their spread, and ratios paired by round, as Markdown."""
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from loadtests.benchmark import facts as machine
+from loadtests.benchmark.rounds import CEILINGS, Measurement
+
+_HEAD = ("", "32 connections", "8", "1", "p50 at 1", "p99 at 8", "p99 at 32", "CPU-s / 1,000", "memory", "first answer")
+_UNITS = ("", "images/s", "images/s", "images/s", "ms", "ms", "ms", "at 32", "MB", "s")
+_OURS = "ours"
+_BOTH = "decode + engine"
+_ONE = "one at a time"
+Get = Callable[[Measurement], float | None]
+
+
+def markdown(measurements: Sequence[Measurement], facts: dict[str, Any], sent: str) -> str:
+    """Return the whole result: the table, the ratios, the ceilings, and what it was measured on."""
+    good = [entry for entry in measurements if "error" not in entry]
+    names = list(dict.fromkeys(entry["subject"] for entry in good if entry["subject"] != CEILINGS))
+    rounds = len({entry["round"] for entry in good})
+    lines = [
+        "| " + " | ".join(_HEAD) + " |",
+        "|---" + "|---:" * (len(_HEAD) - 1) + "|",
+        "| " + " | ".join(_UNITS) + " |",
+    ]
+    lines += [_ceiling_row(good, name) for name in ("decode", "engine", _BOTH)]
+    lines += ["| " + " | ".join(_service_row(_of(good, name), name)) + " |" for name in names]
+    lines += ["", f"Medians of {rounds} interleaved rounds (lowest-highest). {sent}. {machine.sentence(facts)}"]
+    lines += _busy(facts)
+    lines += ["", *ratios(good, names), "", *_notes(good), *_faults(measurements)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def ratios(good: Sequence[Measurement], names: Sequence[str]) -> list[str]:
+    """Return how our service compares with each other one and with the ceiling, as a table."""
+    if _OURS not in names:
+        return []
+    lines = ["| ours, as a multiple of | 32 connections | 8 connections |", "|---|---:|---:|"]
+    for name in names:
+        if name != _OURS:
+            cells = [_paired(good, _rate(count), name, _rate(count)) for count in ("32", "8")]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    cells = [_paired(good, _rate(count), CEILINGS, _ceiling(_BOTH, "images_per_s")) for count in ("32", "8")]
+    return [*lines, f"| the ceiling: decode + engine, in process | {' | '.join(cells)} |"]
+
+
+def spread(values: Iterable[float | None], digits: int = 0) -> str:
+    """Return the median and, of several values, the lowest and highest; "-" without any."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    middle = f"{statistics.median(known):,.{digits}f}"
+    return f"{middle} ({min(known):,.{digits}f}-{max(known):,.{digits}f})" if len(known) > 1 else middle
+
+
+def _service_row(entries: Sequence[Measurement], name: str) -> list[str]:
+    return [
+        f"**{name}**" if name == _OURS else name,
+        *(spread(map(_rate(count), entries)) for count in ("32", "8", "1")),
+        *(
+            _median(entries, _window(count, key), 1)
+            for count, key in (("1", "p50_ms"), ("8", "p99_ms"), ("32", "p99_ms"))
+        ),
+        _median(entries, _window("32", "cpu_s_per_1000"), 1),
+        _median(entries, lambda entry: entry["memory_mb"], 0),
+        spread((entry["first_answer_s"] for entry in entries), 1),
+    ]
+
+
+def _ceiling_row(good: Sequence[Measurement], name: str) -> str:
+    entries = _of(good, CEILINGS)
+    alone = _median(entries, _ceiling(_ONE if name == _BOTH else name, "p50_ms"), 1) if name != "engine" else "-"
+    cells = [
+        f"ceiling: {name}, in process",
+        spread(map(_ceiling(name, "images_per_s"), entries)),
+        "",
+        "",
+        alone,
+        "",
+        "",
+    ]
+    return "| " + " | ".join([*cells, _median(entries, _ceiling(name, "cpu_s_per_1000"), 1), "", ""]) + " |"
+
+
+def _notes(good: Sequence[Measurement]) -> list[str]:
+    ours, ceilings = _of(good, _OURS), _of(good, CEILINGS)
+    added = _differences(good, _window("1", "p50_ms"), _ceiling(_ONE, "p50_ms"))
+    notes = [f"- One request at a time: {spread(added, 1)} ms above decode + engine in process."] if added else []
+    broken = [entry for entry in ours if "with_broken" in entry]
+    if broken:
+        share = [entry["with_broken"]["images_per_s"] / (_rate("32")(entry) or 1) for entry in broken]
+        faults = sum(int(entry["with_broken"]["faults"]) for entry in broken)
+        notes.append(
+            f"- With broken bodies among the photographs: {spread(share, 2)} of the rate without, {faults} faults."
+        )
+    if ceilings:
+        ratio = spread(map(_ceiling("12 megapixels", "ratio"), ceilings), 1)
+        notes.append(f"- A drawn 12-megapixel photograph: decode and resize {ratio} x as fast as Pillow's full decode.")
+    share = [_window("32", "client_cpu_share")(entry) for entry in good if "windows" in entry]
+    return [
+        *notes,
+        f"- The client, on the same cores, used {spread(share, 2)} of one at 32 connections; it is not in CPU-s.",
+    ]
+
+
+def _faults(measurements: Sequence[Measurement]) -> list[str]:
+    lines = []
+    for entry in measurements:
+        if "error" in entry:
+            first = str(entry["error"]).splitlines()[0]
+            lines.append(f"- Round {entry['round']}: {entry['subject']} failed: {first}")
+        faults = sum(int(window["faults"]) for window in entry.get("windows", {}).values())
+        if faults:
+            lines.append(
+                f"- Round {entry['round']}: {entry['subject']} left {faults} requests without the right answer."
+            )
+    return lines
+
+
+def _busy(facts: dict[str, Any]) -> list[str]:
+    load = facts["load_before"]
+    if load <= machine.BUSY:
+        return []
+    return ["", f"**The machine was not idle when this began (load {load:g}): the numbers are not to be quoted.**"]
+
+
+def _of(good: Sequence[Measurement], name: str) -> list[Measurement]:
+    return [entry for entry in good if entry["subject"] == name]
+
+
+def _rate(count: str) -> Get:
+    return _window(count, "images_per_s")
+
+
+def _window(count: str, key: str) -> Get:
+    def get(entry: Measurement) -> float | None:
+        value: float | None = entry["windows"].get(count, {}).get(key)
+        return value
+
+    return get
+
+
+def _ceiling(name: str, key: str) -> Get:
+    def get(entry: Measurement) -> float | None:
+        value: float | None = entry["ceilings"].get(name, {}).get(key)
+        return value
+
+    return get
+
+
+def _pairs(good: Sequence[Measurement], mine: Get, other: str, theirs: Get) -> list[tuple[float, float]]:
+    """Return our value and another's from the same rounds."""
+    rounds = {entry["round"]: theirs(entry) for entry in _of(good, other)}
+    found = [(mine(entry), rounds.get(entry["round"])) for entry in _of(good, _OURS)]
+    return [(left, right) for left, right in found if left is not None and right]
+
+
+def _paired(good: Sequence[Measurement], mine: Get, other: str, theirs: Get) -> str:
+    return spread((left / right for left, right in _pairs(good, mine, other, theirs)), 2)
+
+
+def _differences(good: Sequence[Measurement], mine: Get, theirs: Get) -> list[float]:
+    return [left - right for left, right in _pairs(good, mine, CEILINGS, theirs)]
+
+
+def _median(entries: Sequence[Measurement], get: Get, digits: int) -> str:
+    known = [value for entry in entries if (value := get(entry)) is not None]
+    return f"{statistics.median(known):,.{digits}f}" if known else "-"
