@@ -50,11 +50,11 @@ def child_environment(settings: Settings, environment: Mapping[str, str], folder
     return {**environment, **settings.overrides, **places, **java, "PATH": path}
 
 
-def stop(child: subprocess.Popen[bytes], folder: Path) -> None:
+def stop(child: subprocess.Popen[bytes], folder: Path, timeout_s: float = _STOP_TIMEOUT_S) -> None:
     """End TorchServe: its Java first, which ends the workers; then whatever of its session is left."""
     with suppress(OSError, ValueError):
         os.kill(int((folder / _PID_FILE).read_text()), signal.SIGTERM)
-    deadline = time.monotonic() + _STOP_TIMEOUT_S
+    deadline = time.monotonic() + timeout_s
     while child.poll() is None and time.monotonic() < deadline:
         time.sleep(_POLL_S)
     with suppress(ProcessLookupError):

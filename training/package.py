@@ -38,7 +38,7 @@ _MANIFEST = "MAR-INF/MANIFEST.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 # Keys that TorchServe does not know are the handler's; tests/contract knows the legal ones.
-_CONFIGS: dict[Profile, str] = {
+CONFIGS: dict[Profile, str] = {
     "cpu": """\
 # Images per batch at most. int8 on one core gains nothing beyond 8, and a batch's first photograph waits for its last.
 batchSize: 8
@@ -91,7 +91,7 @@ def build(bundle: Path, output: Path, profile: Profile) -> list[gates.Finding]:
         _copy(bundle / novelty.FILE_NAME, content / novelty.FILE_NAME)
         shutil.copytree(LIBRARY, content / LIBRARY.name, ignore=shutil.ignore_patterns("__pycache__"))
         config = Path(folder, CONFIG)
-        config.write_text(_CONFIGS[profile], encoding="utf-8")
+        config.write_text(CONFIGS[profile], encoding="utf-8")
         _rewrite(_archive(card, content, config, Path(folder)), output)
     return findings
 

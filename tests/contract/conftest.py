@@ -1,0 +1,16 @@
+from pathlib import Path
+
+import pytest
+
+from training import package
+
+ROOT = Path(__file__).parents[2]
+BUNDLE = ROOT / "model_store" / "flowers"
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive of the bundle that we ship, packaged now."""
+    output = tmp_path_factory.mktemp("archive") / "flowers.mar"
+    package.build(BUNDLE, output, "cpu")
+    return output
