@@ -33,15 +33,16 @@ class Augmentation:
         """Return the variation that belongs to ``seed``."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            top, left, height, width = random_box(*photograph.shape[:2], self._settings.min_area)
+            top, left, height, width = random_box(photograph.shape[0], photograph.shape[1], self._settings.min_area)
             piece = torch.from_numpy(photograph[top : top + height, left : left + width].copy())
             planes = functional.resize(piece.permute(2, 0, 1), [size, size], antialias=True)  # (3, size, size)
             if _chance(0.5):
                 planes = functional.horizontal_flip(planes)
-            varied = planes.permute(1, 2, 0).contiguous()
+            varied: Tensor = planes.permute(1, 2, 0).contiguous()
             if self._policy is None or not _chance(self._settings.policy_probability):
                 return varied
-            return torch.from_numpy(np.array(self._policy(Image.fromarray(varied.numpy()))))  # Pillow: 3 times faster
+            picture: Image.Image = self._policy(Image.fromarray(varied.numpy()))  # 3 times faster than on tensors
+            return torch.from_numpy(np.array(picture))
 
 
 def random_box(height: int, width: int, min_area: float) -> tuple[int, int, int, int]:

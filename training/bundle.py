@@ -139,13 +139,22 @@ def _provenance(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
         "trained_on": recipe.data_note,
         "initialised_from": recipe.init_note,
         "licence": recipe.licence,
-        "recipe": recipes.plain(recipe),
+        "recipe": _public(recipe),
         "manifest_sha256": manifest.digest,
         "photographs": {split: len(manifest.part(split)) for split in ("train", "val", "test")},
         "date": datetime.now(UTC).date().isoformat(),
         "train_your_own": "make train RECIPE=training/recipes/flowers102.yaml, or any folder of class folders: "
         "python -m training all --data.source imagefolder --data.root FOLDER --name NAME",
     }
+
+
+def _public(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe without the places of files on this machine."""
+    content = recipes.plain(recipe)
+    content["data"].pop("root")
+    for told_elsewhere in ("init_note", "data_note", "licence"):
+        content.pop(told_elsewhere)
+    return content | {"init": Path(recipe.init).name}
 
 
 def _halve(source: Path, target: Path) -> None:

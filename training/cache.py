@@ -5,7 +5,6 @@ The decoder is the one that serves. Files: ``<digest>.pixels`` (all photographs 
 """
 
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +64,7 @@ def _write(manifest: Manifest, side: int, pixels: Path, index: Path) -> None:
             file.write(photograph.tobytes())
             entries.append((offset, *photograph.shape[:2]))
             offset += photograph.size
-    os.replace(unfinished, pixels)
+    unfinished.replace(pixels)
     np.save(index, np.array(entries, np.int64))  # last: its presence says that the cache is whole
 
 

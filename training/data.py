@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import lightning as L
 import numpy as np
 import torch
+from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -67,7 +67,7 @@ class EpochSampler(Sampler[Draw]):
             yield Draw(place, size, seed)
 
 
-class Photographs(L.LightningDataModule):
+class Photographs(LightningDataModule):
     """The batches of one recipe and manifest; decoded photographs are cached below ``cache``."""
 
     def __init__(self, recipe: Recipe, manifest: Manifest, cache: Path) -> None:
@@ -81,7 +81,7 @@ class Photographs(L.LightningDataModule):
         """Fill the cache, once per machine."""
         open_cache(self._manifest, self._folder, self._recipe.data.cache_side)
 
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str) -> None:  # noqa: ARG002  # Lightning's signature
         """Open the cache and prepare the validation photographs, once per process."""
         self._cache = open_cache(self._manifest, self._folder, self._recipe.data.cache_side)
         if not self._val:

@@ -1,6 +1,6 @@
 """Fit: a recipe -> a run folder with manifest, checkpoints, TensorBoard log and the averaged weights.
 
-    <run>/recipe.yaml  manifest.csv  labels.json  checkpoints/{best,last}.ckpt  version_*/ (TensorBoard)  weights.safetensors
+    <run>/recipe.yaml  manifest.csv  run.json  checkpoints/{best,last}.ckpt  version_N/  weights.safetensors
 
 Checkpoints are for resuming. Nothing behind fit reads one: the weights to keep are a safetensors file.
 """
@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import lightning as L
 import torch
+from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.utils import deterministic
 
 from training import manifest as manifests
 from training import recipe as recipes
@@ -72,7 +73,7 @@ def fit(recipe: Recipe, run: Run, *, resume: str = "none", cache: Path | None = 
         cache: folder of decoded photographs; None puts it beside the run.
         fast: one batch of everything, to see that a recipe works.
     """
-    L.seed_everything(recipe.seed, workers=True, verbose=False)
+    seed_everything(recipe.seed, workers=True, verbose=False)
     manifest = prepare(recipe, run, anew=resume == "none")
     module = Classification(recipe, len(manifest.labels), _initial(recipe))
     photographs = Photographs(recipe, manifest, cache if cache is not None else run.folder.parent / "cache")
@@ -86,13 +87,15 @@ def fit(recipe: Recipe, run: Run, *, resume: str = "none", cache: Path | None = 
 
 def prepare(recipe: Recipe, run: Run, *, anew: bool) -> manifests.Manifest:
     """Write the run's recipe and manifest, or read the manifest back and verify it."""
-    root = Path(recipe.data.root) if recipe.data.root is not None else None
     run.folder.mkdir(parents=True, exist_ok=True)
-    recipes.save(recipe, run.recipe)
     if run.manifest.is_file() and not anew:
+        _same_photographs(recipes.load(run.recipe), recipe, run)
+        recipes.save(recipe, run.recipe)
         found = read_manifest(run)
         found.verify()
         return found
+    recipes.save(recipe, run.recipe)
+    root = Path(recipe.data.root) if recipe.data.root is not None else None
     collection = collect(recipe.data.source, root)
     made = manifests.build(collection, recipe.data.split, recipe.data.seed)
     made.save(run.manifest)
@@ -147,6 +150,13 @@ def _published(architecture: str) -> dict[str, Tensor]:
     return published
 
 
+def _same_photographs(old: Recipe, new: Recipe, run: Run) -> None:
+    """Refuse to go on with other photographs: those of the new test split may already have been learnt from."""
+    for name in ("source", "split", "seed"):
+        if getattr(old.data, name) != getattr(new.data, name):
+            raise BundleError(f"{run.folder} was begun with another data.{name}: use --resume none or another --run")
+
+
 def _resume_point(run: Run, resume: str) -> Path | None:
     if resume == "none":
         return None
@@ -158,13 +168,14 @@ def _resume_point(run: Run, resume: str) -> Path | None:
     raise BundleError(f"there is no checkpoint {last} to resume from")
 
 
-def _trainer(recipe: Recipe, run: Run, fast: bool) -> L.Trainer:
+def _trainer(recipe: Recipe, run: Run, fast: bool) -> Trainer:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # a choice of the recipe
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid that costs a tenth of each step
     keep = ModelCheckpoint(
         run.checkpoints, "best", monitor="val/accuracy", mode="max", save_last=True, enable_version_counter=False
     )
     stop = EarlyStopping("val/accuracy", mode="max", patience=recipe.patience)
-    return L.Trainer(
+    return Trainer(
         max_epochs=recipe.epochs,
         precision=precision(recipe.precision),
         deterministic="warn",
@@ -178,10 +189,10 @@ def _trainer(recipe: Recipe, run: Run, fast: bool) -> L.Trainer:
     )
 
 
-def _finish(trainer: L.Trainer, module: Classification, run: Run) -> float:
+def _finish(trainer: Trainer, module: Classification, run: Run) -> float:
     """Write the averaged weights of the best epoch."""
     keep = next(c for c in trainer.callbacks if isinstance(c, ModelCheckpoint))  # type: ignore[attr-defined]
-    best = torch.load(keep.best_model_path, map_location="cpu", weights_only=True)
+    best = torch.load(run.checkpoints / "best.ckpt", map_location="cpu", weights_only=True)
     module.load_state_dict(best["state_dict"])
     save_file({name: tensor.contiguous() for name, tensor in module.weights().items()}, run.weights)
     accuracy = float(keep.best_model_score if keep.best_model_score is not None else 0.0)

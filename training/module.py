@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import lightning as L
 import torch
+from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -16,10 +16,11 @@ from torchmetrics.classification import MulticlassAccuracy
 from training.augment import blend
 from training.data import Batch
 from training.recipe import Recipe
+from visionserve.errors import BundleError
 from visionserve.network import MEAN, STD, Normalisation, build, head
 
 
-class Classification(L.LightningModule):
+class Classification(LightningModule):
     """Trains a torchvision network on uint8 batches (B, S, S, 3); ``average`` holds the weights to keep."""
 
     def __init__(self, recipe: Recipe, classes: int, weights: Mapping[str, Tensor] | None = None) -> None:
@@ -56,7 +57,7 @@ class Classification(L.LightningModule):
         for name in freeze:
             self.network.get_submodule(name).requires_grad_(False).eval()
 
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+    def training_step(self, batch: Batch) -> Tensor:
         """Return the loss of one batch, blended or not."""
         images, targets = batch
         mixed = blend(self.prepare(images), self.recipe.augment, _mix(self.recipe.seed, self.global_step))
@@ -70,11 +71,11 @@ class Classification(L.LightningModule):
         self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
         return loss
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
+    def on_train_batch_end(self, *_: Any) -> None:
         """Fold the new weights into the average."""
         self.average.update_parameters(self.network)
 
-    def validation_step(self, batch: Batch, batch_index: int) -> None:
+    def validation_step(self, batch: Batch) -> None:
         """Measure the averaged weights."""
         images, targets = batch
         logits = self.average(self.prepare(images)).float()
@@ -114,7 +115,7 @@ def load_body(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     found = network.load_state_dict({n: t for n, t in weights.items() if n not in skipped}, strict=False)
     missing = [name for name in found.missing_keys if name not in skipped and not name.endswith("num_batches_tracked")]
     if missing or found.unexpected_keys:
-        raise ValueError(f"the weights do not fit the network: {(missing + found.unexpected_keys)[0]}")
+        raise BundleError(f"the weights do not fit the network: {(missing + found.unexpected_keys)[0]}")
 
 
 def _groups(network: nn.Module, learning_rate: float, head_factor: float, decay: float) -> list[dict[str, Any]]:

@@ -4,7 +4,9 @@ Read from YAML by jsonargparse (training/__main__.py), so an unknown key is an e
 line, environment, file.
 """
 
+import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -87,7 +89,7 @@ class Optimiser:
 
     Attributes:
         learning_rate: for the batch size of the recipe.
-        head_factor: the new head learns this many times faster than the pretrained rest (5 times diverged on the flowers).
+        head_factor: the new head learns this many times faster than the rest; 5 times diverged on the flowers.
         head_epochs: at first only the head learns, so that its random start does not damage the rest.
         warmup: share of the run in which the rate rises.
         average_decay: per-step decay of the weight average that is validated and shipped.
@@ -154,17 +156,38 @@ class Recipe:
         return next((stage for stage in self.stages if done < stage.until), self.stages[-1])
 
 
-def parser() -> ArgumentParser:
-    """Return a parser with ``--config`` and one option per entry of the recipe; it also reads ``TRAIN_*`` variables."""
-    made = ArgumentParser(default_env=True, env_prefix="TRAIN")
-    made.add_argument("--config", action="config", help="a recipe in YAML; options after it win")
+class RecipeParser(ArgumentParser):
+    """Reads the file behind ``--config`` first, then ``TRAIN_*`` variables, then the other options: the last wins.
+
+    jsonargparse by itself would let the file win over the environment.
+    """
+
+    def parse_args(  # type: ignore[override]  # argparse declares overloads
+        self, args: Sequence[str] | None = None, *rest: Any, **settings: Any
+    ) -> Namespace:
+        """Parse the command line; a file that is not there is a usage error."""
+        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        first.add_argument("--config")
+        found, others = first.parse_known_args(args)
+        if found.config is not None:
+            if not Path(found.config).is_file():
+                self.error(f"there is no recipe {found.config}")
+            self.default_config_files = [found.config]
+        return super().parse_args(others, *rest, **settings)
+
+
+def parser() -> RecipeParser:
+    """Return a parser with ``--config`` and one option per entry of the recipe."""
+    made = RecipeParser(default_env=True, env_prefix="TRAIN")
+    made.add_argument("--config", help="a recipe in YAML; TRAIN_* variables and options win over it")
     made.add_class_arguments(Recipe)
     return made
 
 
 def resolve(options: Namespace) -> Recipe:
     """Return the recipe among parsed options; an impossible one is a BundleError."""
-    made = _bare(exit_on_error=True).instantiate_classes(Namespace(**{n: options[n] for n in _NAMES}))
+    chosen = Namespace(**{name: options[name] for name in _NAMES})  # type: ignore[no-untyped-call]
+    made = _bare(exit_on_error=True).instantiate(chosen)
     return Recipe(**{name: made[name] for name in _NAMES})
 
 

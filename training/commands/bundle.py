@@ -34,7 +34,7 @@ def report(card: ModelCard) -> None:
     found = card.metrics
     low, high = found["top1_interval"]
     print(
-        f"{card.name} {card.version}: top-1 {100 * found['top1']:.2f} % [{100 * low:.1f}, {100 * high:.1f}] int8 as served, "
+        f"{card.name} {card.version}: top-1 {100 * found['top1']:.2f} % [{100 * low:.1f}, {100 * high:.1f}] as served, "
         f"{100 * found['top1_fp32']:.2f} % fp32, calibration error {100 * found['calibration_error']:.2f} %, "
         f"{found['photographs']} test photographs"
     )

@@ -21,9 +21,7 @@ _OFFICIAL: dict[str, Split] = {"trnid": "train", "valid": "val", "tstid": "test"
 def collect(root: Path) -> Collection:
     """Index the photographs on disk with their labels and official splits."""
     ids = _read(root / "imagelabels.mat", "labels")
-    splits = {
-        int(number): split for key, split in _OFFICIAL.items() for number in _read(root / "setid.mat", key)
-    }
+    splits = {int(number): split for key, split in _OFFICIAL.items() for number in _read(root / "setid.mat", key)}
     present = {path.name for path in (root / "jpg").glob("image_*.jpg")}
     photographs = tuple(
         Photograph(f"jpg/{name}", LABELS[class_id - 1], splits[number])
