@@ -20,8 +20,10 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "model_store" / "flowers"
 PORTS = ("port", "management_port", "metrics_port", "grpc_port", "grpc_management_port")
-START_TIMEOUT_S = 180
-STOP_TIMEOUT_S = 30
+# Generous: a worker loads within ten seconds, unless its cores are busy with something else.
+START_TIMEOUT_S = 400
+STOP_TIMEOUT_S = 60
+E2E = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import requests
 from PIL import Image
 
 from tests.e2e.breakages import Breakage, breakages
-from tests.e2e.conftest import Service
+from tests.e2e.conftest import E2E, Service
 
-pytestmark = pytest.mark.e2e
+pytestmark = E2E
 
 
 def test_put_and_post_of_an_image_answer_the_same(service: Service, photograph: bytes) -> None:

@@ -14,9 +14,9 @@ import grpc
 import pytest
 from grpc_tools import protoc
 
-from tests.e2e.conftest import Service
+from tests.e2e.conftest import E2E, Service
 
-pytestmark = pytest.mark.e2e
+pytestmark = E2E
 
 
 @pytest.fixture(scope="module")

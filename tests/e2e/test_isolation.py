@@ -1,12 +1,11 @@
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
 import requests
 
 from tests.e2e.breakages import Breakage, breakages
-from tests.e2e.conftest import Service
+from tests.e2e.conftest import E2E, Service
 
-pytestmark = pytest.mark.e2e
+pytestmark = E2E
 
 CONCURRENT = 64
 

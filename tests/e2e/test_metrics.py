@@ -3,9 +3,9 @@ import re
 import pytest
 import requests
 
-from tests.e2e.conftest import Service
+from tests.e2e.conftest import E2E, Service
 
-pytestmark = pytest.mark.e2e
+pytestmark = E2E
 
 Samples = dict[tuple[str, frozenset[str]], float]
 SAMPLE = re.compile(r"(?P<name>\w+)\{(?P<labels>.*)\} (?P<value>\S+)")
