@@ -1,9 +1,9 @@
 """Locust's part: users who post a photograph, wait for the answer and post the next (a closed loop).
 
 `python -m loadtests run --loop closed` starts it. By itself, also with --processes:
-    python -m locust -f loadtests/locustfile.py --headless --host http://127.0.0.1:8080 --stages 4x10,8x10
-Without `--stages` it takes Locust's --users and --run-time, or its web page. A closed loop cannot show what a queue does
-to independent clients: its users slow down with the service. `--loop open` does.
+    locust -f loadtests/locustfile.py --headless --host http://127.0.0.1:8080 --stages 4x10,8x10
+Without `--stages` it takes Locust's --users and --run-time, or its web page. A closed loop cannot show what a queue
+does to independent clients: its users slow down with the service. `--loop open` does.
 """
 
 import argparse

@@ -63,7 +63,8 @@ def page(record: RunRecord, picture: str) -> str:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
         f'<h1>{title}</h1><p class="{"met" if met else "missed"}"><strong>{html.escape(verdict)}</strong></p>{told}'
         f'<img alt="latency and its parts" src="data:image/png;base64,{picture}">{_html_table(table(record))}'
-        f"<p>Milliseconds. {html.escape(_legend(record))}</p>{_html_table(parts_table(record))}<ul>{faults}</ul></html>\n"
+        f"<p>Milliseconds. {html.escape(_legend(record))}</p>{_html_table(parts_table(record))}"
+        f"<ul>{faults}</ul></html>\n"
     )
 
 

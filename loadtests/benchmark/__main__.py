@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m loadtests.benchmark", description=(__doc__ or "").split("\n\n", 1)[0]
     )
     parser.add_argument("--bundle", type=Path, default=Path("model_store/flowers"), help="default: %(default)s")
-    parser.add_argument("--profile", choices=["cpu", "gpu"], default="cpu", help="of our archive")
+    parser.add_argument("--archive", type=Path, help="default: the bundle's name with .mar")
     parser.add_argument("--photos", type=Path, help=f"a folder of photographs; default: {_COUNT} drawn ones")
     parser.add_argument("--peers", default="", help=f"also compare with: {','.join(PEERS)}; installs them in --cache")
     parser.add_argument(
@@ -67,9 +67,9 @@ def _benchmark(options: argparse.Namespace, folder: Path) -> int:
     known = _settings(options, folder)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="visionserve-benchmark-") as name:
-        kitchen = Kitchen(options.bundle.resolve(), options.cache.resolve(), Path(name), options.profile)
-        _say("packaging, and making competitors ready ...")
-        kitchen.package()
+        kitchen = _kitchen(options, Path(name))
+        _say("making competitors ready ...")
+        kitchen.unpack()
         photos, folder_of_photos = _photographs(options.photos, Path(name, "photographs"))
         plan, chosen = _plan(options), _services(options, kitchen)
         notebook = Notebook(folder)
@@ -86,6 +86,12 @@ def _benchmark(options: argparse.Namespace, folder: Path) -> int:
             _write(notebook, known, folder)
     _say(f"done in {time.monotonic() - started:.0f} s: {folder / MARKDOWN}, {folder / JSON}")
     return _FAILED if any("error" in entry for entry in notebook.measurements) else 0
+
+
+def _kitchen(options: argparse.Namespace, folder: Path) -> Kitchen:
+    bundle: Path = options.bundle.resolve()
+    archive: Path = options.archive.resolve() if options.archive else bundle.with_name(f"{bundle.name}.mar")
+    return Kitchen(bundle, archive, options.cache.resolve(), folder)
 
 
 def _settings(options: argparse.Namespace, folder: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from visionserve.classifier import Classifier
 _BATCH = 8
 _LARGE = (4000, 3000)
 _LARGE_RUNS = 5
-_START_S = 120
+_START_S = 600
 
 
 def measure(archive: Path, bodies: Sequence[bytes], seconds: float, processes: int) -> dict[str, dict[str, float]]:

@@ -42,13 +42,14 @@ class Service:
 class Kitchen:
     """Where things are made ready.
 
-    ``cache`` keeps the peers' environments from one benchmark to the next, ``folder`` belongs to this one.
+    ``bundle`` gives the stock example its weights, ``archive`` is our service. ``cache`` keeps the peers' environments
+    from one benchmark to the next, ``folder`` belongs to this one.
     """
 
     bundle: Path
+    archive: Path
     cache: Path
     folder: Path
-    profile: str = "cpu"
 
     @property
     def store(self) -> Path:
@@ -60,15 +61,13 @@ class Kitchen:
         """Our archive's content: what ceilings and peers load."""
         return self.folder / "unpacked"
 
-    def package(self) -> None:
-        """Build our archive and unpack it."""
+    def unpack(self) -> None:
+        """Put our archive where TorchServe finds it, alone, and its content where ceilings and peers do."""
         self.store.mkdir(parents=True, exist_ok=True)
-        archive = self.store / f"{NAME}.mar"
-        _run(
-            *[sys.executable, "-m", "training", "package", "--bundle", str(self.bundle)],
-            *["--profile", self.profile, "--output", str(archive)],
-        )
-        with zipfile.ZipFile(archive) as content:
+        if not self.archive.is_file() or not (self.bundle / "card.json").is_file():
+            raise SetupError(f"{self.archive} or {self.bundle} is missing: `make archive` builds it")
+        shutil.copyfile(self.archive, self.store / f"{NAME}.mar")
+        with zipfile.ZipFile(self.archive) as content:
             content.extractall(self.unpacked)
 
     def ours(self) -> Service:
