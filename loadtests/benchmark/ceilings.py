@@ -13,14 +13,16 @@ from collections.abc import Callable, Sequence
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from loadtests import photographs
 from loadtests.histogram import percentile
-from visionserve.classifier import Classifier
+
+if TYPE_CHECKING:
+    from visionserve.classifier import Classifier
 
 _BATCH = 8
 _LARGE = (4000, 3000)
@@ -28,7 +30,7 @@ _LARGE_RUNS = 5
 _START_S = 600
 
 
-def measure(archive: Path, bodies: Sequence[bytes], seconds: float, processes: int) -> dict[str, dict[str, float]]:
+def measure(archive: Path, photos: Path, seconds: float, processes: int) -> dict[str, dict[str, float]]:
     """Return rates, CPU costs and latencies by ceiling.
 
     ``decode``, ``engine`` and ``decode + engine`` run in all processes at once, ``one at a time`` in one.
@@ -36,7 +38,7 @@ def measure(archive: Path, bodies: Sequence[bytes], seconds: float, processes: i
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(processes), context.Queue()
     children = [
-        context.Process(target=_work, args=(archive, bodies, seconds, place, barrier, results), daemon=True)
+        context.Process(target=_work, args=(archive, photos, seconds, place, barrier, results), daemon=True)
         for place in range(processes)
     ]
     for child in children:
@@ -58,11 +60,12 @@ def measure(archive: Path, bodies: Sequence[bytes], seconds: float, processes: i
 _ALONE = ("one at a time", "12 megapixels")
 
 
-def _work(
-    archive: Path, bodies: Sequence[bytes], seconds: float, place: int, barrier: Barrier, results: "Queue[Any]"
-) -> None:
+def _work(archive: Path, photos: Path, seconds: float, place: int, barrier: Barrier, results: "Queue[Any]") -> None:
     """Measure in one process, in step with the others; the first one measures more, while they wait."""
+    from visionserve.classifier import Classifier  # here, so that the parent does not load torch and take three seconds
+
     classifier = Classifier.load(archive, threads=1)
+    bodies = [photograph.body for photograph in photographs.read(photos)]
     batch = np.stack([classifier.prepare(body) for body in bodies[:_BATCH]])
     turn = iter(range(place, 1 << 62))
 
@@ -107,7 +110,7 @@ def _repeat(step: Callable[[], int], seconds: float) -> dict[str, float]:
     }
 
 
-def _large(classifier: Classifier) -> dict[str, float]:
+def _large(classifier: "Classifier") -> dict[str, float]:
     """Compare the decode, resize included, of a 12-megapixel photograph with Pillow's full decode alone."""
     body = photographs.encode(photographs.draw(*_LARGE, seed=0))
     ours = _median_ms(lambda: classifier.prepare(body))
@@ -138,6 +141,5 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=2.0, help="for each ceiling")
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-    sent = [photograph.body for photograph in photographs.read(options.photos)]
-    measured = measure(options.archive, sent, options.seconds, len(os.sched_getaffinity(0)))
+    measured = measure(options.archive, options.photos, options.seconds, len(os.sched_getaffinity(0)))
     options.output.write_text(json.dumps(measured), encoding="utf-8")

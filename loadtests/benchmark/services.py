@@ -1,5 +1,6 @@
 """Services: how each competitor is made ready once and started each time, on free ports of this machine."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,7 +15,6 @@ from loadtests.benchmark.peers import settings
 from loadtests.benchmark.server import Launch, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-NAME = "flowers"
 PEERS = ("mosec", "fastapi")
 # TorchServe's image_classifier imports it without declaring it; its own requirements are all here already.
 _CAPTUM = ("captum==0.9.0",)
@@ -52,6 +52,11 @@ class Kitchen:
     folder: Path
 
     @property
+    def name(self) -> str:
+        """The model's name, which TorchServe takes from the archive."""
+        return str(json.loads((self.bundle / "card.json").read_text(encoding="utf-8"))["name"])
+
+    @property
     def store(self) -> Path:
         """The folder of our archive, as TorchServe wants it."""
         return self.folder / "store"
@@ -66,7 +71,7 @@ class Kitchen:
         self.store.mkdir(parents=True, exist_ok=True)
         if not self.archive.is_file() or not (self.bundle / "card.json").is_file():
             raise SetupError(f"{self.archive} or {self.bundle} is missing: `make archive` builds it")
-        shutil.copyfile(self.archive, self.store / f"{NAME}.mar")
+        shutil.copyfile(self.archive, self.store / f"{self.name}.mar")
         with zipfile.ZipFile(self.archive) as content:
             content.extractall(self.unpacked)
 
@@ -76,8 +81,8 @@ class Kitchen:
         def launch() -> Launch:
             ports = {name: free_port() for name in ("", "management-", "metrics-", "grpc-", "grpc-management-")}
             chosen = [f"--{name}port={port}" for name, port in ports.items()]
-            command = [sys.executable, "-m", "serving", "serve", f"--model-store={self.store}", f"--model={NAME}"]
-            return Launch((*command, *chosen), {}, ROOT, f"http://127.0.0.1:{ports['']}/predictions/{NAME}")
+            command = [sys.executable, "-m", "serving", "serve", f"--model-store={self.store}", f"--model={self.name}"]
+            return Launch((*command, *chosen), {}, ROOT, f"http://127.0.0.1:{ports['']}/predictions/{self.name}")
 
         return Service("ours", launch)
 
@@ -87,9 +92,9 @@ class Kitchen:
         store.mkdir(parents=True, exist_ok=True)
         if not (packages / "captum").is_dir():
             _run(_uv(), "pip", "install", "--quiet", "--no-deps", "--target", str(packages), *_CAPTUM)
-        archive = store / f"{NAME}.mar"
+        archive = store / f"{self.name}.mar"
         _run(sys.executable, "-m", "loadtests.benchmark.stock", "--bundle", str(self.bundle), "--output", str(archive))
-        return Service("stock image_classifier", lambda: _stock_launch(store, packages))
+        return Service("stock image_classifier", lambda: _stock_launch(archive, packages))
 
     def peer(self, name: str) -> Service:
         """Another server with our decode and our model, in an environment of its own."""
@@ -119,17 +124,18 @@ def _peer_command(name: str, python: str, port: int, workers: int) -> tuple[str,
     return (python, "-m", "uvicorn", "--factory", "loadtests.benchmark.peers.fastapi_peer:make", *address, *quiet)
 
 
-def _stock_launch(store: Path, packages: Path) -> Launch:
+def _stock_launch(archive: Path, packages: Path) -> Launch:
     ports = {name: free_port() for name in ("inference", "management", "metrics")}
+    store = archive.parent
     config = store / "config.properties"
     lines = [f"{name}_address=http://127.0.0.1:{port}" for name, port in ports.items()]
     lines += [f"grpc_{name}_port={free_port()}" for name in ("inference", "management")]
-    lines += [f"load_models={NAME}.mar", "disable_token_authorization=true"]
+    lines += [f"load_models={archive.name}", "disable_token_authorization=true"]
     config.write_text("\n".join(lines) + "\n", encoding="utf-8")
     places = dict.fromkeys(("LOG_LOCATION", "METRICS_LOCATION", "TEMP", "TMPDIR"), str(store))
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs"]
-    url = f"http://127.0.0.1:{ports['inference']}/predictions/{NAME}"
+    url = f"http://127.0.0.1:{ports['inference']}/predictions/{archive.stem}"
     return Launch(
         (*command, "--ts-config", str(config), "--model-store", str(store)),
         {**places, **_java(), "PYTHONPATH": str(packages), "PATH": path},

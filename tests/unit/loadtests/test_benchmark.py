@@ -1,0 +1,163 @@
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from loadtests import photographs
+from loadtests.benchmark import rounds, server, table
+from loadtests.benchmark.__main__ import main
+from loadtests.benchmark.rounds import CEILINGS, Measurement, Notebook, Plan
+from loadtests.benchmark.server import Launch, ServerError
+from loadtests.benchmark.services import Service
+from loadtests.photographs import Photograph
+
+ROOT = Path(__file__).resolve().parents[3]
+PHOTOGRAPHS = [Photograph("a.jpg", photographs.encode(photographs.draw(64, 48, 0)))]
+PLAN = Plan(rounds=2, seconds=0.3, warm_up_s=0.05, connections=(1, 2), with_broken=("fake",))
+# A server with a process of its own below it, as TorchServe has workers.
+PROGRAM = """
+import subprocess, sys, time
+sys.path.insert(0, sys.argv[2])
+from tests.unit.loadtests import fake_service
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print("child", child.pid, flush=True)
+handler = type("Handler", (fake_service._Handler,), {"behaviour": fake_service.Behaviour()})
+fake_service._Server(("127.0.0.1", int(sys.argv[1])), handler).serve_forever()
+"""
+FACTS: dict[str, Any] = {
+    "date": "2026-01-02 03:04 UTC", "processor": "a processor", "usable_cores": 2, "memory_gb": 8.0, "python": "3.11",
+    "versions": {"torch": "2"}, "revision": "abc", "load_before": 0.1,
+}  # fmt: skip
+
+
+def _launch() -> Launch:
+    port = server.free_port()
+    return Launch((sys.executable, "-c", PROGRAM, str(port), str(ROOT)), {}, ROOT, f"http://127.0.0.1:{port}/inference")
+
+
+def _broken_launch() -> Launch:
+    return Launch((sys.executable, "-c", "raise SystemExit('no such model')"), {}, ROOT, "http://127.0.0.1:9/x")
+
+
+def _window(rate: float) -> dict[str, float]:
+    return {
+        "images_per_s": rate,
+        "p50_ms": 3.0,
+        "p99_ms": 9.0,
+        "cpu_s_per_1000": 7.0,
+        "client_cpu_share": 0.1,
+        "faults": 0,
+    }
+
+
+def _measured(round_: int, subject: str, rate: float) -> Measurement:
+    windows = {"1": _window(rate / 4), "8": _window(rate / 2), "32": _window(rate)}
+    return {"round": round_, "subject": subject, "windows": windows, "memory_mb": 900.0, "first_answer_s": 5.0}
+
+
+def _ceilings(round_: int, rate: float) -> Measurement:
+    one = {"images_per_s": rate, "p50_ms": 2.0, "cpu_s_per_1000": 6.0}
+    found = dict.fromkeys(("decode", "engine", "decode + engine", "one at a time"), one)
+    return {"round": round_, "subject": CEILINGS, "ceilings": {**found, "12 megapixels": {"ratio": 4.0}}}
+
+
+def test_a_server_is_weighed_with_its_processes_and_leaves_none_behind(tmp_path: Path) -> None:
+    with server.running(_launch(), tmp_path / "log.txt") as running:
+        seconds = running.first_answer(PHOTOGRAPHS[0].body)
+        processes = running.processes()
+        assert seconds > 0 and running.cpu_s() > 0 and running.memory_mb() > 5
+        assert len(processes) == 2
+    assert psutil.wait_procs(processes, timeout=5)[1] == []
+
+
+def test_a_server_that_ends_is_reported_with_its_last_words(tmp_path: Path) -> None:
+    with (
+        server.running(_broken_launch(), tmp_path / "log.txt") as running,
+        pytest.raises(ServerError, match="no such model"),
+    ):
+        running.first_answer(b"")
+
+
+def test_rounds_are_interleaved_kept_and_taken_up_again(tmp_path: Path) -> None:
+    services = [Service("fake", _launch), Service("broken", _broken_launch)]
+    said: list[str] = []
+    rounds.run(PLAN, services, lambda: {"ceilings": {}}, PHOTOGRAPHS, Notebook(tmp_path), said.append)
+    notebook = Notebook(tmp_path)
+    order = [(entry["round"], entry["subject"]) for entry in notebook.measurements]
+    assert order == [(n, name) for n in (1, 2) for name in (CEILINGS, "fake", "broken")]
+    assert "no such model" in notebook.measurements[2]["error"]
+    fake = notebook.measurements[1]
+    assert fake["windows"]["2"]["images_per_s"] > 0 and fake["windows"]["2"]["faults"] == 0
+    assert fake["with_broken"]["faults"] == 0
+    assert any("FAILED" in line for line in said)
+    (tmp_path / rounds.FILE_NAME).write_text(
+        "\n".join(json.dumps(entry) for entry in notebook.measurements[:5]) + '\n{"ro'
+    )
+    again = Notebook(tmp_path)
+    rounds.run(PLAN, services[1:], lambda: {"ceilings": {}}, PHOTOGRAPHS, again, said.append)
+    assert len(again.measurements) == 6
+
+
+def test_the_table_shows_medians_spread_and_ratios_paired_by_round() -> None:
+    found = [_ceilings(n, 320) for n in (1, 2, 3)]
+    # Each round twice as fast as the stock one, whatever mood the machine was in.
+    for round_, rate in ((1, 300.0), (2, 200.0), (3, 310.0)):
+        found += [_measured(round_, "ours", rate), _measured(round_, "stock", rate / 2)]
+    text = table.markdown(found, FACTS, "24 photographs")
+    assert "| **ours** | 300 (200-310) | 150 (100-155) |" in text
+    assert "| stock | 2.00 (2.00-2.00) | 2.00 (2.00-2.00) |" in text
+    assert "in process | 0.94 (0.62-0.97) |" in text
+    assert "One request at a time: 1.0 (1.0-1.0) ms above" in text
+    assert "not idle" not in text
+
+
+def test_faults_failures_and_a_busy_machine_are_said_in_the_table() -> None:
+    spoilt = _measured(1, "ours", 100.0)
+    spoilt["windows"]["8"]["faults"] = 3
+    failed: Measurement = {"round": 1, "subject": "stock", "error": "it ended with code 1:\nmore"}
+    text = table.markdown([spoilt, failed], {**FACTS, "load_before": 3.0}, "24 photographs")
+    assert "Round 1: ours left 3 requests without the right answer." in text
+    assert "Round 1: stock failed: it ended with code 1:" in text
+    assert "not idle" in text
+
+
+def test_a_missing_archive_and_an_unknown_peer_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = ["--bundle", str(tmp_path / "none"), "--output", str(tmp_path)]
+    assert main(place) == 2
+    assert "make archive" in capsys.readouterr().err
+
+
+def test_a_free_port_is_free() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", server.free_port()))
+
+
+def test_ctrl_c_stops_the_server_too(tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path\n"
+        "from loadtests.benchmark import server\n"
+        "from tests.unit.loadtests.test_benchmark import PHOTOGRAPHS, _launch\n"
+        "with server.running(_launch(), Path(sys.argv[2])) as running:\n"
+        "    running.first_answer(PHOTOGRAPHS[0].body)\n"
+        "    print(*(process.pid for process in running.processes()), flush=True)\n"
+        "    import time; time.sleep(600)\n"
+    )
+    command = [sys.executable, "-c", script, str(ROOT), str(tmp_path / "log.txt")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as harness:
+        assert harness.stdout is not None
+        pids = [int(pid) for pid in harness.stdout.readline().split()]
+        harness.send_signal(signal.SIGINT)
+        assert harness.wait(60) != 0
+    deadline = time.monotonic() + 10
+    while any(psutil.pid_exists(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(pids) == 2
+    assert not any(psutil.pid_exists(pid) for pid in pids)
