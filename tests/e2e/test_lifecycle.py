@@ -4,7 +4,7 @@ import signal
 import time
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]  # comes with torchserve; its types do not
+import psutil
 import pytest
 import requests
 
