@@ -46,27 +46,39 @@ _log = logging.getLogger(__name__)
 
 
 def make(run: Run, bundle: Path) -> ModelCard:
-    """Write the bundle of a finished run and return its card.
+    """Write the bundle of a finished run and return its card; an older bundle there is replaced only by a proven one.
 
     Raises:
         BundleError: the run is unfinished, photographs changed, or a gate failed (the message has the numbers).
     """
     if not run.weights.is_file():
         raise BundleError(f"{run.folder} has no weights.safetensors yet: let `python -m training fit` finish")
+    bundle.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=bundle.parent, prefix=".") as folder:
+        made = Path(folder, "bundle")
+        made.mkdir()
+        card = _fill(run, made)
+        shutil.rmtree(bundle, ignore_errors=True)
+        made.rename(bundle)
+    return card
+
+
+def _fill(run: Run, bundle: Path) -> ModelCard:
     recipe, manifest = recipes.load(run.recipe), read_manifest(run)
     manifest.verify()
-    bundle.mkdir(parents=True, exist_ok=True)
     manifest.save(bundle / manifests.FILE_NAME)
     _halve(run.weights, bundle / golden.WEIGHTS)
     card = _first_card(recipe, manifest)
     card.save(bundle / CARD)
     with tempfile.TemporaryDirectory() as folder:
         fp32 = Path(folder, "fp32.onnx")
+        _log.info("exporting, quantising, calibrating")
         export(golden.eager(bundle), card.input, fp32)
         card, findings = _prove(card, manifest, bundle, fp32, recipe.seed)
-    golden.write(bundle)
     for finding in findings:
         _log.info("%s", finding)
+    golden.write(bundle)
+    _log.info("measuring on the test split")
     return _measure(card, manifest, bundle)
 
 
@@ -109,7 +121,6 @@ def _measure(card: ModelCard, manifest: Manifest, bundle: Path) -> ModelCard:
     """Evaluate on the test split and write figures, plots and the final card."""
     result = evaluation.evaluate(bundle, manifest)
     evaluation.save(result.figures, bundle / evaluation.FILE_NAME)
-    shutil.rmtree(bundle / "plots", ignore_errors=True)
     plots.draw(bundle / "plots", result.logits, result.targets, card.labels, card.temperature)
     card = replace(card, metrics=_headline(result.figures))
     card.save(bundle / CARD)

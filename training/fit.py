@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -170,10 +170,10 @@ def _resume_point(run: Run, resume: str) -> Path | None:
 
 def _trainer(recipe: Recipe, run: Run, fast: bool) -> Trainer:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # a choice of the recipe
-    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid that costs a tenth of each step
-    keep = ModelCheckpoint(
-        run.checkpoints, "best", monitor="val/accuracy", mode="max", save_last=True, enable_version_counter=False
-    )
+    # A debugging aid of deterministic mode: it writes every new tensor twice.
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    best = ModelCheckpoint(run.checkpoints, "best", monitor="val/accuracy", mode="max", enable_version_counter=False)
+    last = ModelCheckpoint(run.checkpoints, "last", enable_version_counter=False)  # of every epoch, to resume from
     stop = EarlyStopping("val/accuracy", mode="max", patience=recipe.patience)
     return Trainer(
         max_epochs=recipe.epochs,
@@ -181,7 +181,10 @@ def _trainer(recipe: Recipe, run: Run, fast: bool) -> Trainer:
         deterministic="warn",
         benchmark=torch.cuda.is_available(),
         logger=False if fast else TensorBoardLogger(run.folder, name=""),
-        callbacks=[TQDMProgressBar(refresh_rate=20), *([] if fast else [keep, stop, LearningRateMonitor("epoch")])],
+        callbacks=[
+            TQDMProgressBar(refresh_rate=20),
+            *([] if fast else [best, last, stop, LearningRateMonitor("epoch")]),
+        ],
         fast_dev_run=fast,
         num_sanity_val_steps=0,
         log_every_n_steps=20,
@@ -191,7 +194,8 @@ def _trainer(recipe: Recipe, run: Run, fast: bool) -> Trainer:
 
 def _finish(trainer: Trainer, module: Classification, run: Run) -> float:
     """Write the averaged weights of the best epoch."""
-    keep = next(c for c in trainer.callbacks if isinstance(c, ModelCheckpoint))  # type: ignore[attr-defined]
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    keep = next(c for c in callbacks if isinstance(c, ModelCheckpoint) and c.monitor)
     best = torch.load(run.checkpoints / "best.ckpt", map_location="cpu", weights_only=True)
     module.load_state_dict(best["state_dict"])
     save_file({name: tensor.contiguous() for name, tensor in module.weights().items()}, run.weights)

@@ -41,6 +41,7 @@ def test_a_run_leaves_everything_that_bundling_needs(whole: Run, photographs: Pa
     assert recipes.load(whole.recipe) == drawn.recipe(photographs)
     assert read_manifest(whole).labels == ("blue", "green", "red")
     assert {"best.ckpt", "last.ckpt"} <= {path.name for path in whole.checkpoints.iterdir()}
+    assert torch.load(whole.checkpoints / "last.ckpt", weights_only=True)["epoch"] == 2
     network.build("shufflenet_v2_x0_5", 3).load_state_dict(load_file(whole.weights))
     assert list(whole.folder.glob("version_*/events*"))
 

@@ -1,0 +1,162 @@
+"""From drawn photographs to a bundle that answers, by the commands a user types."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.unit.training import drawn
+from training import acceptance, bundle
+from training import recipe as recipes
+from training.__main__ import COMMANDS, main
+from training.fit import Run
+from training.recipe import Augment, Optimiser, Stage
+from visionserve.card import ModelCard
+from visionserve.classifier import Classifier
+from visionserve.engines import OnnxEngine
+from visionserve.errors import BundleError
+
+# Lightning's own: parts of torch that it still uses, and advice about workers and logging on data this small.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning:lightning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+]
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return drawn.image_folder(tmp_path_factory.mktemp("data") / "colours", per_label=20)
+
+
+@pytest.fixture(scope="module")
+def made(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which `all` made a run and a bundle."""
+    folder = tmp_path_factory.mktemp("made")
+    recipe = drawn.recipe(
+        photographs,
+        architecture="resnet18",
+        epochs=4,
+        augment=Augment(min_area=0.8, policy="none", mixup=0.0, cutmix=0.0),
+        optimiser=Optimiser(learning_rate=0.05, head_epochs=0, average_decay=0.5),
+        stages=(Stage(1.0, drawn.SIDE),),
+    )
+    recipes.save(recipe, folder / "recipe.yaml")
+    options = [
+        "--config",
+        str(folder / "recipe.yaml"),
+        "--run",
+        str(folder / "run"),
+        "--output",
+        str(folder / "bundle"),
+    ]
+    assert main(["all", *options]) == 0
+    return folder
+
+
+def test_the_bundle_holds_what_packaging_and_serving_need(made: Path) -> None:
+    assert {path.name for path in (made / "bundle").iterdir()} == {
+        "card.json",
+        "golden.json",
+        "manifest.csv",
+        "metrics.json",
+        "model.int8.onnx",
+        "plots",
+        "reference.safetensors",
+        "weights.safetensors",
+    }
+    assert {path.name for path in (made / "bundle" / "plots").iterdir()} == {
+        "confusion.png",
+        "labels.png",
+        "reliability.png",
+    }
+
+
+def test_the_bundle_recognises_photographs_it_never_saw(made: Path, tmp_path: Path) -> None:
+    classifier = Classifier.load(made / "bundle")
+    for place, (label, colour) in enumerate(drawn.COLOURS.items()):
+        drawn.picture(colour, 5000 + place).save(tmp_path / "new.png")
+        answer = classifier.classify(classifier.prepare((tmp_path / "new.png").read_bytes())[None])[0]
+        assert answer.top(1)[0].label == label
+
+
+def test_the_card_says_where_the_model_comes_from_and_nothing_about_this_machine(made: Path, photographs: Path) -> None:
+    card = ModelCard.load(made / "bundle" / "card.json")
+    assert card.provenance["photographs"] == {"train": 48, "val": 6, "test": 6}
+    assert len(card.provenance["manifest_sha256"]) == 64
+    assert card.metrics["photographs"] == 6
+    assert card.metrics["top1"] == 1.0
+    assert str(photographs) not in (made / "bundle" / "card.json").read_text(encoding="utf-8")
+
+
+def test_evaluate_finds_the_figures_of_the_card_again(
+    made: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--bundle", str(made / "bundle"), "--data.root", str(photographs), "--output", str(tmp_path)]
+    assert main(["evaluate", *options, "--outside", str(photographs)]) == 0
+    again = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
+    once = json.loads((made / "bundle" / "metrics.json").read_text(encoding="utf-8"))
+    assert again["outside"]["photographs"] == 60
+    assert {name: again[name] for name in once} == once
+    assert "top1" in capsys.readouterr().out
+
+
+def test_quantise_writes_a_network_that_answers_as_the_shipped_one(
+    made: Path, photographs: Path, tmp_path: Path
+) -> None:
+    options = ["--bundle", str(made / "bundle"), "--images", str(photographs), "--output", str(tmp_path / "int8.onnx")]
+    assert main(["quantise", *options]) == 0
+    classifier = Classifier.load(made / "bundle")
+    images = np.stack([classifier.prepare(file.read_bytes()) for file in sorted(photographs.glob("*/0*.png"))])
+    found = OnnxEngine(tmp_path / "int8.onnx").run(images).logits.argmax(1)
+    assert (found == classifier.engine.run(images).logits.argmax(1)).all()
+
+
+def test_a_failed_gate_keeps_the_old_bundle_and_prints_the_numbers(
+    made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(path.name for path in (made / "bundle").iterdir())
+    monkeypatch.setattr(acceptance, "TOP1_POINTS", -1.0)
+    assert main(["bundle", "--run", str(made / "run"), "--output", str(made / "bundle")]) == 1
+    assert "gate int8: FAILED" in capsys.readouterr().err
+    assert sorted(path.name for path in (made / "bundle").iterdir()) == before
+    assert sorted(path.name for path in made.iterdir()) == ["bundle", "cache", "recipe.yaml", "run"]
+
+
+def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"no weights\.safetensors yet"):
+        bundle.make(Run(tmp_path), tmp_path / "bundle")
+
+
+def test_int8_may_lose_half_a_point_and_no_more() -> None:
+    targets = np.zeros(1000, int)
+    fp32 = np.tile([1.0, 0.0], (1000, 1))
+    for wrong, passed in ((0, True), (5, True), (6, False)):
+        int8 = fp32.copy()
+        int8[:wrong] = [0.0, 1.0]
+        assert acceptance.int8_gate(int8, fp32, targets).passed is passed
+
+
+def test_the_decode_gate_counts_labels_that_the_scaled_decode_changes(made: Path, tmp_path: Path) -> None:
+    classifier = Classifier.load(made / "bundle")
+    drawn.picture((30, 40, 200), 1).resize((800, 900)).save(tmp_path / "large.jpg", quality=95)
+    finding = acceptance.decode_gate(classifier, [tmp_path / "large.jpg"])
+    assert finding.measured == 0.0
+    assert replace(finding, measured=0.006).passed is False
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"python -m training {command}" in capsys.readouterr().out
+
+
+def test_an_unknown_command_prints_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train"]) == 2
+    printed = capsys.readouterr().err
+    assert all(command in printed for command in COMMANDS)
