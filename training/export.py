@@ -44,6 +44,7 @@ def export(network: nn.Module, card_input: Input, path: Path, *, half: bool = Fa
     graph = core.graph
     _prepend_normalisation(graph, card_input, np.dtype(np.float16 if half else np.float32))
     del graph.value_info[:]
+    _forget_source(graph)
     onnx.checker.check_model(core, full_check=True)
     onnx.save(core, path)
 
@@ -63,6 +64,14 @@ def _trace(core: nn.Module, size: int, half: bool) -> onnx.ModelProto:
     if program is None:
         raise RuntimeError("the exporter returned no program")
     return program.model_proto
+
+
+def _forget_source(graph: onnx.GraphProto) -> None:
+    """Remove the exporter's notes: stack traces, which make the same network other bytes in another folder."""
+    del graph.metadata_props[:]
+    for entry in (*graph.node, *graph.initializer, *graph.input, *graph.output):
+        del entry.metadata_props[:]
+        entry.doc_string = ""
 
 
 def _prepend_normalisation(graph: onnx.GraphProto, card_input: Input, dtype: np.dtype) -> None:

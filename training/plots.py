@@ -11,7 +11,8 @@ from training import metrics
 from training.calibrate import calibration_error, probabilities, reliability
 
 _INK, _ACCENT, _PALE = "#263238", "#00796b", "#b2dfdb"
-MOST_CONFUSED = 24  # labels in the confusion plot: more cannot be read
+MOST_CONFUSED = 40  # labels in the confusion plot: more cannot be read
+LABELS_PER_COLUMN = 40
 DPI = 110
 
 
@@ -31,7 +32,8 @@ def _reliability(logits: np.ndarray, targets: np.ndarray, temperature: float) ->
         (after, f"temperature {temperature:.2f}", temperature),
     ):
         _diagram(axes, probabilities(logits, scale), targets)
-        axes.set_title(title, color=_INK)
+        error = 100 * calibration_error(probabilities(logits, scale), targets)
+        axes.set_title(f"{title}: calibration error {error:.1f} %", color=_INK, fontsize=11)
     before.set_ylabel("share that was right")
     figure.suptitle(f"How far a probability can be trusted ({len(targets)} photographs never seen)", color=_INK)
     return figure
@@ -47,16 +49,13 @@ def _diagram(axes: Axes, found: np.ndarray, targets: np.ndarray) -> None:
     axes.scatter(rows[filled, 1], rows[filled, 2], 8 + 60 * np.sqrt(rows[filled, 0] / len(targets)), _ACCENT, zorder=4)
     for place in np.flatnonzero(filled):
         axes.annotate(str(int(rows[place, 0])), (centres[place], 0.015), ha="center", fontsize=7, color=_INK)
-    error = 100 * calibration_error(found, targets)
-    axes.text(0.04, 0.94, f"calibration error {error:.1f} %", transform=axes.transAxes, color=_INK, va="top")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="stated probability (photographs per bin at the foot)")
     _plain(axes)
 
 
 def _confusion(counts: np.ndarray, labels: tuple[str, ...]) -> Figure:
     wrong = counts - np.diag(np.diag(counts))
-    trouble = wrong.sum(0) + wrong.sum(1)
-    chosen = np.sort(np.argsort(-trouble, kind="stable")[: min(MOST_CONFUSED, int((trouble > 0).sum()) or 2)])
+    chosen = _confused(wrong)
     part = counts[np.ix_(chosen, chosen)]
     share = part / np.maximum(counts[chosen].sum(1, keepdims=True), 1)
     side = 3.2 + 0.3 * len(chosen)
@@ -70,31 +69,41 @@ def _confusion(counts: np.ndarray, labels: tuple[str, ...]) -> Figure:
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set(xlabel="predicted", ylabel="true label")
-    axes.set_title(
-        f"The {len(names)} labels with the most mistakes ({int(wrong.sum())} of {int(counts.sum())} wrong)", color=_INK
-    )
+    title = f"The labels that were mistaken ({int(wrong.sum())} of {int(counts.sum())} photographs wrong)"
+    axes.set_title(title, color=_INK)
     return figure
+
+
+def _confused(wrong: np.ndarray) -> np.ndarray:
+    """Return the label indices of the most frequent mistakes (C, C), both sides of each, ascending."""
+    chosen: set[int] = set()
+    for flat in np.argsort(-wrong, axis=None, kind="stable")[: max(1, np.count_nonzero(wrong))]:
+        pair = {int(place) for place in np.unravel_index(flat, wrong.shape)}
+        if len(chosen | pair) <= MOST_CONFUSED:
+            chosen |= pair
+    return np.array(sorted(chosen))
 
 
 def _labels(logits: np.ndarray, targets: np.ndarray, labels: tuple[str, ...]) -> Figure:
-    rows = metrics.per_label(logits, targets)
-    shown = [index for index, row in enumerate(rows) if row["count"]]
-    order = sorted(shown, key=lambda index: (rows[index]["accuracy"], -rows[index]["count"], labels[index]))
-    columns = 1 if len(order) <= 40 else 3
-    parts = np.array_split(np.array(order), columns)
-    figure = Figure(figsize=(5.2 * columns, 1.4 + 0.21 * len(parts[0])), layout="constrained")
+    rows = [(labels[index], row) for index, row in enumerate(metrics.per_label(logits, targets)) if row["count"]]
+    missed = sorted((row["accuracy"], name, row["right"], row["count"]) for name, row in rows if row["accuracy"] < 1)
+    columns = max(1, -(-len(missed) // LABELS_PER_COLUMN))
+    parts = np.array_split(np.arange(len(missed)), columns)
+    figure = Figure(figsize=(6.4 * columns, 1.6 + 0.26 * len(parts[0])), layout="constrained")
     for axes, part in zip(np.atleast_1d(figure.subplots(1, columns)), parts, strict=True):
-        _bars(axes, [(f"{labels[i]} ({rows[i]['count']})", rows[i]["accuracy"]) for i in part])
-    figure.suptitle("Share of each label's photographs that was recognised (number of photographs)", color=_INK)
+        _bars(axes, [missed[place] for place in part])
+    whole = len(rows) - len(missed)
+    title = f"Share recognised, with its 95 % interval\n(all photographs of the other {whole} labels were recognised)"
+    figure.suptitle(title, color=_INK)
     return figure
 
 
-def _bars(axes: Axes, entries: list[tuple[str, float]]) -> None:
-    places = range(len(entries))
-    values = [value for _, value in entries]
-    axes.barh(places, values, color=[_ACCENT if value == 1 else "#ef6c00" for value in values], height=0.7)
-    axes.set_yticks(places, [name for name, _ in entries], fontsize=8)
-    axes.set(xlim=(0, 1), ylim=(len(entries) - 0.4, -0.6))
+def _bars(axes: Axes, entries: list[tuple[float, str, int, int]]) -> None:
+    for place, (share, _, right, count) in enumerate(entries):
+        axes.barh(place, share, color=_PALE, edgecolor=_ACCENT, height=0.7)
+        axes.plot(metrics.wilson(right, count), [place, place], color=_INK, linewidth=1)
+    axes.set_yticks(range(len(entries)), [f"{name}  {right}/{count}" for _, name, right, count in entries], fontsize=8)
+    axes.set(xlim=(0, 1), ylim=(max(len(entries), 1) - 0.4, -0.6))
     _plain(axes)
 
 
