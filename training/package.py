@@ -46,7 +46,7 @@ batchSize: 8
 maxBatchDelay: 1
 # Seconds until a batch that does not end counts as hung and its worker is replaced. A batch of the largest photographs
 # that the limits allow takes less.
-responseTimeout: 120
+responseTimeout: 60
 # Seconds a worker may take to load and warm up; a cold disk and a shared core need more than a laptop.
 startupTimeout: 300
 # minWorkers is left out on purpose: TorchServe then starts one worker per core of the CPU quota.
@@ -61,7 +61,7 @@ batchSize: 32
 maxBatchDelay: 1
 # Seconds until a batch that does not end counts as hung and its worker is replaced. A batch of the largest photographs
 # that the limits allow takes less.
-responseTimeout: 300
+responseTimeout: 180
 # Seconds a worker may take to load and warm up: CUDA's libraries are large.
 startupTimeout: 300
 # Workers: four processes share the GPU, so that it computes one batch while the others are being decoded.

@@ -23,7 +23,7 @@ from visionserve.requests import Received, Request
 OK = "ok"
 BLAND = "The service failed on this request; its log says why."
 # Sixteen of the largest images that the limits allow could hold up a batch for minutes.
-DECODE_BUDGET_S = 5.0
+DECODE_BUDGET_S = 3.0
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
