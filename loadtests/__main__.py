@@ -4,13 +4,14 @@ Exit codes: 0 the targets are met, 1 they are not, 2 the command line is wrong, 
 """
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
 from loadtests import report, run
 from loadtests.run_record import RunRecord
 
-_USAGE = 2
+_USAGE, _INTERRUPTED = 2, 130
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,7 +37,12 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return _USAGE
+    except KeyboardInterrupt:
+        print("\nInterrupted before anything was measured.", file=sys.stderr)
+        return _INTERRUPTED
 
 
 if __name__ == "__main__":
+    # Ended by a supervisor, it reports what it has as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -3,8 +3,8 @@
 Locust replaces Python's sockets and threads when it is imported, so it gets a process of its own.
 """
 
+import contextlib
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from loadtests.target import Target
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 # Beyond the stages: drawing photographs, one calibrating request each, processes that start and end.
 _AROUND_S = 120
+_REPORT_S = 8
 
 
 class LocustError(Exception):
@@ -42,12 +43,13 @@ def run(
     limit_s = sum(stage.seconds for stage in stages) + _AROUND_S
     interrupted = False
     try:
-        child.wait(limit_s)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(limit_s)
     except KeyboardInterrupt:
-        # Locust got the same signal from the terminal; another one would cut its report short.
+        # From a terminal Locust got the same signal and is writing its report; a second one would cut that short.
         interrupted = True
-    except subprocess.TimeoutExpired:
-        child.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_REPORT_S)
     finally:
         _end(child)
     try:
@@ -74,8 +76,11 @@ def command(
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
+    """Ask Locust to end and to report, if it has not yet; kill it if it does not."""
+    if child.poll() is None:
+        child.terminate()
     try:
-        child.wait(15)
+        child.wait(_REPORT_S)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()

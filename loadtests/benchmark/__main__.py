@@ -5,6 +5,7 @@ Exit codes: 0 measured, 1 a competitor failed, 2 the command line or the set-up 
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -103,7 +104,8 @@ def _settings(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     chosen = {name: str(value) for name, value in vars(options).items() if value is not None}
     known = {"facts": facts.gather(), "options": chosen}
     if known["facts"]["load_before"] > facts.BUSY:
-        _say(f"CAUTION: the machine is not idle (load {known['facts']['load_before']:g}); results will be marked.")
+        load = known["facts"]["load_before"]
+        _say(f"CAUTION: the machine is not idle (load {load:g}); disturbed windows will be counted.")
     path.write_text(json.dumps(known, indent=2), encoding="utf-8")
     return known
 
@@ -153,4 +155,6 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    # Ended by a supervisor, it stops its servers and keeps its results as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

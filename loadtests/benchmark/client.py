@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import psutil
+
 from loadtests.answers import judge
 from loadtests.histogram import percentile
 from loadtests.target import Target
@@ -25,7 +27,7 @@ class Window:
     """What came back in a window of measurement.
 
     ``latencies_ms`` are those of right answers; ``faults`` counts the other outcomes by reason; the CPU seconds are the
-    server's and this client's own in the window.
+    server's, this client's own and, in all, the machine's in the window.
     """
 
     seconds: float = 0.0
@@ -34,6 +36,7 @@ class Window:
     faults: Counter[str] = field(default_factory=Counter)
     server_cpu_s: float = 0.0
     client_cpu_s: float = 0.0
+    machine_cpu_s: float = 0.0
 
     def summary(self) -> dict[str, float]:
         """Return rates, percentiles and costs; NaN where nothing was answered."""
@@ -44,6 +47,7 @@ class Window:
             "p99_ms": percentile(self.latencies_ms, 0.99),
             "cpu_s_per_1000": 1000 * self.server_cpu_s / images if images else float("nan"),
             "client_cpu_share": self.client_cpu_s / self.seconds,
+            "others_cpu_share": max(0.0, self.machine_cpu_s - self.server_cpu_s - self.client_cpu_s) / self.seconds,
             "images": images,
             "refused": self.refused,
             "faults": sum(self.faults.values()),
@@ -74,11 +78,12 @@ async def _measure(
     tasks = [asyncio.create_task(client.post_on_and_on()) for _ in range(connections)]
     try:
         await asyncio.sleep(warm_up_s)
-        server, own, start = server_cpu_s(), time.process_time(), time.perf_counter()
+        server, own, machine, start = server_cpu_s(), time.process_time(), _machine_cpu_s(), time.perf_counter()
         client.window = window = Window()
         await asyncio.sleep(seconds)
         client.window = None
         window.seconds = time.perf_counter() - start
+        window.machine_cpu_s = _machine_cpu_s() - machine
         window.server_cpu_s, window.client_cpu_s = server_cpu_s() - server, time.process_time() - own
     finally:
         for task in tasks:
@@ -90,6 +95,12 @@ async def _measure(
         if isinstance(error, Exception):
             raise error
     return window
+
+
+def _machine_cpu_s() -> float:
+    """Return the CPU seconds that all processes of the machine, and its kernel, have used so far."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - times.guest - times.guest_nice)
 
 
 class _Client:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGES = ("torch", "torchvision", "onnxruntime", "onnxruntime-gpu", "openvino", "torchserve", "numpy", "pillow")
-# Above this, something else runs on the machine.
+# Above this, something else runs on the machine, or has just ended.
 BUSY = 0.5
 
 

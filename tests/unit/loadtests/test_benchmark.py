@@ -53,6 +53,7 @@ def _window(rate: float) -> dict[str, float]:
         "p99_ms": 9.0,
         "cpu_s_per_1000": 7.0,
         "client_cpu_share": 0.1,
+        "others_cpu_share": 0.0,
         "faults": 0,
     }
 
@@ -115,17 +116,18 @@ def test_the_table_shows_medians_spread_and_ratios_paired_by_round() -> None:
     assert "| stock | 2.00 (2.00-2.00) | 2.00 (2.00-2.00) |" in text
     assert "in process | 0.94 (0.62-0.97) |" in text
     assert "One request at a time: 1.0 (1.0-1.0) ms above" in text
-    assert "not idle" not in text
+    assert "Not to be quoted" not in text
 
 
-def test_faults_failures_and_a_busy_machine_are_said_in_the_table() -> None:
+def test_faults_failures_and_other_processes_are_said_in_the_table() -> None:
     spoilt = _measured(1, "ours", 100.0)
     spoilt["windows"]["8"]["faults"] = 3
+    spoilt["windows"]["1"]["others_cpu_share"] = 0.6
     failed: Measurement = {"round": 1, "subject": "stock", "error": "it ended with code 1:\nmore"}
-    text = table.markdown([spoilt, failed], {**FACTS, "load_before": 3.0}, "24 photographs")
+    text = table.markdown([spoilt, failed], FACTS, "24 photographs")
     assert "Round 1: ours left 3 requests without the right answer." in text
     assert "Round 1: stock failed: it ended with code 1:" in text
-    assert "not idle" in text
+    assert "Not to be quoted: other processes used more than 15% of a core in 1 of 3 windows (at most 60%)" in text
 
 
 def test_a_missing_archive_and_an_unknown_peer_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,9 +141,11 @@ def test_a_free_port_is_free() -> None:
         probe.bind(("127.0.0.1", server.free_port()))
 
 
-def test_ctrl_c_stops_the_server_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: signal.Signals(number).name)
+def test_an_interrupted_benchmark_leaves_no_server_behind(number: int, tmp_path: Path) -> None:
     script = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import signal, sys; sys.path.insert(0, sys.argv[1])\n"
+        "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
         "from pathlib import Path\n"
         "from loadtests.benchmark import server\n"
         "from tests.unit.loadtests.test_benchmark import PHOTOGRAPHS, _launch\n"
@@ -154,7 +158,7 @@ def test_ctrl_c_stops_the_server_too(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as harness:
         assert harness.stdout is not None
         pids = [int(pid) for pid in harness.stdout.readline().split()]
-        harness.send_signal(signal.SIGINT)
+        harness.send_signal(number)
         assert harness.wait(60) != 0
     deadline = time.monotonic() + 10
     while any(psutil.pid_exists(pid) for pid in pids) and time.monotonic() < deadline:
