@@ -5,6 +5,7 @@ Locust replaces Python's sockets and threads when it is imported, so it gets a p
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -76,9 +77,12 @@ def command(
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Ask Locust to end and to report, if it has not yet; kill it if it does not."""
+    """Ask Locust to end and to report, if it has not yet; kill it if it does not.
+
+    While a load shape runs, Locust handles no other signal than SIGINT.
+    """
     if child.poll() is None:
-        child.terminate()
+        child.send_signal(signal.SIGINT)
     try:
         child.wait(_REPORT_S)
     except subprocess.TimeoutExpired:

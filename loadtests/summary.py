@@ -62,12 +62,14 @@ class Verdict:
 def points(record: RunRecord) -> list[Point]:
     """Return a point for each stage that was begun."""
     found = []
+    last_s = max(record.ledger.seconds, default=0) + 1
     for stage, start_s in zip(record.stages, record.starts_s, strict=False):
         # Locust's users come one by one and its processes begin a little apart: the first second is theirs.
         settling_s = 1 if record.loop == "closed" and stage.seconds > 1 else 0
-        tally = record.ledger.between(start_s + settling_s, start_s + stage.seconds)
+        end_s = min(start_s + stage.seconds, last_s) if record.interrupted else start_s + stage.seconds
+        tally = record.ledger.between(start_s + settling_s, end_s)
         if tally.outcomes:
-            found.append(_point(stage, tally, stage.seconds - settling_s))
+            found.append(_point(stage, tally, end_s - start_s - settling_s))
     return found
 
 
