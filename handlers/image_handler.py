@@ -17,9 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from visionserve import batch, heatmap
+from visionserve import batch
 from visionserve import card as cards
 from visionserve.batch import Outcome, Reply
 from visionserve.card import ModelCard
@@ -66,7 +64,7 @@ class ImageHandler:
             self._batch_size = int(properties.get("batch_size") or 1)
             # The metrics that metrics.yaml declares, by name: TorchServe keeps them by type, then by name.
             self._metrics = {name: m for group in context.metrics.cache.values() for name, m in group.items()}
-            self._warm_up()
+            self._classifier.warm_up(self._batch_size)
         self._observe("visionserve_model_info", 1, version=card.version, digest=card.digest)
 
     def handle(self, rows: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
@@ -81,13 +79,6 @@ class ImageHandler:
             _set_answer(context, place, request, reply, outcome.inference_s, total_s)
         self._report(outcome, total_s)
         return [reply.content.body for reply in outcome.replies]
-
-    def _warm_up(self) -> None:
-        """Decode once and run every batch size once: first runs allocate, compile and choose kernels."""
-        size = self._classifier.card.input.size
-        image = self._classifier.prepare(heatmap.grey_png(np.zeros((7, 7), np.float32), size))
-        for count in range(1, self._batch_size + 1):
-            self._classifier.classify(np.stack([image] * count))
 
     def _exit_if_broken(self, failure: Exception) -> None:
         """End this worker after a CUDA error other than exhausted memory: the process cannot use the GPU again.

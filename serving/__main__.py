@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     for option, key in settings.PORTS.items():
         serve.add_argument("--" + option.replace("_", "-"), type=int, help=f"default: {key} of the configuration")
     predict = commands.add_parser("predict", help="send photographs to a running service")
-    predict.add_argument("files", nargs="*", type=Path, metavar="FILE", help="default: scikit-learn's orange dahlia")
+    predict.add_argument("files", nargs="*", type=Path, metavar="FILE", help="default: scikit-learn's dahlia")
     predict.add_argument("--model", default="flowers")
     predict.add_argument("--url", default=os.environ.get("VISIONSERVE_URL", "http://127.0.0.1:8080"))
     predict.add_argument("--top-k", type=int, default=5)
@@ -89,7 +89,7 @@ def _proved(chosen: Settings, child: subprocess.Popen[bytes]) -> bool:
         except (requests.RequestException, client.Refused):
             time.sleep(_RETRY_S)
             continue
-        print(client.table("An orange dahlia, from scikit-learn:", answer))
+        print(client.table("A dahlia, from scikit-learn:", answer))
         return True
     reason = "ended" if child.poll() is not None else f"gave no answer within {_START_TIMEOUT_S} s"
     print(f"TorchServe {reason}: its log above says why.", file=sys.stderr)

@@ -5,6 +5,7 @@
 The normalisation is put in front here, node by node, so that quantise.py can find it and cut there.
 """
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def export(network: nn.Module, card_input: Input, path: Path, *, half: bool = Fa
     ``class_maps`` (N, C, h, w) and ``embedding`` (N, D).
     """
     form = ExportForm(network, card_input.mean, card_input.std).eval()
-    core = _trace(_Core(form.half() if half else form).eval(), card_input.size, half)
+    core = _trace(_Core(copy.deepcopy(form).half() if half else form).eval(), card_input.size, half)
     graph = core.graph
     _prepend_normalisation(graph, card_input, np.dtype(np.float16 if half else np.float32))
     del graph.value_info[:]

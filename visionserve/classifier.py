@@ -1,9 +1,11 @@
 """The classifier: a card, an engine and reference statistics make image bytes into calibrated answers."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from visionserve import card as cards
 from visionserve import novelty, transforms
@@ -70,6 +72,15 @@ class Classifier:
     def prepare(self, data: bytes) -> np.ndarray:
         """Return the network's view, (S, S, 3) uint8 RGB, of an encoded image; ServiceError says why not."""
         return transforms.load(data, self.preprocessing, self.limits)
+
+    def warm_up(self, largest_batch: int) -> None:
+        """Decode a JPEG and run every batch size up to the largest once: first runs load, allocate and choose."""
+        size = self.card.input.size
+        file = io.BytesIO()
+        Image.new("RGB", (size, size)).save(file, "JPEG")
+        image = self.prepare(file.getvalue())
+        for count in range(1, largest_batch + 1):
+            self.classify(np.stack([image] * count))
 
     def classify(self, images: np.ndarray) -> list[Answer]:
         """Return an answer for each of the prepared images (B, S, S, 3), in their order."""

@@ -7,15 +7,17 @@ libjpeg-turbo, the same pixels, without Pillow's detour over four bytes a pixel.
 images stay with Pillow. Colour profiles are ignored, in training as in serving.
 """
 
+import functools
+import importlib.util
 import io
 import re
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, TiffImagePlugin, WebPImagePlugin
-from torchvision.io import ImageReadMode  # importing it registers torch.ops.image
 
 from visionserve import colour
 from visionserve.errors import CorruptImage, EmptyBody, ImageTooLarge, ServiceError, UnsupportedImage
@@ -39,6 +41,7 @@ _SEGMENT = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")  # the markers that libjpe
 _SCAN, _END = b"\xda", b"\xd9"
 
 _PILLOW = re.compile(r"PIL\.")
+_RGB = 3  # torchvision.io.ImageReadMode.RGB
 
 
 @dataclass(frozen=True)
@@ -170,17 +173,29 @@ def _decode_jpeg(file: bytes | bytearray, image: Image.Image, min_side: int | No
 
 
 def _decode_with_torchvision(file: bytes | bytearray, size: tuple[int, int]) -> np.ndarray:
-    """Decode a whole JPEG at full size; a truncated one is an error.
-
-    The operator itself, for torchvision.io.decode_jpeg is only a warning that it will move to TorchCodec.
-    """
+    """Decode a whole JPEG at full size; a truncated one is an error."""
     writable = file if isinstance(file, bytearray) else bytearray(file)  # torch warns of read-only buffers
     encoded = torch.frombuffer(writable, dtype=torch.uint8)
-    planes = torch.ops.image.decode_jpeg(encoded, ImageReadMode.RGB.value, False)  # (3, H, W), a view of H x W x 3
+    planes = _operator()(encoded, _RGB, False)  # (3, H, W), a view of H x W x 3
     pixels: np.ndarray = np.ascontiguousarray(planes.permute(1, 2, 0).numpy())
     if pixels.shape[1::-1] != size:  # two parsers, two opinions: the limits were held against the other one
         raise ValueError(f"the header says {size}, the decoder {pixels.shape}")
     return pixels
+
+
+@functools.cache
+def _operator() -> torch._ops.OpOverloadPacket:
+    """Return torchvision's JPEG decoder, loaded from its library file.
+
+    Importing torchvision for it would cost every worker 3.5 s and 160 MB, for networks and transforms that serving
+    does not use; and torchvision.io.decode_jpeg is only a warning that it will move to TorchCodec.
+    """
+    found = importlib.util.find_spec("torchvision")
+    if found is None or found.origin is None:
+        raise ImportError("torchvision is not installed")
+    library = next(Path(found.origin).parent.glob("image*.so"))
+    torch.ops.load_library(library)  # type: ignore[no-untyped-call]
+    return torch.ops.image.decode_jpeg
 
 
 def _orientation(image: Image.Image) -> int:

@@ -64,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _benchmark(options: argparse.Namespace, folder: Path) -> int:
+    if not options.resume and (folder / rounds.FILE_NAME).exists():
+        raise ValueError(f"{folder} holds a benchmark already: --resume {folder} goes on with it")
     folder.mkdir(parents=True, exist_ok=True)
     known = _settings(options, folder)
     started = time.monotonic()

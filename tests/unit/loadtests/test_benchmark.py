@@ -136,6 +136,14 @@ def test_a_missing_archive_and_an_unknown_peer_are_said(tmp_path: Path, capsys: 
     assert "make archive" in capsys.readouterr().err
 
 
+def test_measurements_are_not_mixed_with_those_of_another_benchmark(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Notebook(tmp_path).add({"round": 1, "subject": "ours"})
+    assert main(["--output", str(tmp_path)]) == 2
+    assert "--resume" in capsys.readouterr().err
+
+
 def test_a_free_port_is_free() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", server.free_port()))
