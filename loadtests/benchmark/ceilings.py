@@ -103,9 +103,12 @@ def _repeat(step: Callable[[], int], seconds: float) -> dict[str, float]:
         images += step()
         begin, end = end, time.perf_counter()
         latencies.append((end - begin) * 1000)
+    cpu = time.process_time() - cpu
     return {
         "images_per_s": images / (end - start),
-        "cpu_s_per_1000": 1000 * (time.process_time() - cpu) / images,
+        "cpu_s_per_1000": 1000 * cpu / images,
+        # Below one, other processes had this core meanwhile.
+        "cpu_share": cpu / (end - start),
         "p50_ms": percentile(latencies, 0.5),
     }
 

@@ -124,6 +124,7 @@ def _faults(measurements: Sequence[Measurement]) -> list[str]:
 def _busy(good: Sequence[Measurement]) -> list[str]:
     """Return a warning where other processes took so much of the cores that the numbers say little."""
     shares = [window["others_cpu_share"] for entry in good for window in entry.get("windows", {}).values()]
+    shares += [1 - share for entry in _of(good, CEILINGS) if (share := _ceiling(_BOTH, "cpu_share")(entry)) is not None]
     disturbed = sum(share > _OTHERS for share in shares)
     if not disturbed:
         return []
