@@ -37,7 +37,7 @@ evaluate: .venv/.train ## evaluate the shipped bundle as it is served: make eval
 	$(BIN)/python -m training evaluate --bundle $(BUNDLE) $(ARGS)
 
 picture: .venv/.train ## draw the README's picture from the running service
-	@$(BIN)/python docs/picture.py $(ARGS)
+	@$(BIN)/python -m docs.picture $(ARGS)
 
 test: .venv/.dev ## all the tests: unit, contract, and end to end against a real TorchServe
 	$(BIN)/python -m pytest $(ARGS)

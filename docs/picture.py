@@ -15,7 +15,8 @@ import requests
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
-from sklearn.datasets import load_sample_image
+
+from serving.client import dahlia
 
 INK, BAR, PALE = "#22303c", "#d9480f", "#f4b183"
 TIMEOUT_S = 10
@@ -28,23 +29,26 @@ def main() -> int:
     parser.add_argument("--model", default="flowers")
     parser.add_argument("--output", type=Path, default=Path("docs/answer.png"))
     options = parser.parse_args()
-    photograph = np.asarray(load_sample_image("flower.jpg"))
-    body = io.BytesIO()
-    Image.fromarray(photograph).save(body, "JPEG", quality=92)
+    file = dahlia().read_bytes()
     try:
-        answer = ask(f"{options.url}/predictions/{options.model}", body.getvalue(), top_k=5).json()
-        overlay = ask(f"{options.url}/explanations/{options.model}", body.getvalue(), format="png").content
+        answer = ask(f"{options.url}/predictions/{options.model}", file, {"x-top-k": "5"}).json()
+        overlay = ask(f"{options.url}/explanations/{options.model}", file, {"x-format": "png"}).content
     except requests.RequestException as error:
         print(f"no answer from {options.url} ({error}); start it with `make serve`", file=sys.stderr)
         return 3
-    draw(photograph, answer, np.asarray(Image.open(io.BytesIO(overlay)))).savefig(options.output, dpi=110)
+    draw(pixels(file), answer, pixels(overlay)).savefig(options.output, dpi=110)
     print(options.output)
     return 0
 
 
-def ask(url: str, photograph: bytes, **parameters: Any) -> requests.Response:
+def pixels(file: bytes) -> np.ndarray:
+    """Return an image file as (H, W, 3) uint8."""
+    return np.asarray(Image.open(io.BytesIO(file)))
+
+
+def ask(url: str, photograph: bytes, options: dict[str, str]) -> requests.Response:
     """Post a photograph; raise requests.HTTPError on any answer but success."""
-    response = requests.post(url, data=photograph, params=parameters, timeout=TIMEOUT_S)
+    response = requests.post(url, data=photograph, headers=options, timeout=TIMEOUT_S)
     response.raise_for_status()
     return response
 
@@ -54,8 +58,8 @@ def draw(photograph: np.ndarray, answer: dict[str, Any], overlay: np.ndarray) ->
     mpl.rcParams |= {"font.family": "DejaVu Sans", "text.color": INK}
     figure = Figure(figsize=(11, 3.1), facecolor="white", layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=[1.5, 1.7, 1])
-    for axes, pixels, title in ((left, photograph, "photograph"), (right, overlay, "where it shows")):
-        axes.imshow(pixels)
+    for axes, image, title in ((left, photograph, "photograph"), (right, overlay, "where it shows")):
+        axes.imshow(image)
         axes.set_axis_off()
         axes.set_title(title, fontsize=11)
     bars(middle, answer)

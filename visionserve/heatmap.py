@@ -5,12 +5,13 @@ import io
 import numpy as np
 from PIL import Image
 
-# Corners of the colour scale, dark to light, at equal distances (from matplotlib's "inferno", CC0).
+# Corners of the colour scale, weak to strong, at equal distances, after Google's "turbo" (2019): its many hues stand out
+# against a photograph of any colour; its dark ends are left out.
 _SCALE = np.array(
-    [(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)],
+    [(70, 107, 227), (40, 187, 236), (49, 242, 153), (162, 252, 60), (237, 208, 58), (251, 128, 34), (210, 49, 5)],
     dtype=np.float32,
 )
-_OPACITY = 0.6
+_OPACITY = 0.65
 
 
 def intensity(class_map: np.ndarray, size: int) -> np.ndarray:
