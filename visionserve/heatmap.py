@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-# Corners of the colour scale, weak to strong, at equal distances, after Google's "turbo" (2019): its many hues stand out
+# Corners of the colour scale, weak to strong, at equal distances, after Google's "turbo" (2019): hues that stand out
 # against a photograph of any colour; its dark ends are left out.
 _SCALE = np.array(
     [(70, 107, 227), (40, 187, 236), (49, 242, 153), (162, 252, 60), (237, 208, 58), (251, 128, 34), (210, 49, 5)],

@@ -133,7 +133,7 @@ def _stop(child: subprocess.Popen[bytes], processes: list[psutil.Process]) -> No
     child.send_signal(signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(_STOP_S)
-    _, alive = psutil.wait_procs([process for process in processes if process.pid != child.pid], timeout=2)
+    _, alive = psutil.wait_procs([process for process in processes if process.pid != child.pid], timeout=1)
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
