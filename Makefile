@@ -11,7 +11,7 @@ SETS := .venv/.serve .venv/.train .venv/.dev
 export PYTHONWARNINGS ?= ignore::FutureWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve predict archive train evaluate test test-unit picture lint format lock clean
+.PHONY: help setup serve predict archive train evaluate test test-unit loadtest bench picture lint format lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,13 @@ train: .venv/.train ## train, evaluate, export, quantise, bundle: make train [RE
 
 evaluate: .venv/.train ## evaluate the shipped bundle as it is served: make evaluate ARGS="--data.root DIR"
 	$(BIN)/python -m training evaluate --bundle $(BUNDLE) $(ARGS)
+
+loadtest: .venv/.dev ## load the running service, judge it, report: make loadtest [ARGS="--shape steps --hold 240"]
+	@$(BIN)/python -m loadtests run --url http://127.0.0.1:8080/predictions/$(MODEL) $(ARGS)
+
+bench: .venv/.dev ## measure ours beside stock TorchServe and the ceilings: make bench [PEERS=mosec,fastapi] [ARGS=--quick]
+	@$(MAKE) --no-print-directory archive
+	@$(BIN)/python -m loadtests.benchmark --bundle $(BUNDLE) --peers "$(PEERS)" $(ARGS)
 
 picture: .venv/.train ## draw the README's picture from the running service
 	@$(BIN)/python -m docs.picture $(ARGS)

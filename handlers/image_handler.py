@@ -60,7 +60,9 @@ class ImageHandler:
                     f"{card.name} was packaged for a GPU and TorchServe gave this worker none: run it where nvidia-smi "
                     "finds a GPU, or package it with --profile cpu"
                 )
-            self._classifier = Classifier.load(directory, threads=int(settings.get("threads", 1)), gpu=int(gpu or 0))
+            self._classifier = Classifier.load(
+                directory, int(settings.get("threads", 1)), int(gpu or 0), settings.get("runtime", "auto")
+            )
             self._batch_size = int(properties.get("batch_size") or 1)
             # The metrics that metrics.yaml declares, by name: TorchServe keeps them by type, then by name.
             self._metrics = {name: m for group in context.metrics.cache.values() for name, m in group.items()}

@@ -31,11 +31,11 @@ from training.gates import Finding
 from training.manifest import Manifest
 from training.quantise import quantise
 from training.recipe import Recipe
-from visionserve import novelty
+from visionserve import engines, novelty
 from visionserve.card import FILE_NAME as CARD
 from visionserve.card import Input, ModelCard
 from visionserve.classifier import Classifier
-from visionserve.engines import OnnxEngine, Outputs
+from visionserve.engines import Outputs
 from visionserve.errors import BundleError
 from visionserve.network import MEAN, STD
 from visionserve.novelty import Reference
@@ -84,7 +84,7 @@ def _fill(run: Run, bundle: Path) -> ModelCard:
 
 def outputs(model: Path, images: np.ndarray) -> Outputs:
     """Run an ONNX file over prepared images (N, S, S, 3), keeping logits and embedding; class maps are left empty."""
-    engine = OnnxEngine(model, threads=os.cpu_count() or 1)
+    engine = engines.load(model, threads=os.cpu_count() or 1)
     found = [engine.run(batch) for batch in evaluation.batches(images)]
     logits, points = (np.concatenate([getattr(item, name) for item in found]) for name in ("logits", "embedding"))
     return Outputs(logits, np.empty((0,), np.float32), points)

@@ -53,6 +53,8 @@ startupTimeout: 300
 handler:
   # CPU threads of one worker's engine: the cores are shared out among workers, so decoding overlaps with inference.
   threads: 1
+  # openvino, onnxruntime, or the faster one that is installed.
+  runtime: auto
 """,
     "gpu": """\
 # Images per batch at most: a GPU takes more than a core to fill up, and 32 photographs are still quickly decoded.
@@ -71,6 +73,8 @@ maxWorkers: 4
 handler:
   # CPU threads of one worker's engine: the GPU computes.
   threads: 1
+  # CUDA is ONNX Runtime's.
+  runtime: onnxruntime
 """,
 }
 

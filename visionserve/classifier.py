@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from visionserve import card as cards
-from visionserve import novelty, transforms
+from visionserve import engines, novelty, transforms
 from visionserve.card import ModelCard
-from visionserve.engines import Engine, OnnxEngine
+from visionserve.engines import Engine, Runtime
 from visionserve.errors import BundleError
 from visionserve.images import Limits
 from visionserve.novelty import Reference
@@ -63,10 +63,10 @@ class Classifier:
             )
 
     @classmethod
-    def load(cls, directory: Path, threads: int = 1, gpu: int = 0) -> "Classifier":
+    def load(cls, directory: Path, threads: int = 1, gpu: int = 0, runtime: Runtime = "auto") -> "Classifier":
         """Load a bundle or an unpacked archive; BundleError says what is wrong with it."""
         card = ModelCard.load(directory / cards.FILE_NAME)
-        engine = OnnxEngine(directory / card.model, card.device, threads, gpu)
+        engine = engines.load(directory / card.model, card.device, threads, gpu, runtime)
         return cls(card, engine, Reference.load(directory / novelty.FILE_NAME))
 
     def prepare(self, data: bytes) -> np.ndarray:

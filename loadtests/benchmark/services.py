@@ -15,7 +15,8 @@ from loadtests.benchmark.peers import settings
 from loadtests.benchmark.server import Launch, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-PEERS = ("mosec", "fastapi")
+# The same server twice: with the engine that ours takes, and with ONNX Runtime.
+PEERS = ("mosec", "fastapi", "mosec-onnxruntime", "fastapi-onnxruntime")
 # TorchServe's image_classifier imports it without declaring it; its own requirements are all here already.
 _CAPTUM = ("captum==0.9.0",)
 _PEER_PACKAGES = {
@@ -101,18 +102,20 @@ class Kitchen:
 
     def peer(self, name: str) -> Service:
         """Another server with our decode and our model, in an environment of its own."""
-        python = _environment(self.cache / f"peer-{name}", _PEER_PACKAGES[name])
+        kind, _, runtime = name.partition("-")
+        python = _environment(self.cache / f"peer-{kind}", _PEER_PACKAGES[kind])
         workers = len(os.sched_getaffinity(0))
         variables = {
             settings.ARCHIVE: str(self.unpacked),
             settings.WORKERS: str(workers),
             settings.BATCH: str(_PEER_BATCH),
+            settings.RUNTIME: runtime or "auto",
             "PYTHONPATH": str(ROOT),
         }
 
         def launch() -> Launch:
             port = free_port()
-            command = _peer_command(name, str(python), port, workers)
+            command = _peer_command(kind, str(python), port, workers)
             return Launch(command, variables, self.folder, f"http://127.0.0.1:{port}/inference")
 
         return Service(name, launch)

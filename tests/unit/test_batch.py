@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.unit.conftest import LABELS, TinyBundle
 from visionserve import batch
+from visionserve.card import Device
 from visionserve.classifier import Classifier
 from visionserve.engines import Outputs
 from visionserve.requests import Received
@@ -21,6 +22,7 @@ class RecordingEngine:
 
     def __init__(self, classifier: Classifier) -> None:
         self.device = classifier.engine.device
+        self.name = "recording"
         self.sizes: list[int] = []
         self._engine = classifier.engine
 
@@ -32,7 +34,8 @@ class RecordingEngine:
 class BrokenEngine:
     """Fails as a runtime does, with details that no client may see."""
 
-    device = "cpu"
+    device: Device = "cpu"
+    name = "fake"
 
     def run(self, images: np.ndarray) -> Outputs:
         raise RuntimeError(f"secret of {len(images)}")
@@ -110,7 +113,7 @@ def test_one_bad_image_among_several_refuses_its_request_and_is_named(classifier
 def test_a_failing_engine_fails_its_batch_blandly_and_is_logged(
     classifier: Classifier, caplog: pytest.LogCaptureFixture
 ) -> None:
-    classifier.engine = BrokenEngine()  # type: ignore[assignment]  # the fake keeps the protocol
+    classifier.engine = BrokenEngine()
     with caplog.at_level(logging.ERROR):
         outcome = batch.answer(classifier, [received(RED, "first"), received(b"", "second")], max_images=8)
     assert [reply.status for reply in outcome.replies] == [500, 400]

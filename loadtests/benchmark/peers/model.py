@@ -7,18 +7,21 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from loadtests.benchmark.peers import settings
 from visionserve.classifier import Classifier, softmax
+from visionserve.engines import Runtime
 
 
 class Model:
     """Answers batches of encoded photographs."""
 
     def __init__(self) -> None:
-        self._classifier = Classifier.load(Path(os.environ[settings.ARCHIVE]), threads=1)
+        runtime = cast(Runtime, os.environ[settings.RUNTIME])
+        self._classifier = Classifier.load(Path(os.environ[settings.ARCHIVE]), threads=1, runtime=runtime)
 
     def answer(self, bodies: Sequence[bytes]) -> list[bytes]:
         """Return a JSON answer for each body."""
