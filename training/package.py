@@ -41,7 +41,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 CONFIGS: dict[Profile, str] = {
     "cpu": """\
 # Images per batch at most. int8 on one core gains nothing beyond 8, and a batch's first photograph waits for its last.
-batchSize: 8
+batchSize: 4
 # Milliseconds to wait for a full batch: as good as none; what queued up meanwhile is the next batch. 0 would mean 100.
 maxBatchDelay: 1
 # Seconds until a batch that does not end counts as hung and its worker is replaced. A batch of the largest photographs

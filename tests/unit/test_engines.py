@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -6,9 +7,11 @@ import pytest
 import torch
 
 from tests.unit.conftest import TinyBundle
-from visionserve import network
-from visionserve.engines import OnnxEngine
+from visionserve import engines, network
+from visionserve.engines import OnnxEngine, OpenVinoEngine, Runtime
 from visionserve.errors import BundleError
+
+RUNTIMES: list[Runtime] = ["openvino", "onnxruntime"]
 
 
 def eager_logits(tiny: TinyBundle) -> np.ndarray:
@@ -18,21 +21,24 @@ def eager_logits(tiny: TinyBundle) -> np.ndarray:
     return logits
 
 
-def test_the_exported_network_answers_as_the_eager_one(tiny: TinyBundle) -> None:
-    outputs = OnnxEngine(tiny.directory / "model.fp32.onnx").run(tiny.images)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_the_exported_network_answers_as_the_eager_one(tiny: TinyBundle, runtime: Runtime) -> None:
+    outputs = engines.load(tiny.directory / "model.fp32.onnx", runtime=runtime).run(tiny.images)
     np.testing.assert_allclose(outputs.logits, eager_logits(tiny), atol=1e-4)
     np.testing.assert_allclose(outputs.class_maps.mean((2, 3)), outputs.logits, atol=1e-5)
 
 
-def test_the_quantised_network_stays_close_to_the_eager_one(tiny: TinyBundle) -> None:
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_the_quantised_network_stays_close_to_the_eager_one(tiny: TinyBundle, runtime: Runtime) -> None:
     expected = eager_logits(tiny)
-    logits = OnnxEngine(tiny.directory / "model.int8.onnx").run(tiny.images).logits
+    logits = engines.load(tiny.directory / "model.int8.onnx", runtime=runtime).run(tiny.images).logits
     assert np.abs(logits - expected).max() < 0.1 * np.ptp(expected)
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("form", ["fp32", "int8"])
-def test_an_images_outputs_do_not_depend_on_its_batch(tiny: TinyBundle, form: str) -> None:
-    engine = OnnxEngine(tiny.directory / f"model.{form}.onnx")
+def test_an_images_outputs_do_not_depend_on_its_batch(tiny: TinyBundle, form: str, runtime: Runtime) -> None:
+    engine = engines.load(tiny.directory / f"model.{form}.onnx", runtime=runtime)
     together = engine.run(tiny.images[::-1].copy())
     for place, image in enumerate(tiny.images[::-1]):
         alone = engine.run(image[None])
@@ -56,12 +62,51 @@ def test_the_int8_weights_keep_to_seven_bits(tiny: TinyBundle) -> None:
     assert max(np.abs(values.astype(int)).max() for values in quantised) <= 64
 
 
-def test_a_missing_file_is_a_bundle_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_missing_file_is_a_bundle_error(tmp_path: Path, runtime: Runtime) -> None:
     with pytest.raises(BundleError, match="cannot load"):
-        OnnxEngine(tmp_path / "model.onnx")
+        engines.load(tmp_path / "model.onnx", runtime=runtime)
 
 
-def test_a_network_of_another_make_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_an_engine_may_be_used_by_many_threads(tiny: TinyBundle, runtime: Runtime) -> None:
+    engine = engines.load(tiny.directory / "model.int8.onnx", runtime=runtime)
+    expected = engine.run(tiny.images).logits
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: engine.run(tiny.images).logits, range(16)))
+    assert all(np.array_equal(logits, expected) for logits in found)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_outputs_stay_as_they_are_when_the_engine_runs_again(tiny: TinyBundle, runtime: Runtime) -> None:
+    engine = engines.load(tiny.directory / "model.int8.onnx", runtime=runtime)
+    first = engine.run(tiny.images[:1])
+    kept = first.logits.copy()
+    engine.run(tiny.images[1:2])
+    assert np.array_equal(first.logits, kept)
+
+
+def test_the_default_engine_is_openvino_where_it_is_installed(
+    tiny: TinyBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tiny.directory / "model.int8.onnx"
+    assert isinstance(engines.load(file), OpenVinoEngine)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    assert isinstance(engines.load(file), OnnxEngine)
+
+
+def test_an_unknown_runtime_is_refused(tiny: TinyBundle) -> None:
+    with pytest.raises(BundleError, match="runtime must be"):
+        engines.load(tiny.directory / "model.int8.onnx", runtime="tensorflow")  # type: ignore[arg-type]
+
+
+def test_openvino_is_not_asked_for_a_gpu(tiny: TinyBundle) -> None:
+    with pytest.raises(BundleError, match="not on cuda"):
+        engines.load(tiny.directory / "model.int8.onnx", device="cuda", runtime="openvino")
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_network_of_another_make_is_refused(tmp_path: Path, runtime: Runtime) -> None:
     value = onnx.helper.make_tensor_value_info
     node = onnx.helper.make_node("Identity", ["x"], ["y"])
     types = ([value("x", 1, [1])], [value("y", 1, [1])])
@@ -70,7 +115,7 @@ def test_a_network_of_another_make_is_refused(tmp_path: Path) -> None:
     )
     onnx.save(model, tmp_path / "other.onnx")
     with pytest.raises(BundleError, match="must map images to"):
-        OnnxEngine(tmp_path / "other.onnx")
+        engines.load(tmp_path / "other.onnx", runtime=runtime)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here: run -m gpu instead")
