@@ -42,7 +42,7 @@ def make_environment():  # type: () -> None
     if (VENV / "bin" / "uv").exists():
         return
     if sys.platform != "linux" or platform.machine() != "x86_64":
-        raise Missing("the pinned wheels exist for Linux on x86-64 only; use the container image elsewhere.")
+        raise Missing("the pinned wheels exist for Linux on x86-64 only.")
     free = shutil.disk_usage(str(ROOT)).free >> 30
     if free < FREE_GIB:
         raise Missing("%d GiB of disk space are needed in %s, %d are free." % (FREE_GIB, ROOT, free))  # noqa: UP031

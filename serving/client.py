@@ -23,7 +23,7 @@ class Refused(Exception):
 
 
 def dahlia() -> Path:
-    """Return scikit-learn's photograph of an orange dahlia, which no data set of flowers holds.
+    """Return scikit-learn's photograph of a dahlia, which no data set of flowers holds.
 
     It is found without importing the package, which would take seconds.
     """

@@ -40,7 +40,8 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 # Keys that TorchServe does not know are the handler's; tests/contract knows the legal ones.
 CONFIGS: dict[Profile, str] = {
     "cpu": """\
-# Images per batch at most. int8 on one core gains nothing beyond 8, and a batch's first photograph waits for its last.
+# Images per batch at most. int8 on one core gains nothing from more, and with 8 one worker would take all that eight
+# clients send while the other idles (docs/LOG.md).
 batchSize: 4
 # Milliseconds to wait for a full batch: as good as none; what queued up meanwhile is the next batch. 0 would mean 100.
 maxBatchDelay: 1
