@@ -1,6 +1,6 @@
 """Renew the locked requirement sets from pyproject.toml: `make lock`.
 
-The development set is resolved first and constrains the others, so one environment can hold all three.
+The development set is resolved first and constrains the others, so one environment can hold them all.
 """
 
 import argparse
@@ -9,7 +9,13 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SETS = {"dev": ("serve", "train", "dev"), "train": ("serve", "train"), "serve": ("serve",)}
+PROJECT = HERE.parent / "pyproject.toml"
+SETS = {
+    "dev": ("run", "serve", "train", "dev"),
+    "train": ("run", "serve", "train"),
+    "serve": ("run", "serve"),
+    "run": ("run",),
+}
 OPTIONS = ("--quiet", "--universal", "--python-version", "3.11", "--generate-hashes")
 PLAIN = ("--no-emit-index-url", "--no-annotate", "--no-header")
 
@@ -21,17 +27,19 @@ def main() -> int:
     upgrade = ["--upgrade"] if parser.parse_args().upgrade else []
     for name, extras in SETS.items():
         chosen = [f"--extra={extra}" for extra in extras]
-        bound = [] if name == "dev" else ["--constraint", str(HERE / "dev.txt")]
-        resolve(HERE.parent / "pyproject.toml", HERE / f"{name}.txt", [*chosen, *bound, *upgrade])
-    resolve(HERE / "uv.in", HERE / "uv.txt", upgrade)
+        bound = ["--group=ui"] if name == "dev" else ["--constraint", str(HERE / "dev.txt")]
+        resolve(HERE / f"{name}.txt", [*chosen, *bound, *upgrade, str(PROJECT)])
+    # The page is a program of its own, without the library's requirements.
+    resolve(HERE / "ui.txt", ["--group=ui", "--constraint", str(HERE / "dev.txt"), *upgrade])
+    resolve(HERE / "uv.txt", [*upgrade, str(HERE / "uv.in")])
     return 0
 
 
-def resolve(source: Path, target: Path, arguments: list[str]) -> None:
-    """Write ``target``: the exact versions and hashes of what ``source`` wants."""
+def resolve(target: Path, arguments: list[str]) -> None:
+    """Write ``target``: the exact versions and hashes of what the sources among ``arguments`` want."""
     uv = Path(sys.executable).with_name("uv")
     print(f"resolving {target.name} ...", flush=True)
-    command = [str(uv), "pip", "compile", *OPTIONS, *PLAIN, *arguments, str(source), "--output-file", str(target)]
+    command = [str(uv), "pip", "compile", *OPTIONS, *PLAIN, *arguments, "--output-file", str(target)]
     subprocess.run(command, check=True, cwd=HERE.parent)
 
 
