@@ -1,0 +1,28 @@
+"""visionserve.client: ask a running service from Python. Needs httpx or requests, and nothing else of this project.
+
+blocking.Client, asynchronous.AsyncClient
+    calls       what is sent, what a reply means
+    exchange    is this the reply, or try again?   <- patience: how long to wait
+    transports  one request over a kept connection
+"""
+
+from visionserve.client.answers import Answer, Model, ModelName, Prediction, Workers
+from visionserve.client.asynchronous import AsyncClient
+from visionserve.client.blocking import Client
+from visionserve.client.failures import Refused, Unreachable
+from visionserve.client.outcomes import Outcome
+from visionserve.client.patience import Retries
+
+__all__ = [
+    "Answer",
+    "AsyncClient",
+    "Client",
+    "Model",
+    "ModelName",
+    "Outcome",
+    "Prediction",
+    "Refused",
+    "Retries",
+    "Unreachable",
+    "Workers",
+]

@@ -1,0 +1,76 @@
+"""Patience: when to try again, how long to wait before, and when to give up. Knows no network, so it is easy to test.
+
+Waits grow exponentially and are drawn at random below that bound ("full jitter"), so that a thousand clients of a
+service that comes back do not come back at the same moment; a Retry-After is the least that is waited.
+"""
+
+import email.utils
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+# The service is busy, restarting, or its proxy has lost it for a moment.
+RETRIED = (429, 502, 503, 504)
+# A share of what Retry-After asks for, on top of it: whoever was told "1" together should not return together.
+_SPREAD = 0.25
+
+
+@dataclass(frozen=True)
+class Retries:
+    """How often to try again, and the bounds of the waits between. ``Retries(0)`` never tries again."""
+
+    count: int = 4
+    first_s: float = 0.1
+    largest_s: float = 5.0
+
+
+class Attempts:
+    """The attempts of one call, which must end within ``timeout_s`` altogether."""
+
+    def __init__(
+        self,
+        retries: Retries,
+        timeout_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._retries = retries
+        self._clock = clock
+        self._draw = draw
+        self._end = clock() + timeout_s
+        self._failed = 0
+
+    @property
+    def remaining_s(self) -> float:
+        """How much of the call's time is left; at least a millisecond, since 0 means "for ever" to some libraries."""
+        return max(self._end - self._clock(), 0.001)
+
+    def pause_s(self, retry_after: str | None = None) -> float | None:
+        """Return how long to wait before the next attempt, or None when there shall be none.
+
+        Args:
+            retry_after: the header of that name, where the service sent one.
+        """
+        bound = min(self._retries.largest_s, self._retries.first_s * 2**self._failed)
+        self._failed += 1
+        asked = seconds(retry_after)
+        pause = bound * self._draw() if asked is None else asked * (1 + _SPREAD * self._draw())
+        if self._failed > self._retries.count or pause >= self._end - self._clock():
+            return None
+        return pause
+
+
+def seconds(retry_after: str | None, now: datetime | None = None) -> float | None:
+    """Return what a Retry-After header asks for: a number of seconds or a date (RFC 9110, 10.2.3); None for junk."""
+    if retry_after is None:
+        return None
+    if retry_after.strip().isascii() and retry_after.strip().isdigit():
+        return float(retry_after)
+    try:
+        date = email.utils.parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    aware = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return max((aware - (now or datetime.now(UTC))).total_seconds(), 0.0)
