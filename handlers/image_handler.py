@@ -136,6 +136,10 @@ def _set_answer(context: Any, place: int, request: Received, reply: Reply, infer
     timings = {"decode": reply.decode_s, "inference": inference_s, "total": total_s}
     text = ", ".join(f"{name};dur={seconds * 1000:.2f}" for name, seconds in timings.items())
     context.set_response_header(place, "Server-Timing", text)
+    if reply.status >= http.HTTPStatus.BAD_REQUEST:
+        # A proxy in front replaces TorchServe's own error bodies by status and keeps ours, which it finds here: JSON in
+        # ASCII without line breaks, so it is a legal header whatever the client sent.
+        context.set_response_header(place, "x-error-body", reply.content.body.decode())
 
 
 @contextlib.contextmanager

@@ -119,6 +119,13 @@ def test_rows_get_their_own_status_type_and_headers_in_order(handler: ImageHandl
     assert context.headers[0]["Server-Timing"].startswith("decode;dur=")
 
 
+def test_only_errors_repeat_their_body_in_a_header(handler: ImageHandler, context: FakeContext) -> None:
+    answers = ask(handler, context, ({"body": png()}, {}), ({"body": png()}, {"x-format": "a\r\nb"}))
+    assert "x-error-body" not in context.headers[0]
+    assert context.headers[1]["x-error-body"].encode() == answers[1]
+    assert context.headers[1]["x-error-body"].isprintable()
+
+
 def test_a_client_cannot_ask_for_an_explanation_by_a_header_of_its_own(
     handler: ImageHandler, context: FakeContext
 ) -> None:
@@ -200,3 +207,29 @@ def test_a_cuda_error_ends_the_worker_but_exhausted_memory_does_not(
     ask(handler, context, ({"body": png()}, {}))
     assert exits == expected
     assert context.statuses[0] == (500, "Internal Server Error")
+
+
+def test_only_who_knows_the_launchers_secret_learns_which_worker_answered(
+    tiny: TinyBundle, context: FakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISIONSERVE_PROBE", "secret")
+    handler = ImageHandler()
+    handler.initialize(context)
+    asked = [({"body": png()}, {"X-Visionserve-Probe": value}) for value in ("secret", "guess", "")]
+    ask(handler, context, *asked, ({"body": b"broken"}, {"X-Visionserve-Probe": "secret"}))
+    named = [context.headers[place].get("x-visionserve-worker") for place in range(4)]
+    assert named == [str(os.getpid()), None, None, None]
+
+
+def test_without_a_launcher_nobody_learns_which_worker_answered(handler: ImageHandler, context: FakeContext) -> None:
+    ask(handler, context, ({"body": png()}, {"X-Visionserve-Probe": ""}))
+    assert "x-visionserve-worker" not in context.headers[0]
+
+
+def test_gpus_that_torchserve_cannot_read_reach_cuda_through_the_handler(
+    context: FakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("VISIONSERVE_CUDA_VISIBLE_DEVICES", "MIG-1")
+    ImageHandler().initialize(context)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "MIG-1"
