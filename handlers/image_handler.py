@@ -32,6 +32,12 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # Characters that would break TorchServe's metric lines: name.unit:value|#dimension:value,dimension:value|#...
 _UNSAFE_IN_METRICS = re.compile(r"[^\w .'()/-]")
 _FAILED = 1
+# The launcher's question, who answers? It carries a secret that only the launcher and its workers share, so that no
+# client learns anything about processes.
+_PROBE_HEADER, _WORKER_HEADER = "x-visionserve-probe", "x-visionserve-worker"
+_PROBE_VARIABLE = "VISIONSERVE_PROBE"
+# GPUs by UUID or MIG name: TorchServe's Java fails on them as CUDA_VISIBLE_DEVICES, so they come under this name.
+_DEVICES_VARIABLE = "VISIONSERVE_CUDA_VISIBLE_DEVICES"
 logger = logging.getLogger("visionserve")
 
 
@@ -42,6 +48,7 @@ class ImageHandler:
         self._classifier: Classifier
         self._batch_size = 1
         self._metrics: Mapping[str, Any] = {}
+        self._probe = os.environ.get(_PROBE_VARIABLE, "")
 
     def initialize(self, context: Any) -> None:
         """Load the archive and run every batch size once; a worker that returns from here is ready.
@@ -53,6 +60,7 @@ class ImageHandler:
         with _logged("the worker cannot start"):
             properties = context.system_properties
             settings = (context.model_yaml_config or {}).get("handler", {})
+            _choose_devices()
             gpu, directory = properties.get("gpu_id"), Path(properties["model_dir"])
             card = ModelCard.load(directory / cards.FILE_NAME)
             if card.device == "cuda" and gpu is None:
@@ -79,6 +87,8 @@ class ImageHandler:
         total_s = time.perf_counter() - started
         for place, (request, reply) in enumerate(zip(received, outcome.replies, strict=True)):
             _set_answer(context, place, request, reply, outcome.inference_s, total_s)
+            if self._probe and request.headers.get(_PROBE_HEADER) == self._probe and reply.status == http.HTTPStatus.OK:
+                context.set_response_header(place, _WORKER_HEADER, str(os.getpid()))
         self._report(outcome, total_s)
         return [reply.content.body for reply in outcome.replies]
 
@@ -113,6 +123,12 @@ class ImageHandler:
         values = [self._classifier.card.name, *dimensions.values()]
         rounded = round(value, 6)
         self._metrics[name].add_or_update(rounded, [_UNSAFE_IN_METRICS.sub("_", text) for text in values])
+
+
+def _choose_devices() -> None:
+    """Give CUDA the devices that the launcher kept from TorchServe; before CUDA starts, as it reads them once."""
+    if os.environ.get(_DEVICES_VARIABLE):
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ[_DEVICES_VARIABLE]
 
 
 def _received(row: Mapping[str, Any], context: Any, place: int) -> Received:

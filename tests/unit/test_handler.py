@@ -1,5 +1,6 @@
 import io
 import json
+import os
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -210,7 +211,7 @@ def test_a_cuda_error_ends_the_worker_but_exhausted_memory_does_not(
 
 
 def test_only_who_knows_the_launchers_secret_learns_which_worker_answered(
-    tiny: TinyBundle, context: FakeContext, monkeypatch: pytest.MonkeyPatch
+    context: FakeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VISIONSERVE_PROBE", "secret")
     handler = ImageHandler()
