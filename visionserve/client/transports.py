@@ -3,6 +3,7 @@
 Neither tries again; that is the client's part.
 """
 
+import os
 from importlib import util
 from typing import Protocol
 
@@ -113,5 +114,8 @@ def broken(error: Exception, slow: bool) -> Broken:
     inner: BaseException = error
     while (cause := inner.__cause__ or inner.__context__) is not None:
         inner = cause
-    text = inner.strerror if isinstance(inner, OSError) and inner.strerror else str(inner)
+    text = str(inner)
+    if isinstance(inner, OSError) and inner.errno and inner.strerror:
+        # asyncio writes the address into strerror; a failed look-up of a name has no errno of the system.
+        text = os.strerror(inner.errno) if inner.errno > 0 else inner.strerror
     return Broken(text.rstrip(".") or type(inner).__name__, slow)
