@@ -4,8 +4,10 @@ Both take the same ONNX files. OpenVINO uses a processor's matrix units (AMX) fo
 there are any; ONNX Runtime is what `auto` takes where OpenVINO is not installed.
 """
 
+import contextlib
 import importlib.util
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -22,6 +24,9 @@ INPUT = "images"
 OUTPUTS = ["logits", "class_maps", "embedding"]
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _ERRORS_ONLY = 3
+# Batches up to here get a network compiled for their size: 4-7 % faster than one for any size, 20 MB and 0.2 s each.
+_LARGEST_OF_ITS_OWN = 8
+_ANY_SIZE = -1
 
 
 @dataclass(frozen=True)
@@ -72,13 +77,17 @@ class OpenVinoEngine:
         if device != "cpu":
             raise BundleError(f"OpenVINO serves on the CPU here, not on {device}")
         self.device: Device = device
-        self._request, self.name = _openvino_request(path, threads)
+        self._compile, self.name = _openvino_compiler(path, threads)
+        self._requests = {1: self._compile(1)}
         self._lock = threading.Lock()  # a request holds its buffers; ONNX Runtime needs no lock
 
     def run(self, images: np.ndarray) -> Outputs:
-        """Return the outputs of uint8 RGB images (B, S, S, 3)."""
+        """Return the outputs of uint8 RGB images (B, S, S, 3); the first batch of a size takes longer."""
+        size = len(images) if len(images) <= _LARGEST_OF_ITS_OWN else _ANY_SIZE
         with self._lock:
-            found = self._request.infer({INPUT: images}, share_inputs=True)
+            if size not in self._requests:
+                self._requests[size] = self._compile(size)
+            found = self._requests[size].infer({INPUT: images}, share_inputs=True)
             return Outputs(*(found[name] for name in OUTPUTS))
 
 
@@ -111,8 +120,8 @@ def _check_names(path: Path, inputs: list[str], outputs: list[str]) -> None:
         raise BundleError(f"{path.name} must map {INPUT} to {', '.join(OUTPUTS)}; export it with this project")
 
 
-def _openvino_request(path: Path, threads: int) -> tuple[Any, str]:
-    """Return an inference request of a compiled network, and the runtime's name."""
+def _openvino_compiler(path: Path, threads: int) -> tuple[Callable[[int], Any], str]:
+    """Return what compiles the network for a batch size, to an inference request, and the runtime's name."""
     try:
         import openvino  # optional, and half a second to import
     except ImportError as error:
@@ -125,11 +134,24 @@ def _openvino_request(path: Path, threads: int) -> tuple[Any, str]:
         # Otherwise what the file computes in fp32 runs in bf16 where the processor can, and answers differ by machine.
         "INFERENCE_PRECISION_HINT": "f32",
     }
-    try:
-        core = openvino.Core()
+    core = openvino.Core()
+    with _refused(path):
         network = core.read_model(path)
         _check_names(path, *([port.get_any_name() for port in ports] for ports in (network.inputs, network.outputs)))
-        return core.compile_model(network, "CPU", settings).create_infer_request(), f"OpenVINO {_release(openvino)}"
+
+    def compile_for(size: int) -> Any:
+        sized = network.clone()
+        with _refused(path):
+            sized.reshape({INPUT: [size, *network.input(INPUT).partial_shape[1:]]})
+            return core.compile_model(sized, "CPU", settings).create_infer_request()
+
+    return compile_for, f"OpenVINO {_release(openvino)}"
+
+
+@contextlib.contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    try:
+        yield
     except RuntimeError as error:
         raise BundleError(f"OpenVINO cannot load {path}: {error}") from error
 

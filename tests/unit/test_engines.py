@@ -46,6 +46,17 @@ def test_an_images_outputs_do_not_depend_on_its_batch(tiny: TinyBundle, form: st
             assert np.array_equal(values[0], getattr(together, name)[place]), name
 
 
+@pytest.mark.parametrize("form", ["fp32", "int8"])
+def test_networks_compiled_for_a_batch_size_answer_as_the_one_for_any_size(tiny: TinyBundle, form: str) -> None:
+    engine = engines.load(tiny.directory / f"model.{form}.onnx", runtime="openvino")
+    images = tiny.images  # more than any size that has a network of its own
+    together = engine.run(images)
+    for size in (1, 2, 3, 4, 8):
+        alone = engine.run(images[:size])
+        for name, values in vars(alone).items():
+            assert np.array_equal(values, getattr(together, name)[:size]), (size, name)
+
+
 def test_the_int8_network_takes_the_pixels_as_they_are(tiny: TinyBundle) -> None:
     graph = onnx.load(tiny.directory / "model.int8.onnx").graph
     assert [entry.name for entry in graph.input] == ["images"]
