@@ -34,6 +34,8 @@ HANDLER = LIBRARY.parent / "handlers" / "image_handler.py"
 MODEL = "model.onnx"
 CONFIG = "model-config.yaml"
 _MANIFEST = "MAR-INF/MANIFEST.json"
+# What speaks to a service has no place in one.
+_LEFT_OUT = ("client", "cli", "py.typed", "__pycache__")
 # The earliest time that a zip archive can state.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -94,7 +96,7 @@ def build(bundle: Path, output: Path, profile: Profile) -> list[gates.Finding]:
         findings = gates.check(bundle, content / MODEL, precision)
         replace(card, model=MODEL, device="cuda" if profile == "gpu" else "cpu").save(content / CARD)
         _copy(bundle / novelty.FILE_NAME, content / novelty.FILE_NAME)
-        shutil.copytree(LIBRARY, content / LIBRARY.name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(LIBRARY, content / LIBRARY.name, ignore=shutil.ignore_patterns(*_LEFT_OUT))
         config = Path(folder, CONFIG)
         config.write_text(CONFIGS[profile], encoding="utf-8")
         _rewrite(_archive(card, content, config, Path(folder)), output)

@@ -40,6 +40,13 @@ def test_the_archive_holds_the_handler_the_library_and_the_model_and_nothing_els
     assert names == library | model | {"image_handler.py", "model-config.yaml", "MAR-INF/MANIFEST.json"}
 
 
+def test_what_speaks_to_a_service_is_not_packed_into_one(archive: Path) -> None:
+    with zipfile.ZipFile(archive) as content:
+        folders = {Path(name).parts[1] for name in content.namelist() if name.startswith("visionserve/")}
+    assert {"client", "cli", "py.typed"} <= {path.name for path in (ROOT / "visionserve").iterdir()}
+    assert not {"client", "cli", "py.typed"} & folders
+
+
 def test_the_archive_tells_nothing_of_when_or_where_it_was_made(archive: Path) -> None:
     with zipfile.ZipFile(archive) as content:
         assert {entry.date_time for entry in content.infolist()} == {(1980, 1, 1, 0, 0, 0)}
