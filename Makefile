@@ -66,7 +66,7 @@ lock: .venv/.dev ## renew the hash-locked requirements from pyproject.toml
 clean: ## remove what was built: archives, caches, .venv (runs/ stays)
 	rm -rf .venv .cache .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache logs model_store/*.mar
 
-$(SETS): .venv/.%: requirements/%.txt
+$(SETS): .venv/.%: requirements/%.txt requirements/install.py
 	@$(PYTHON) requirements/install.py $*
 	@touch $@
 

@@ -26,6 +26,7 @@ def main():  # type: () -> int
     try:
         make_environment()
         install(chosen)
+        install_project()
         link_java()
     except Missing as problem:
         print("cannot set up .venv: {}".format(problem), file=sys.stderr)  # noqa: UP032  (old Pythons get here)
@@ -72,6 +73,16 @@ def install(chosen):  # type: (str) -> None
     uv = [str(VENV / "bin" / "uv"), "pip", "install", "--quiet", "--python", str(VENV / "bin" / "python")]
     locked = ["--require-hashes", "-r", str(ROOT / "requirements" / (chosen + ".txt"))]
     run([*uv, *locked], "uv could not install the locked packages; see above.")
+
+
+def install_project():  # type: () -> None
+    """Put the `visionserve` command into .venv; it runs the checkout's own files."""
+    uv = [str(VENV / "bin" / "uv"), "pip", "install", "--quiet", "--python", str(VENV / "bin" / "python")]
+    # Built by the locked setuptools: an isolated build would download one that no hash vouches for.
+    run(
+        [*uv, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)],
+        "uv could not install this project; see above.",
+    )
 
 
 def link_java():  # type: () -> None
