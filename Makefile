@@ -7,11 +7,11 @@ BIN := .venv/bin
 BUNDLE := model_store/$(MODEL)
 ARCHIVE := $(BUNDLE).mar
 PACKED := $(wildcard handlers/*.py visionserve/*.py training/export.py training/package.py training/gates.py training/golden.py)
-SETS := .venv/.serve .venv/.train .venv/.dev
+SETS := .venv/.serve .venv/.ui .venv/.train .venv/.dev
 export PYTHONWARNINGS ?= ignore::FutureWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve predict archive train evaluate test test-unit loadtest bench picture lint format lock clean
+.PHONY: help setup serve predict ui archive train evaluate test test-unit loadtest bench picture lint format lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ serve: .venv/.serve ## build the archive, start TorchServe, prove one answer, st
 
 predict: .venv/.serve ## send a photograph to the running service: make predict FILE=photo.jpg
 	@$(BIN)/python -m serving predict --model $(MODEL) $(FILE) $(ARGS)
+
+ui: .venv/.serve .venv/.ui ## the page for people, http://127.0.0.1:8501, beside `make serve`
+	@exec $(BIN)/python -m streamlit run ui/page.py $(ARGS)
 
 archive: $(ARCHIVE) ## pack model_store/MODEL into MODEL.mar: make archive [MODEL=flowers] [PROFILE=auto|cpu|gpu]
 

@@ -21,7 +21,7 @@ FREE_GIB = 9  # torch and the CUDA libraries it brings are 6 GiB on disk
 def main():  # type: () -> int
     """Install one set; return a process exit code."""
     parser = argparse.ArgumentParser(description="Make .venv and fill it with a locked requirement set.")
-    parser.add_argument("set", choices=["serve", "train", "dev"], help="which requirements/SET.txt to install")
+    parser.add_argument("set", choices=["serve", "ui", "train", "dev"], help="which requirements/SET.txt to install")
     chosen = parser.parse_args().set
     try:
         make_environment()

@@ -1,0 +1,64 @@
+"""The model's card as the page shows it. What a card does not say is None here: other models have other cards."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from visionserve.client import Model
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Photographs about which the model was equally sure: how many, how sure, and how often it was right, 0-1."""
+
+    count: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the page needs of a card. ``crop`` is the side of the model's view over the photograph's shorter side."""
+
+    labels: tuple[str, ...]
+    crop: float
+    photographs: int | None
+    top1: float | None
+    top1_interval: tuple[float, float] | None
+    top5: float | None
+    calibration_error: float | None
+    reliability: tuple[Bin, ...]
+    facts: Mapping[str, str]
+
+
+# Entries of the card that are worth a line each, and what the line is called.
+_FACTS = (
+    ("licence", "Licence"),
+    ("trained_on", "Trained on"),
+    ("initialised_from", "Started from"),
+    ("date", "Trained"),
+)
+
+
+def read(model: Model) -> Card:
+    """Read the card of a model that was asked for by name."""
+    content = model.card or {}
+    metrics, origin = _mapping(content, "metrics"), _mapping(content, "provenance")
+    interval = metrics.get("top1_interval")
+    return Card(
+        labels=tuple(str(label) for label in content.get("labels", ())),
+        crop=float(_mapping(content, "input").get("crop", 1.0)),
+        photographs=metrics.get("photographs"),
+        top1=metrics.get("top1"),
+        top1_interval=(float(interval[0]), float(interval[1])) if interval else None,
+        top5=metrics.get("top5"),
+        calibration_error=metrics.get("calibration_error"),
+        reliability=tuple(Bin(int(n), float(sure), float(right)) for n, sure, right in metrics.get("reliability", ())),
+        facts={title: str(origin[key]) for key, title in _FACTS if key in origin}
+        | {"Network": str(content.get("architecture", "not stated"))},
+    )
+
+
+def _mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = content.get(key, {})
+    return found if isinstance(found, Mapping) else {}

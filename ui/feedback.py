@@ -1,0 +1,70 @@
+"""Feedback: what a person says of an answer, appended to a JSON Lines file; never the photograph.
+
+Several pages may write to one file, and any of them may be killed at any moment: each line is one write under a lock,
+on the disk before the person is thanked; a half-written last line stays alone on its line, where readers skip it.
+"""
+
+import fcntl
+import json
+import os
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from visionserve.client import Answer
+
+Verdict = Literal["right", "wrong"]
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """One line of the file. ``label`` is what the person says it is, None where they only say what it is not."""
+
+    time: str
+    request_id: str
+    model: str
+    version: str
+    predicted: str
+    probability: float
+    label: str | None
+    verdict: Verdict
+
+
+def judge(answer: Answer, label: str | None, now: datetime | None = None) -> Feedback:
+    """Return the feedback of a person who says that the photograph shows ``label``, or only that it is not the best."""
+    best = answer.best
+    return Feedback(
+        time=(now or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        request_id=answer.request_id,
+        model=answer.model.name,
+        version=answer.model.version,
+        predicted=best.label,
+        probability=best.probability,
+        label=label,
+        verdict="right" if label == best.label else "wrong",
+    )
+
+
+def record(feedback: Feedback, path: Path) -> None:
+    """Append a line and wait until the disk has it; OSError when it cannot be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps(asdict(feedback), ensure_ascii=False).encode() + b"\n"
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _append(descriptor, line if _ends_with_newline(descriptor) else b"\n" + line)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)  # releases the lock
+
+
+def _ends_with_newline(descriptor: int) -> bool:
+    size = os.fstat(descriptor).st_size
+    return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
+
+
+def _append(descriptor: int, data: bytes) -> None:
+    """Write all of it: a disk that fills up takes a part first and refuses the rest."""
+    while data:
+        data = data[os.write(descriptor, data) :]

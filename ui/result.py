@@ -1,0 +1,115 @@
+"""One photograph's answer: the picture under its heatmap, the bars, the time it took, and what the person says of it.
+
+Each result reruns on its own: moving its slider asks nobody anything.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from ui import drawing, feedback, pictures
+from ui.asking import Answered, Photograph
+from ui.card import Card
+from ui.verdict import familiarity
+from visionserve.client import Answer
+
+_UNKNOWN = "something else, or I do not know"
+_OPACITY = 60  # percent: the photograph still shows
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a result is made of; ``place`` tells two of the same photograph apart."""
+
+    place: int
+    photograph: Photograph
+    answered: Answered
+    card: Card
+    feedback: Path
+
+    @property
+    def key(self) -> str:
+        """A name for this result's widgets and for what was said of it."""
+        return f"{self.place}-{self.photograph.digest[:16]}-{self.answered.answer.model.version}"
+
+
+@st.fragment
+def show(result: Result) -> None:
+    """Draw a result."""
+    answer = result.answered.answer
+    kind = familiarity(answer.novelty, answer.best.probability)
+    with st.container(border=True, key=f"result-{result.key}"):
+        left, right = st.columns([5, 6], gap="large")
+        with left:
+            _picture(result, answer)
+        with right:
+            st.html(drawing.verdict(result.photograph.name, answer, kind, len(result.card.labels)))
+            st.html(drawing.bars(answer, kind))
+            st.html(drawing.time(result.answered.round_trip_s, answer.timings))
+            _opinion(result, answer)
+
+
+def _picture(result: Result, answer: Answer) -> None:
+    """Show the photograph under its heatmap, and the slider that fades the heatmap."""
+    frame = st.container()
+    try:
+        picture = _photograph(result.photograph.data)
+    except (OSError, ValueError):
+        frame.caption("This file was classified, but this page cannot draw it.")
+        return
+    shown = picture
+    if answer.heatmap is not None:
+        opacity = st.slider(
+            "Where it shows",
+            0,
+            100,
+            _OPACITY,
+            5,
+            format="%d %%",
+            key=f"heat-{result.key}",
+            help="The heatmap's opacity: at 0 % the photograph as it is.",
+        )
+        seen = pictures.view(picture, result.card.crop)
+        shown = pictures.blend(picture, pictures.strength(answer.heatmap), seen, opacity / 100)
+        st.html(drawing.heat_legend())
+    description = f"{result.photograph.name}, with the places that speak for {answer.best.label} in bright colours"
+    frame.image(shown, width="stretch", output_format="JPEG", alt=description)
+
+
+def _opinion(result: Result, answer: Answer) -> None:
+    """Ask whether the answer is right, once, and record what the person says."""
+    said = st.session_state.setdefault("said", {})
+    with st.container(key=f"opinion-{result.key}"):
+        if result.key in said:
+            st.html(drawing.thanks(said[result.key]))
+            return
+        st.html('<p class="vs-ask">Is it right?</p>')
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            if st.button("Yes", icon=":material/thumb_up:", key=f"right-{result.key}"):
+                _record(result, answer, answer.best.label)
+            label = st.selectbox(
+                "No, it is really a",
+                [_UNKNOWN, *sorted(set(result.card.labels) - {answer.best.label})],
+                index=None,
+                placeholder="No, it is really a …",
+                label_visibility="collapsed",
+                key=f"label-{result.key}",
+            )
+            if st.button("Send", key=f"wrong-{result.key}", disabled=label is None):
+                _record(result, answer, None if label == _UNKNOWN else label)
+
+
+def _record(result: Result, answer: Answer, label: str | None) -> None:
+    try:
+        feedback.record(feedback.judge(answer, label), result.feedback)
+    except OSError as error:
+        st.error(f"Your answer could not be kept: {result.feedback} cannot be written ({error.strerror}).")
+        return
+    st.session_state["said"][result.key] = label or "something else"
+    st.rerun(scope="fragment")
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _photograph(data: bytes) -> pictures.Pixels:
+    return pictures.photograph(data)
