@@ -2,6 +2,7 @@
 
 MODEL ?= flowers
 PROFILE ?= auto
+SLO_MS ?= 100
 PYTHON ?= python3
 BIN := .venv/bin
 BUNDLE := model_store/$(MODEL)
@@ -11,7 +12,7 @@ SETS := .venv/.serve .venv/.ui .venv/.train .venv/.dev
 export PYTHONWARNINGS ?= ignore::FutureWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve predict ui archive train evaluate test test-unit loadtest bench picture lint format lock clean
+.PHONY: help setup serve door predict ui archive train evaluate test test-unit loadtest bench tune picture lint format lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +23,9 @@ serve: .venv/.serve ## build the archive, start TorchServe, prove one answer, st
 	@$(MAKE) --no-print-directory archive
 	@exec $(BIN)/python -m serving serve --model $(MODEL) $(ARGS)
 
+door: .venv/.serve ## nginx in front of the running service, as a client meets it: make door [ARGS="--port 8000"]
+	@exec $(BIN)/python -m door run $(ARGS)
+
 predict: .venv/.serve ## send a photograph to the running service: make predict FILE=photo.jpg
 	@$(BIN)/python -m serving predict --model $(MODEL) $(FILE) $(ARGS)
 
@@ -30,7 +34,7 @@ ui: .venv/.serve .venv/.ui ## the page for people, http://127.0.0.1:8501, beside
 
 archive: $(ARCHIVE) ## pack model_store/MODEL into MODEL.mar: make archive [MODEL=flowers] [PROFILE=auto|cpu|gpu]
 
-$(ARCHIVE): .venv/.serve .venv/.profile-$(PROFILE) $(wildcard $(BUNDLE)/*.json $(BUNDLE)/*.onnx $(BUNDLE)/*.safetensors) $(PACKED)
+$(ARCHIVE): .venv/.serve .venv/.profile-$(PROFILE) $(wildcard $(BUNDLE)/*.json $(BUNDLE)/*.yaml $(BUNDLE)/*.onnx $(BUNDLE)/*.safetensors) $(PACKED)
 	@$(BIN)/python -m training package --bundle $(BUNDLE) --profile $(PROFILE) --output $@
 
 train: .venv/.train ## train, evaluate, export, quantise, bundle: make train [RECIPE=training/recipes/flowers102.yaml]
@@ -45,6 +49,10 @@ loadtest: .venv/.dev ## load the running service, judge it, report: make loadtes
 bench: .venv/.dev ## measure ours beside stock TorchServe and the ceilings: make bench [PEERS=mosec,fastapi] [ARGS=--quick]
 	@$(MAKE) --no-print-directory archive
 	@$(BIN)/python -m loadtests.benchmark --bundle $(BUNDLE) --peers "$(PEERS)" $(ARGS)
+
+tune: .venv/.dev ## find the settings that hold the highest rate here: make tune [SLO_MS=100]
+	@$(MAKE) --no-print-directory archive
+	@$(BIN)/python -m loadtests.tune --bundle $(BUNDLE) --slo-p99-ms $(SLO_MS) $(ARGS)
 
 picture: .venv/.train ## draw the README's picture from the running service
 	@$(BIN)/python -m docs.picture $(ARGS)

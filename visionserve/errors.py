@@ -8,6 +8,9 @@
        |        EmptyBody, InvalidRequest
        InvalidParameter, Overloaded, Unavailable, DeadlineExceeded
 
+Before all of it stands the door, which answers Unauthorized, HttpsRequired, NotFound, MethodNotAllowed and
+RequestTimeout by itself.
+
 Every ServiceError carries its status and machine code; its message is for the client: what was wrong and what to do,
 no internals. BundleError is for the operator: it stops a start, it never answers a request.
 """
@@ -49,6 +52,41 @@ class InvalidRequest(ServiceError):
 
     status = 400
     code = "invalid_request"
+
+
+class Unauthorized(ServiceError):
+    """No API key, or one that is not known."""
+
+    status = 401
+    code = "unauthorized"
+
+
+class HttpsRequired(ServiceError):
+    """Sent in the clear where an encrypted port exists."""
+
+    status = 403
+    code = "https_required"
+
+
+class NotFound(ServiceError):
+    """No such path, model or version."""
+
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowed(ServiceError):
+    """The path exists, but not for this method."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class RequestTimeout(ServiceError):
+    """The client took too long to send its request."""
+
+    status = 408
+    code = "request_timeout"
 
 
 class ImageTooLarge(ServiceError):
