@@ -1,0 +1,134 @@
+# The images: `server` (the default; also renders the door's configuration) and `ui` (the page).
+#
+#   docker build --build-arg DEVICE=cpu --tag visionserve:1.0.0 .            what `make image` does, with revision and version
+#   docker build --target ui --tag visionserve-ui:1.0.0 .
+#
+#   base -> installer -> installed-cpu | installed-gpu -> archive   packs the model; its gates prove the packages
+#                                                      -> packages  without what serving never loads
+#   base + packages + archive -> server                 base + page's packages -> ui
+
+# Pin it for a release: --build-arg BASE=python:3.11-slim-bookworm@sha256:...
+ARG BASE=python:3.11-slim-bookworm
+# cpu or gpu: the archive's profile, and which packages are installed.
+ARG DEVICE=cpu
+
+FROM ${BASE} AS base
+# Python's output must not wait in a buffer when a container is killed.
+ENV PYTHONUNBUFFERED=1 \
+    PATH=/opt/venv/bin:$PATH
+
+FROM base AS installer
+# binutils: to look into libraries and to make one; it stays in this stage. Any version will do, and Debian keeps only one.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
+WORKDIR /build
+# The system's certificates: those of a company's registry are put there, in a BASE of its own.
+ENV UV_LINK_MODE=copy \
+    UV_SYSTEM_CERTS=true \
+    UV_PYTHON=/opt/venv/bin/python
+COPY requirements/uv.txt requirements/
+RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --require-hashes --requirement requirements/uv.txt \
+    && python3 -m venv --without-pip /opt/venv
+COPY container/__init__.py container/locked.py container/
+COPY requirements/run.txt requirements/serve.txt requirements/ui.txt requirements/
+
+# Without a GPU: torch without CUDA's libraries, which it links and never calls (container/hollow.py).
+FROM installer AS installed-cpu
+# For those who reach one: an index with torch's own CPU build, like https://download.pytorch.org/whl/cpu. It is then
+# installed from there by version, for the lock holds no hash of it.
+ARG TORCH_INDEX=
+COPY container/hollow.py container/
+RUN --mount=type=cache,target=/root/.cache/uv \
+    if [ -n "$TORCH_INDEX" ]; then without=--without-torch; else without=; fi \
+    && python3 -m container.locked requirements/run.txt --device cpu $without > cpu.txt \
+    && /opt/uv/bin/uv pip install --no-deps --require-hashes --requirement cpu.txt \
+    && if [ -n "$TORCH_INDEX" ]; then \
+        python3 -m container.locked requirements/run.txt --device cpu --only-torch > torch.txt \
+        && /opt/uv/bin/uv pip install --no-deps --index-url "$TORCH_INDEX" --requirement torch.txt; \
+    fi \
+    && python3 -m container.hollow /opt/venv/lib/python3.*/site-packages
+
+FROM installer AS installed-gpu
+RUN --mount=type=cache,target=/root/.cache/uv \
+    python3 -m container.locked requirements/run.txt --device gpu > gpu.txt \
+    && /opt/uv/bin/uv pip install --no-deps --require-hashes --requirement gpu.txt
+
+# hadolint ignore=DL3006
+FROM installed-${DEVICE} AS archive
+ARG DEVICE
+ARG MODEL=flowers
+WORKDIR /build
+RUN --mount=type=cache,target=/root/.cache/uv \
+    python3 -m container.locked requirements/serve.txt --device "$DEVICE" --without-torch > archive.txt \
+    && /opt/uv/bin/uv pip install --no-deps --require-hashes --requirement archive.txt
+COPY visionserve visionserve
+COPY handlers handlers
+COPY training training
+COPY model_store/${MODEL} model_store/${MODEL}
+RUN mkdir /models && python -m training package --bundle "model_store/$MODEL" --profile "$DEVICE" --output "/models/$MODEL.mar"
+
+# hadolint ignore=DL3006
+FROM installed-${DEVICE} AS packages
+ARG DEVICE
+WORKDIR /build
+COPY container container
+COPY visionserve visionserve
+COPY model_store/flowers/model.int8.onnx .
+RUN python3 -m container.slim /opt/venv/lib/python3.*/site-packages --device "$DEVICE" \
+    && python -m container.warm model.int8.onnx
+
+FROM installer AS page
+RUN --mount=type=cache,target=/root/.cache/uv \
+    /opt/uv/bin/uv pip install --require-hashes --compile-bytecode --requirement requirements/ui.txt
+
+# The page: speaks HTTP to the door and needs none of the packages above.
+FROM base AS ui
+ARG VERSION=0.0.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="visionserve-ui" \
+      org.opencontainers.image.description="The page of visionserve: a photograph in, bars and a heatmap out" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.licenses="MIT"
+COPY --from=page /opt/venv /opt/venv
+WORKDIR /app
+COPY visionserve visionserve
+COPY ui ui
+USER 10001:10001
+EXPOSE 8501
+# Streamlit writes below its home only, and asks nobody for an e-mail address.
+ENV HOME=/tmp \
+    STREAMLIT_BROWSER_GATHER_USAGE_STATS=false
+HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8501/_stcore/health', timeout=4)"]
+ENTRYPOINT ["python", "-m", "streamlit", "run", "ui/app.py", "--server.address=0.0.0.0", "--server.port=8501", "--server.headless=true"]
+
+FROM base AS server
+ARG DEVICE
+ARG VERSION=0.0.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="visionserve" \
+      org.opencontainers.image.description="Answers what is in a photograph, over HTTP, on TorchServe ($DEVICE)" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.licenses="MIT"
+COPY --from=packages /opt/venv /opt/venv
+WORKDIR /app
+COPY config.properties log4j2.xml metrics.yaml ./
+COPY docs docs
+COPY visionserve visionserve
+COPY serving serving
+COPY door door
+COPY --from=archive /models /models
+# Belongs to nobody in the image: a mounted volume may be given to this number.
+USER 10001:10001
+# What NVIDIA's container runtime brings into the container; nvidia-smi (utility) is how TorchServe counts GPUs. Without
+# that runtime both mean nothing.
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    HOME=/tmp
+# The status server. TorchServe itself is reachable from inside only; the door in front of it is a container of its own.
+EXPOSE 8083
+HEALTHCHECK --interval=10s --timeout=5s --start-period=300s --retries=3 \
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8083/readyz', timeout=4)"]
+ENTRYPOINT ["python", "-m", "serving", "serve", "--model-store", "/models", "--status-host", "0.0.0.0"]

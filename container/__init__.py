@@ -1,0 +1,1 @@
+"""container: what makes the images, run while they are built."""

@@ -1,0 +1,60 @@
+"""Warm: use the packages once as serving does, so that an image holds the bytecode of what is loaded, and nothing else.
+
+The root of a container is read-only: without this every worker would compile torch's modules anew at each start. It
+also stops the build when something that serving loads was removed.
+"""
+
+import argparse
+import importlib
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from visionserve import engines, images
+
+# Of TorchServe's worker, the launcher and the door's renderer; the rest follows from these.
+MODULES = (
+    "jinja2",
+    "onnxruntime",
+    "openvino",
+    "prometheus_client",
+    "psutil",
+    "requests",
+    "torch",
+    "ts.metrics.caching_metric",
+    "ts.model_server",
+    "ts.protocol.otf_message_handler",
+    "ts.service",
+    "visionserve.classifier",
+)
+
+
+SIDE = 224
+
+
+def main() -> int:
+    """Import the modules and classify one drawn photograph; return a process exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("network", type=Path, help="an ONNX file of a bundle")
+    network: Path = parser.parse_args().network
+    for name in MODULES:
+        importlib.import_module(name)
+    print(classify(network))
+    return 0
+
+
+def classify(network: Path) -> str:
+    """Decode a drawn JPEG with the service's decoder, run a network on it and return what ran."""
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").convert("RGB").save(buffer, "JPEG")
+    pixels = images.decode(buffer.getvalue())
+    engine = engines.load(network)
+    logits = engine.run(np.ascontiguousarray(pixels[None, :SIDE, :SIDE])).logits
+    return f"{engine.name} answers with {logits.shape[1]} logits"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
