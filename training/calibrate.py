@@ -37,9 +37,17 @@ def negative_log_likelihood(found: np.ndarray, targets: np.ndarray) -> float:
 
 
 def reliability(found: np.ndarray, targets: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """Return one row of (count, mean confidence, accuracy) for each of ``bins`` equal steps of confidence."""
-    confidence = found.max(1)
-    right = found.argmax(1) == targets
+    """Return `by_confidence` of (N, C) probabilities against (N,) label indices."""
+    return by_confidence(found.max(1), found.argmax(1) == targets, bins)
+
+
+def by_confidence(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """Return one row of (count, mean confidence, accuracy) for each of ``bins`` equal steps of confidence.
+
+    Args:
+        confidence: (N,) probabilities of the best label.
+        right: (N,) whether it was the label.
+    """
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     counts = np.bincount(place, minlength=bins)
     filled = np.maximum(counts, 1)
@@ -49,5 +57,9 @@ def reliability(found: np.ndarray, targets: np.ndarray, bins: int = BINS) -> np.
 
 def calibration_error(found: np.ndarray, targets: np.ndarray, bins: int = BINS) -> float:
     """Return the expected calibration error, 0-1: |confidence - accuracy| averaged over photographs, bin by bin."""
-    rows = reliability(found, targets, bins)
-    return float((rows[:, 0] * np.abs(rows[:, 1] - rows[:, 2])).sum() / len(targets))
+    return confidence_error(reliability(found, targets, bins))
+
+
+def confidence_error(rows: np.ndarray) -> float:
+    """Return the expected calibration error of the rows of `by_confidence`."""
+    return float((rows[:, 0] * np.abs(rows[:, 1] - rows[:, 2])).sum() / rows[:, 0].sum())

@@ -1,0 +1,101 @@
+"""The reference: the validation photographs of a model as a sample, in ``drift.safetensors`` beside its card.
+
+Built from the bundle's own manifest by `python -m monitoring.drift reference`; bound to the bytes of the model that
+answered, so that no window is ever compared with another model's reference.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from monitoring.drift import sample as samples
+from monitoring.drift.sample import FEATURES, Sample
+from training import manifest as manifests
+from training.sources import Split
+from visionserve.card import FILE_NAME as CARD
+from visionserve.card import ModelCard
+from visionserve.classifier import Classifier
+from visionserve.errors import BundleError
+
+FILE_NAME = "drift.safetensors"
+_LABEL = "label"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The validation photographs, the labels that a prediction's index names, and the model's name and version."""
+
+    sample: Sample
+    labels: tuple[str, ...]
+    name: str
+    version: str
+
+    def counts(self) -> np.ndarray:
+        """Return how often each label was predicted, (C,)."""
+        return np.bincount(self.sample.label, minlength=len(self.labels))
+
+
+def build(bundle: Path, root: Path) -> Sample:
+    """Classify the validation photographs of the bundle's manifest, which lie below ``root``.
+
+    Raises:
+        BundleError: a photograph is missing, changed or cannot be used.
+    """
+    return sample_split(samples.load_classifier(bundle), bundle, root, "val")[0]
+
+
+def sample_split(classifier: Classifier, bundle: Path, root: Path, split: Split) -> tuple[Sample, np.ndarray]:
+    """Return a split of the bundle's manifest as a sample, and the index of each photograph's true label (N,)."""
+    manifest = manifests.load(bundle / manifests.FILE_NAME, root, classifier.card.labels)
+    targets, places = manifest.targets(), manifest.part(split)
+    for place in places:
+        row = manifest.rows[place]
+        if not (root / row.path).is_file() or manifests.hash_file(root / row.path) != row.sha256:
+            raise BundleError(f"{root / row.path} is missing or is not the photograph that the bundle's manifest names")
+    found, unusable = samples.of_files(classifier, [root / manifest.rows[place].path for place in places])
+    if unusable:
+        raise BundleError(f"{unusable[0][0]} cannot be used: {unusable[0][1]}")
+    return found, np.array([targets[place] for place in places])
+
+
+def files(bundle: Path, root: Path, split: Split) -> list[Path]:
+    """Return the photographs of a split, in the order of the manifest."""
+    manifest = manifests.load(bundle / manifests.FILE_NAME, root, ModelCard.load(bundle / CARD).labels)
+    return [root / manifest.rows[place].path for place in manifest.part(split)]
+
+
+def save(found: Sample, bundle: Path) -> Path:
+    """Write the reference of a bundle and return its file."""
+    card = ModelCard.load(bundle / CARD)
+    columns = {name: found.features[name].astype(np.float32) for name in FEATURES}
+    columns[_LABEL] = found.label.astype(np.int32)
+    path = bundle / FILE_NAME
+    save_file(columns, path, metadata={"model_sha256": _digest(bundle, card), "features": json.dumps(FEATURES)})
+    return path
+
+
+def load(bundle: Path) -> Reference:
+    """Read the reference of a bundle; a BundleError says what to do when there is none, or another model's."""
+    card, path = ModelCard.load(bundle / CARD), bundle / FILE_NAME
+    build_it = f"build it with `python -m monitoring.drift reference --bundle {bundle} --data FOLDER`"
+    if not path.is_file():
+        raise BundleError(f"{bundle} has no {FILE_NAME}: {build_it}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            columns = {name: file.get_tensor(name) for name in (*FEATURES, _LABEL)}
+            made_for = (file.metadata() or {}).get("model_sha256")
+    except (OSError, SafetensorError) as error:
+        raise BundleError(f"{path} cannot be read ({error}): {build_it}") from error
+    if made_for != _digest(bundle, card):
+        raise BundleError(f"{path} was made for another model: {build_it}")
+    label = columns.pop(_LABEL).astype(np.int64)
+    return Reference(Sample(columns, label), card.labels, card.name, card.version)
+
+
+def _digest(bundle: Path, card: ModelCard) -> str:
+    """SHA-256 of the network's file: with the card's temperature it is all that the answers depend on."""
+    return f"{manifests.hash_file(bundle / card.model)}/{card.temperature}"

@@ -1,0 +1,128 @@
+"""A sample: what is known of N answered photographs, a column for each feature that can drift.
+
+photographs -> Classifier -> sample        (in process: references, studies, folders)
+lines of the live log     -> sample        (what was answered by the service)
+"""
+
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from monitoring.drift.properties import Properties, measure
+from visionserve.classifier import Answer, Classifier
+from visionserve.errors import ServiceError
+
+# The features with an order; the label, which has none, is kept beside them.
+FEATURES = ("novelty", "confidence", "brightness", "contrast", "sharpness", "resolution")
+_BATCH = 16
+_AHEAD = 64  # photographs decoded at a time, so that a large folder does not fill the memory
+
+
+class View(NamedTuple):
+    """A photograph as the network sees it, (S, S, 3) uint8, and the shorter side of the whole, in pixels."""
+
+    prepared: np.ndarray
+    shorter_side: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """N photographs: (N,) float32 for each feature, NaN where it is not known, and the index of the predicted label."""
+
+    features: dict[str, np.ndarray]
+    label: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def take(self, places: np.ndarray | slice) -> "Sample":
+        """Return the photographs at these places."""
+        return Sample({name: column[places] for name, column in self.features.items()}, self.label[places])
+
+    def known(self) -> list[str]:
+        """Return the features that every photograph has."""
+        return [name for name in FEATURES if name in self.features and not np.isnan(self.features[name]).any()]
+
+
+def join(samples: Sequence[Sample]) -> Sample:
+    """Return the photographs of all the samples, in order."""
+    features = {name: np.concatenate([sample.features[name] for sample in samples]) for name in FEATURES}
+    return Sample(features, np.concatenate([sample.label for sample in samples]))
+
+
+def of_rows(rows: Iterable[tuple[dict[str, float | None], int]]) -> Sample:
+    """Return the sample of (features, index of the predicted label) pairs; a feature that is not there is NaN."""
+    found = list(rows)
+    features = {
+        name: np.array([np.nan if row.get(name) is None else row[name] for row, _ in found], np.float32)
+        for name in FEATURES
+    }
+    return Sample(features, np.array([label for _, label in found], np.int64))
+
+
+def of_files(classifier: Classifier, files: Sequence[Path]) -> tuple[Sample, list[tuple[Path, str]]]:
+    """Classify photographs as the service does.
+
+    Returns:
+        The sample, in the order of ``files``, and the files that could not be used, each with the reason.
+    """
+    unusable: list[tuple[Path, str]] = []
+
+    def views() -> Iterator[View]:
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(files), _AHEAD):
+                part = files[start : start + _AHEAD]
+                for file, found in zip(part, pool.map(lambda path: view(classifier, path), part), strict=True):
+                    if isinstance(found, View):
+                        yield found
+                    else:
+                        unusable.append((file, found))
+
+    return of_views(classifier, views()), unusable
+
+
+def of_views(classifier: Classifier, views: Iterable[View]) -> Sample:
+    """Classify prepared photographs."""
+    remaining, crop = iter(views), classifier.card.input.crop
+    rows: list[tuple[dict[str, float | None], int]] = []
+    while batch := list(islice(remaining, _BATCH)):
+        answers = classifier.classify(np.stack([entry.prepared for entry in batch]))
+        for entry, answer in zip(batch, answers, strict=True):
+            rows.append(_row(answer, measure(entry.prepared, entry.shorter_side, crop)))
+    return of_rows(rows)
+
+
+def view(classifier: Classifier, file: Path) -> View | str:
+    """Return what the network sees of a file, or the reason why it sees nothing."""
+    try:
+        return prepare(classifier, file.read_bytes())
+    except OSError as error:
+        return error.strerror or str(error)
+    except ServiceError as error:
+        return error.message
+
+
+def prepare(classifier: Classifier, data: bytes) -> View:
+    """Return what the network sees of an image file's bytes; ServiceError says why it sees nothing."""
+    prepared = classifier.prepare(data)
+    with Image.open(io.BytesIO(data)) as image:  # reads the header only
+        return View(prepared, min(image.size))
+
+
+def load_classifier(bundle: Path) -> Classifier:
+    """Load a bundle for all the cores that this process may use."""
+    return Classifier.load(bundle, threads=len(os.sched_getaffinity(0)))
+
+
+def _row(answer: Answer, properties: Properties) -> tuple[dict[str, float | None], int]:
+    best = answer.top(1)[0]
+    row: dict[str, float | None] = {"novelty": answer.novelty, "confidence": best.probability}
+    return row | vars(properties), best.index
