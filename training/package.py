@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import yaml
 
 import visionserve
 from training import gates, golden
@@ -33,6 +34,9 @@ LIBRARY = Path(visionserve.__file__).parent
 HANDLER = LIBRARY.parent / "handlers" / "image_handler.py"
 MODEL = "model.onnx"
 CONFIG = "model-config.yaml"
+# Beside a bundle, written by `make tune` for one machine: values in place of the profile's own.
+TUNED = "tuned.yaml"
+_TUNABLE = {"batchSize", "maxBatchDelay", "minWorkers", "maxWorkers", "handler"}
 _MANIFEST = "MAR-INF/MANIFEST.json"
 # What speaks to a service has no place in one.
 _LEFT_OUT = ("client", "cli", "py.typed", "__pycache__")
@@ -98,7 +102,7 @@ def build(bundle: Path, output: Path, profile: Profile) -> list[gates.Finding]:
         _copy(bundle / novelty.FILE_NAME, content / novelty.FILE_NAME)
         shutil.copytree(LIBRARY, content / LIBRARY.name, ignore=shutil.ignore_patterns(*_LEFT_OUT))
         config = Path(folder, CONFIG)
-        config.write_text(CONFIGS[profile], encoding="utf-8")
+        config.write_text(_tuned(CONFIGS[profile], bundle / TUNED), encoding="utf-8")
         _rewrite(_archive(card, content, config, Path(folder)), output)
     return findings
 
@@ -123,7 +127,8 @@ def run(args: argparse.Namespace) -> int:
         return 1
     for finding in findings:
         print(finding)
-    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, profile {profile}")
+    tuned = f", with {args.bundle / TUNED}" if (args.bundle / TUNED).is_file() else ""
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, profile {profile}{tuned}")
     return 0
 
 
@@ -138,6 +143,20 @@ def _network(bundle: Path, card: ModelCard, path: Path, profile: Profile) -> gat
         return "int8"
     export(golden.eager(bundle), card.input, path, half=True)
     return "fp16"
+
+
+def _tuned(config: str, path: Path) -> str:
+    """Return a configuration with the values of a file in place of its own, if there is such a file."""
+    if not path.is_file():
+        return config
+    try:
+        own, found = yaml.safe_load(config), yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise BundleError(f"{path} cannot be read ({error}): mend or delete it") from error
+    if not isinstance(found, dict) or not found.keys() <= _TUNABLE or not isinstance(found.get("handler", {}), dict):
+        raise BundleError(f"{path} may hold {', '.join(sorted(_TUNABLE))} and nothing else: mend or delete it")
+    tuned = own | found | {"handler": own["handler"] | found.get("handler", {})}
+    return f"# Settings of {path.name} in place of the profile's.\n" + yaml.safe_dump(tuned, sort_keys=False)
 
 
 def _copy(source: Path, target: Path) -> None:

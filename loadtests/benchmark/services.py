@@ -78,14 +78,7 @@ class Kitchen:
 
     def ours(self) -> Service:
         """Our service, as `make serve` starts it."""
-
-        def launch() -> Launch:
-            ports = {name: free_port() for name in ("", "management-", "metrics-", "grpc-", "grpc-management-")}
-            chosen = [f"--{name}port={port}" for name, port in ports.items()]
-            command = [sys.executable, "-m", "serving", "serve", f"--model-store={self.store}", f"--model={self.name}"]
-            return Launch((*command, *chosen), {}, ROOT, f"http://127.0.0.1:{ports['']}/predictions/{self.name}")
-
-        return Service("ours", launch)
+        return Service("ours", lambda: our_launch(self.store, self.name))
 
     def stock(self) -> Service:
         """TorchServe's image_classifier: defaults, but for the example's batch and delay, and one thread per worker.
@@ -119,6 +112,14 @@ class Kitchen:
             return Launch(command, variables, self.folder, f"http://127.0.0.1:{port}/inference")
 
         return Service(name, launch)
+
+
+def our_launch(store: Path, name: str) -> Launch:
+    """Return how our service is started from a model store, on free ports."""
+    ports = {option: free_port() for option in ("", "management-", "metrics-", "grpc-", "grpc-management-")}
+    chosen = [f"--{option}port={port}" for option, port in ports.items()]
+    command = [sys.executable, "-m", "serving", "serve", f"--model-store={store}", f"--model={name}"]
+    return Launch((*command, *chosen), {}, ROOT, f"http://127.0.0.1:{ports['']}/predictions/{name}")
 
 
 def _peer_command(name: str, python: str, port: int, workers: int) -> tuple[str, ...]:

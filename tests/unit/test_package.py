@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 
 from tests.unit.conftest import TinyBundle
@@ -39,6 +40,26 @@ def test_the_gpu_archive_holds_a_half_precision_network_for_cuda(bundle: Path, t
         assert b"batchSize: 32" in archive.read("model-config.yaml")
     assert (card["device"], card["model"]) == ("cuda", "model.onnx")
     assert [finding.gate for finding in findings] == ["golden", "export", "batching"]
+
+
+def test_the_tuner_s_values_replace_the_profile_s(bundle: Path, tmp_path: Path) -> None:
+    tuned = tmp_path / "shapes"
+    shutil.copytree(bundle, tuned)
+    (tuned / package.TUNED).write_text("batchSize: 6\nminWorkers: 3\nhandler: {threads: 2}\n")
+    package.build(tuned, tmp_path / "tuned.mar", "cpu")
+    with zipfile.ZipFile(tmp_path / "tuned.mar") as archive:
+        config = yaml.safe_load(archive.read("model-config.yaml"))
+    assert (config["batchSize"], config["minWorkers"], config["maxBatchDelay"]) == (6, 3, 1)
+    assert config["handler"] == {"threads": 2, "runtime": "auto"}
+
+
+@pytest.mark.parametrize("content", ["batchsize: 6", "handler: 4", "- 1", "{"])
+def test_tuned_values_that_nobody_would_read_stop_the_build(bundle: Path, tmp_path: Path, content: str) -> None:
+    tuned = tmp_path / "shapes"
+    shutil.copytree(bundle, tuned)
+    (tuned / package.TUNED).write_text(content)
+    with pytest.raises(BundleError, match="mend or delete it"):
+        package.build(tuned, tmp_path / "never.mar", "cpu")
 
 
 def test_a_network_that_is_not_the_bundles_stops_the_build_with_numbers(bundle: Path, tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+"""Setting: how a service batches and shares out the cores; read from an archive, written into a copy of it."""
+
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CONFIG = "model-config.yaml"
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """What is searched.
+
+    ``batch_size`` images at most, for which a worker waits ``delay_ms``; ``workers`` processes whose engines use
+    ``threads`` threads each; ``runtime`` is the engine's.
+    """
+
+    workers: int
+    threads: int
+    batch_size: int
+    delay_ms: int
+    runtime: str
+
+    def __str__(self) -> str:
+        share = f"{self.workers} x {self.threads} threads"
+        return f"{share}, batch {self.batch_size}, delay {self.delay_ms} ms, {self.runtime}"
+
+    def config(self) -> dict[str, Any]:
+        """Return it in the words of model-config.yaml."""
+        return {
+            "batchSize": self.batch_size,
+            "maxBatchDelay": self.delay_ms,
+            "minWorkers": self.workers,
+            "maxWorkers": self.workers,
+            "handler": {"threads": self.threads, "runtime": self.runtime},
+        }
+
+
+def shipped(archive: Path, cores: int) -> Setting:
+    """Return what an archive says; where it leaves the number of workers open, TorchServe starts one per core."""
+    config = _config(archive)
+    handler = config.get("handler", {})
+    workers = config.get("minWorkers", cores)
+    return Setting(workers, handler["threads"], config["batchSize"], config["maxBatchDelay"], handler["runtime"])
+
+
+def axes(start: Setting, cores: int) -> dict[str, list[Setting]]:
+    """Return the values of each axis, as variations of a setting: coarse, and no more than the machine can use."""
+    shares = sorted({(workers, max(1, cores // workers)) for workers in {1, max(1, cores // 2), cores, cores + 1}})
+    shares += [(workers, 1) for workers in (1, 2 * cores) if (workers, 1) not in shares]
+    return {
+        "workers": [replace(start, workers=workers, threads=threads) for workers, threads in shares],
+        "batch": [replace(start, batch_size=size) for size in (1, 2, 4, 8, 16)],
+        "delay": [replace(start, delay_ms=delay) for delay in (1, 3, 10)],
+        "runtime": [replace(start, runtime=name) for name in ("openvino", "onnxruntime")],
+    }
+
+
+def around(best: Setting) -> list[Setting]:
+    """Return the nearest neighbours of a setting that the coarse values leave out."""
+    sizes = {best.batch_size * 3 // 4, best.batch_size * 3 // 2} - {0, best.batch_size}
+    workers = {best.workers - 1, best.workers + 1} - {0}
+    return [replace(best, batch_size=size) for size in sorted(sizes)] + [
+        replace(best, workers=count) for count in sorted(workers)
+    ]
+
+
+def write_archive(source: Path, target: Path, setting: Setting) -> None:
+    """Copy an archive with a setting in place of its own."""
+    config = merged(_config(source), setting.config())
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
+        for entry in old.infolist():
+            new.writestr(entry, yaml.safe_dump(config) if entry.filename == CONFIG else old.read(entry))
+
+
+def merged(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with changes, mappings inside it merged too."""
+    inner = {key: value for key, value in changes.items() if isinstance(value, dict)}
+    return {**config, **changes, **{key: {**config.get(key, {}), **value} for key, value in inner.items()}}
+
+
+def _config(archive: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(archive) as content:
+        config: dict[str, Any] = yaml.safe_load(content.read(CONFIG))
+    return config

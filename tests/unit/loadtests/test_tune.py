@@ -1,0 +1,168 @@
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from loadtests.summary import Slo
+from loadtests.target import Target
+from loadtests.tune import __main__ as program
+from loadtests.tune import report, search, trial
+from loadtests.tune import setting as settings
+from loadtests.tune.search import Notebook
+from loadtests.tune.setting import Setting
+from loadtests.tune.trial import Result
+from tests.unit.loadtests.fake_service import Behaviour, running
+
+SHIPPED = Setting(workers=2, threads=1, batch_size=4, delay_ms=1, runtime="openvino")
+
+
+def archive(folder: Path, config: dict[str, object]) -> Path:
+    path = folder / "flowers.mar"
+    with zipfile.ZipFile(path, "w") as content:
+        content.writestr(settings.CONFIG, yaml.safe_dump(config))
+        content.writestr("card.json", "{}")
+    return path
+
+
+def held(setting: Setting) -> Result:
+    """A machine whose optimum is known: two workers, batch 8, no delay."""
+    rate = 300 - 40 * abs(setting.workers - 2) - 5 * abs(setting.batch_size - 8) - 10 * (setting.delay_ms - 1)
+    rate -= 150 if setting.runtime == "onnxruntime" else 0
+    return Result(setting, float(rate), 20, 90, rate + 30.0, 8.0 + setting.batch_size / 10)
+
+
+def test_the_shipped_setting_is_read_from_the_archive_with_a_worker_per_core_where_it_says_nothing(
+    tmp_path: Path,
+) -> None:
+    config = {"batchSize": 4, "maxBatchDelay": 1, "handler": {"threads": 1, "runtime": "openvino"}}
+    assert settings.shipped(archive(tmp_path, config), cores=2) == SHIPPED
+    pinned = archive(tmp_path, {**config, "minWorkers": 5, "maxWorkers": 5})
+    assert settings.shipped(pinned, cores=2).workers == 5
+
+
+def test_a_copy_of_the_archive_carries_the_setting_and_everything_else(tmp_path: Path) -> None:
+    config = {"batchSize": 4, "responseTimeout": 60, "handler": {"threads": 1, "other": "kept"}}
+    settings.write_archive(archive(tmp_path, config), tmp_path / "copy.mar", SHIPPED)
+    with zipfile.ZipFile(tmp_path / "copy.mar") as content:
+        assert content.namelist() == [settings.CONFIG, "card.json"]
+        found = yaml.safe_load(content.read(settings.CONFIG))
+    assert found == {
+        "batchSize": 4,
+        "maxBatchDelay": 1,
+        "minWorkers": 2,
+        "maxWorkers": 2,
+        "responseTimeout": 60,
+        "handler": {"threads": 1, "runtime": "openvino", "other": "kept"},
+    }
+
+
+def test_the_search_finds_the_best_of_a_known_machine(tmp_path: Path) -> None:
+    best = search.search(SHIPPED, 2, held, Notebook(tmp_path), lambda _: None)
+    assert best.setting == Setting(2, 1, 8, 1, "openvino")
+
+
+def test_a_gain_within_the_noise_does_not_displace_what_came_first(tmp_path: Path) -> None:
+    def flat(setting: Setting) -> Result:
+        return Result(setting, 300.0 if setting == SHIPPED else 305.0)
+
+    assert search.search(SHIPPED, 2, flat, Notebook(tmp_path), lambda _: None).setting == SHIPPED
+
+
+def test_an_interrupted_search_measures_nothing_twice(tmp_path: Path) -> None:
+    measured: list[Setting] = []
+
+    def interrupted(setting: Setting) -> Result:
+        if len(measured) == 4:
+            raise KeyboardInterrupt
+        measured.append(setting)
+        return held(setting)
+
+    with pytest.raises(KeyboardInterrupt):
+        search.search(SHIPPED, 2, interrupted, Notebook(tmp_path), lambda _: None)
+    with (tmp_path / search.FILE_NAME).open("a") as stream:
+        stream.write('{"purpose": "search", "res')  # the line that a killed run was writing
+
+    again: list[Setting] = []
+
+    def counted(setting: Setting) -> Result:
+        again.append(setting)
+        return held(setting)
+
+    best = search.search(SHIPPED, 2, counted, Notebook(tmp_path), lambda _: None)
+    assert best.setting == Setting(2, 1, 8, 1, "openvino")
+    assert not set(measured) & set(again)
+    assert len(again) == len(set(again))
+    assert all(json.loads(line) for line in (tmp_path / search.FILE_NAME).read_text().splitlines())
+
+
+def test_the_last_comparison_takes_medians_of_interleaved_rounds(tmp_path: Path) -> None:
+    rates = iter([100.0, 110.0, 500.0, 112.0, 102.0, 1.0])
+    order: list[Setting] = []
+
+    def noisy(setting: Setting) -> Result:
+        order.append(setting)
+        return Result(setting, next(rates))
+
+    other = Setting(2, 1, 8, 1, "openvino")
+    ratio = search.compare(SHIPPED, other, 3, noisy, Notebook(tmp_path), lambda _: None)
+    assert order == [SHIPPED, other] * 3
+    assert ratio == pytest.approx(110 / 102)
+
+
+def test_the_frontier_holds_what_nothing_beats_both_ways() -> None:
+    slow, quick, beaten = (
+        Result(SHIPPED, 300, alone_ms=12),
+        Result(SHIPPED, 200, alone_ms=8),
+        Result(SHIPPED, 190, alone_ms=9),
+    )
+    assert report.frontier([slow, beaten, quick]) == [quick, slow]
+
+
+def test_the_report_shows_every_trial_and_those_that_failed(tmp_path: Path) -> None:
+    notebook = Notebook(tmp_path)
+    other = Setting(1, 2, 4, 1, "openvino")
+    notebook.measured("search", SHIPPED, held)
+    notebook.measured("search", other, lambda setting: Result(setting, error="it ended with code 1:"))
+    notebook.measured("final 1", SHIPPED, held)
+    text = report.markdown(notebook, SHIPPED, "A machine.", 100)
+    assert "| 2 x 1 (shipped) | 4 | 1 | openvino | 280 |" in text
+    assert "it ended with code 1:" in text
+    assert "280/s (280-280, 1 rounds)" in text
+    report.draw(notebook.results("search"), SHIPPED, 100, tmp_path / "tune.png")
+    assert (tmp_path / "tune.png").stat().st_size > 10_000
+
+
+def test_the_profile_is_what_the_archive_is_built_with(tmp_path: Path) -> None:
+    report.write_profile(SHIPPED, tmp_path / "tuned.yaml", "facts")
+    assert yaml.safe_load((tmp_path / "tuned.yaml").read_text()) == SHIPPED.config()
+
+
+def test_a_rate_is_held_only_while_the_target_is_met() -> None:
+    with running(Behaviour(delay_s=0.01)) as url:
+        target = Target.parse(url)
+        photos = tuple(program._photographs(None)[:2])
+        plan = trial.plan(target, photos, {}, seed=0)
+        workload = trial.Workload(Path("flowers.mar"), "flowers", photos, Slo(200, 0.0), seconds=1)
+        point = trial.highest(plan, 50, workload)
+        assert point is not None
+        assert 20 < point.stage.level < 54
+        strict = trial.Workload(Path("flowers.mar"), "flowers", photos, Slo(5, 0.0), seconds=1)
+        assert trial.highest(plan, 50, strict) is None
+
+
+def test_other_options_than_those_of_the_interrupted_search_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mar = archive(tmp_path, SHIPPED.config())
+    (tmp_path / "tune.json").write_text(
+        json.dumps({"facts": {"usable_cores": 2}, "target": {"slo_p99_ms": 50.0, "seconds": 5, "photos": "drawn"}})
+    )
+    assert program.main([f"--archive={mar}", f"--resume={tmp_path}"]) == 2
+    assert "give the same options" in capsys.readouterr().err
+
+
+def test_a_missing_archive_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.main([f"--archive={tmp_path / 'none.mar'}", f"--output={tmp_path / 'out'}"]) == 2
+    assert "`make archive` builds it" in capsys.readouterr().err
