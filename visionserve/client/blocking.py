@@ -1,24 +1,21 @@
 """Client: asks a service, one call at a time or a bounded number at once; usable from several threads."""
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from os import PathLike
-from typing import TypeVar
 
 from visionserve.client import calls, transports
 from visionserve.client.answers import Answer, Model
 from visionserve.client.calls import DEFAULT_URL, Address, Call, Image, Protocol, Reply
 from visionserve.client.exchange import Exchange
 from visionserve.client.failures import Refused
+from visionserve.client.order import in_order
 from visionserve.client.outcomes import Outcome
 from visionserve.client.patience import Retries
 from visionserve.client.transports import Transport
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 _CONNECTIONS = 64
 
 
@@ -123,7 +120,8 @@ class Client:
             except (OSError, Refused) as error:
                 return Outcome(path, error=error)
 
-        yield from in_order(outcome, images, concurrency)
+        with ThreadPoolExecutor(concurrency, thread_name_prefix="visionserve") as pool:
+            yield from in_order(pool, outcome, images, 2 * concurrency)
 
     def close(self) -> None:
         """Close the connections."""
@@ -143,19 +141,3 @@ class Client:
             if isinstance(found, Reply):
                 return found
             time.sleep(found)
-
-
-def in_order(work: Callable[[Item], Result], items: Iterable[Item], concurrency: int) -> Iterator[Result]:
-    """Yield ``work(item)`` in the order of the items, ``concurrency`` at once; a failure ends it after those before."""
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(concurrency, thread_name_prefix="visionserve") as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) >= 2 * concurrency:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()

@@ -1,0 +1,79 @@
+"""`visionserve`: photographs to answers, from a running service or in this process.
+
+Exit codes: 0 done, 1 a photograph was refused, 2 used wrongly or something is missing here, 3 no service answers,
+130 stopped by Ctrl-C. A folder's photographs that cannot be answered are rows with an error, and no failure.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from types import FrameType
+
+import visionserve
+from visionserve.cli import doctor, exits, explain, models, predict
+from visionserve.cli.exits import Stop
+from visionserve.client import Unreachable
+
+_COMMANDS = {
+    "predict": (predict, "say what photographs show: a table, or rows for a whole folder"),
+    "explain": (explain, "write the photograph under its heatmap"),
+    "models": (models, "list what a service has loaded and whether it is ready"),
+    "doctor": (doctor, "check this machine for everything that the service needs"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    chosen = parser().parse_args(arguments)
+    try:
+        code: int = _COMMANDS[chosen.command][0].run(chosen)
+        sys.stdout.flush()
+    except Stop as stop:
+        print(stop, file=sys.stderr)
+        return stop.code
+    except Unreachable as unreachable:
+        print(f"{unreachable} Start it with `make serve`, or say where it is with --url.", file=sys.stderr)
+        return exits.UNREACHABLE
+    except KeyboardInterrupt:
+        print("Stopped; what is answered is kept, and the same command goes on.", file=sys.stderr)
+        return exits.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has gone, as `head` does; Python would complain once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.OK
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    description, codes = (__doc__ or "").split("\n\n", 1)
+    whole = argparse.ArgumentParser(prog="visionserve", description=description, epilog=codes)
+    whole.add_argument("--version", action="version", version=f"visionserve {visionserve.__version__}")
+    _add_completion(whole)
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module, text) in _COMMANDS.items():
+        module.add(commands.add_parser(name, help=text, description=module.__doc__))
+    return whole
+
+
+def program() -> None:
+    """Be the console script: SIGTERM ends a run as Ctrl-C does, so that its workers end with it."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(main())
+
+
+def _add_completion(whole: argparse.ArgumentParser) -> None:
+    try:
+        import shtab
+    except ImportError:  # completion is a convenience
+        return
+    shtab.add_argument_to(whole, ["--print-completion"], help="print a completion script: bash, zsh or tcsh")
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    program()

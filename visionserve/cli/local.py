@@ -1,0 +1,171 @@
+"""Local: a bundle or an archive answers in this process, or on all cores; the same code that a server's worker runs.
+
+Worker processes read, decode and classify a handful of photographs at a time, each with an engine of its own on one
+thread: so decoding overlaps with the network, as it does in the service.
+"""
+
+import contextlib
+import functools
+import json
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from http import HTTPStatus
+from itertools import islice
+from multiprocessing import connection
+from pathlib import Path
+
+from visionserve import batch
+from visionserve import card as cards
+from visionserve.batch import Reply
+from visionserve.card import ModelCard
+from visionserve.classifier import Classifier
+from visionserve.cli import machine
+from visionserve.cli.asking import Overlays
+from visionserve.cli.exits import Stop
+from visionserve.client import Answer, Outcome, Refused
+from visionserve.client.answers import read_native
+from visionserve.client.order import in_order
+from visionserve.errors import BundleError
+from visionserve.requests import Received
+
+# Images a batch: what `make archive` gives the service for the same device, and for the same reasons.
+_BATCH = {"cpu": 4, "cuda": 32}
+_GPU_WORKERS = 4
+
+
+@dataclass(frozen=True)
+class Local:
+    """A bundle's directory, and what to ask of it; an Asker."""
+
+    directory: Path
+    top_k: int | None = None
+    workers: int | None = None
+    overlays: Overlays | None = None
+
+    def predict(self, image: bytes) -> Answer:
+        """Return what an encoded image shows; Refused when it is none."""
+        return _read(_replies(_classifier(self.directory), [image], self.top_k)[0])
+
+    def overlay(self, image: bytes) -> bytes:
+        """Return a PNG of an encoded image under its heatmap; Refused when it is none."""
+        classifier = _classifier(self.directory)
+        received = Received("", {"body": image}, {"x-format": "png"}, explain=True)
+        return _body(batch.answer(classifier, [received], 1).replies[0])
+
+    def predict_many(self, paths: Iterable[Path]) -> Iterator[Outcome]:
+        """Yield an outcome per file, in their order, from as many processes as there are cores."""
+        card = _card(self.directory)
+        count = self.workers or (_GPU_WORKERS if card.device == "cuda" else machine.cores())
+        context = multiprocessing.get_context("spawn")  # a fork would inherit the threads' locks, not the threads
+        with ProcessPoolExecutor(count, context, _begin) as pool:
+            try:
+                for outcomes in in_order(pool, self.outcomes, _chunks(paths, _BATCH[card.device]), 4 * count):
+                    yield from outcomes
+            except BrokenProcessPool:
+                raise Stop("A worker process was killed (out of memory?): try again with fewer --workers.") from None
+
+    def outcomes(self, paths: Sequence[Path]) -> list[Outcome]:
+        """Answer files as one batch; those that cannot be read keep their place."""
+        contents = [_content(path) for path in paths]
+        readable = [content for content in contents if isinstance(content, bytes)]
+        replies = iter(_replies(_classifier(self.directory), readable, self.top_k))
+        return [
+            Outcome(path, error=content)
+            if isinstance(content, OSError)
+            else self._outcome(path, content, next(replies))
+            for path, content in zip(paths, contents, strict=True)
+        ]
+
+    def _outcome(self, path: Path, image: bytes, reply: Reply) -> Outcome:
+        try:
+            answer = _read(reply)
+            if self.overlays is not None:
+                self.overlays.write(path, self.overlay(image))
+        except Refused as error:
+            return Outcome(path, error=error)
+        return Outcome(path, answer=answer)
+
+
+@contextlib.contextmanager
+def opened(source: Path) -> Iterator[Path]:
+    """Yield the directory of a bundle, or of an archive unpacked for the time; Stop says what is wrong with it."""
+    if source.is_dir():
+        yield source
+        return
+    with tempfile.TemporaryDirectory(prefix="visionserve-") as folder:
+        try:
+            with zipfile.ZipFile(source) as archive:
+                archive.extractall(folder)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise Stop(f"{source} is neither a bundle's folder nor an archive (.mar): {error}.") from error
+        yield Path(folder)
+
+
+def _chunks(paths: Iterable[Path], size: int) -> Iterator[list[Path]]:
+    remaining = iter(paths)
+    while chunk := list(islice(remaining, size)):
+        yield chunk
+
+
+def _begin() -> None:
+    """Prepare a worker: Ctrl-C is the parent's business, and without a parent there is none."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+@functools.cache
+def _classifier(directory: Path) -> Classifier:
+    """Return the classifier of this process; loaded when first needed, so that what is wrong with it is an answer."""
+    try:
+        return Classifier.load(directory)
+    except BundleError as error:
+        raise Stop(f"The model cannot be used here: {error}.") from error
+
+
+def _card(directory: Path) -> ModelCard:
+    try:
+        return ModelCard.load(directory / cards.FILE_NAME)
+    except BundleError as error:
+        raise Stop(f"The model cannot be used here: {error}.") from error
+
+
+def _content(path: Path) -> bytes | OSError:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        return error
+
+
+def _replies(classifier: Classifier, images: Sequence[bytes], top_k: int | None) -> Sequence[Reply]:
+    """Return the replies that a server would send to these bodies."""
+    headers = {} if top_k is None else {"x-top-k": str(top_k)}
+    return batch.answer(classifier, [Received("", {"body": image}, headers) for image in images], len(images)).replies
+
+
+def _body(reply: Reply) -> bytes:
+    if reply.status != HTTPStatus.OK:
+        error = json.loads(reply.content.body)["error"]
+        raise Refused(reply.status, error["code"], error["message"])
+    return reply.content.body
+
+
+def _read(reply: Reply) -> Answer:
+    content = json.loads(_body(reply))
+    if "model" not in content:  # the file is JSON that carries several images, as a service takes it
+        raise Refused(415, "unsupported_image", "This file is a request in JSON, not an image.")
+    return read_native(content, "", {})

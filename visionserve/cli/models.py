@@ -1,0 +1,60 @@
+"""`visionserve models`: what a service has loaded, in which version, and whether it can answer."""
+
+import argparse
+import os
+
+from visionserve.cli import exits, options
+from visionserve.cli.exits import UNREACHABLE, Stop
+from visionserve.client import Model, Refused, Unreachable
+
+_READY = "ready"
+_DIGITS = 12
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument(
+        "url",
+        nargs="?",
+        metavar="URL",
+        default=os.environ.get("VISIONSERVE_URL", "http://127.0.0.1:8083"),
+        help="the door or the status server; default: VISIONSERVE_URL, else http://127.0.0.1:8083",
+    )
+    options.add_service(parser)
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Print the models and return 0 when all of them are ready, else 1."""
+    with options.client(chosen) as client:
+        try:
+            models = client.models()
+        except Refused as error:
+            raise Stop(
+                f"Something answers at {chosen.url}, but not about its models ({error.status} {error.code}): "
+                "TorchServe's own port does not know; ask the door or the status server (port 8083).",
+                UNREACHABLE,
+            ) from error
+        except Unreachable as error:
+            raise Stop(str(error), UNREACHABLE) from error
+        ready = client.ready()
+    print(_table(models))
+    print(f"{chosen.url} is {'ready' if ready else 'not ready'}.")
+    return exits.OK if ready and all(model.status == _READY for model in models) else exits.REFUSED
+
+
+def _table(models: list[Model]) -> str:
+    rows = [("MODEL", "VERSION", "STATUS", "WORKERS", "DIGEST")]
+    rows += [
+        (
+            model.name,
+            model.version or "-",
+            model.status,
+            f"{model.workers.ready}/{model.workers.total}",
+            model.digest[:_DIGITS] or "-",
+        )
+        for model in models
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

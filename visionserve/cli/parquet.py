@@ -1,0 +1,83 @@
+"""Parquet: a table that cannot grow, so rows are kept in a ledger beside it until the run is complete."""
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from visionserve.cli.exits import Stop
+from visionserve.cli.ledger import JsonLines, Ledger
+from visionserve.cli.records import Record
+
+# Rows converted at once: enough for a good row group, some ten megabytes of memory.
+_GROUP = 50_000
+_NUMBERS = ("probability", "novelty")
+
+
+class ParquetTable:
+    """A Parquet file, old rows and new; ``done`` holds the paths that it or its ledger already had."""
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        """Open or begin a table; Stop when it cannot be read or written."""
+        try:
+            import pyarrow
+            from pyarrow import parquet
+        except ImportError as error:
+            raise Stop("Parquet needs pyarrow: install it, or choose a .csv or .jsonl file.") from error
+        self._arrow, self._parquet = pyarrow, parquet
+        self.path = path
+        self._schema = pyarrow.schema([(name, _kind(pyarrow, name)) for name in names])
+        old = self._done() if path.exists() else set()
+        self._ledger = Ledger(path.with_name(path.name + ".rows.jsonl"), JsonLines(names))
+        self.done = old | self._ledger.done
+
+    def add(self, record: Record) -> None:
+        """Keep a row; Stop when there is no room."""
+        self._ledger.add(record)
+
+    def close(self) -> None:
+        """Close the ledger; what is in it waits for the next run."""
+        self._ledger.close()
+
+    def complete(self) -> None:
+        """Write the table anew with the rows of the ledger and remove that; the old one stays until this is done."""
+        partial = self.path.with_name(self.path.name + ".partial")
+        try:
+            with self._parquet.ParquetWriter(partial, self._schema, compression="zstd") as writer:
+                for table in itertools.chain(self._old(), self._new()):
+                    writer.write_table(table)
+            partial.replace(self.path)
+            self._ledger.path.unlink()
+        except OSError as error:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise Stop(
+                f"{self.path} cannot be written ({error.strerror or error}): make room and give the same command "
+                f"again; the answers are kept in {self._ledger.path}."
+            ) from error
+
+    def _done(self) -> set[str]:
+        try:
+            with self._parquet.ParquetFile(self.path) as file:
+                if file.schema_arrow.names != self._schema.names:
+                    raise Stop(f"{self.path} has other columns (--top-k?): choose another file.")
+                return {path for batch in file.iter_batches(columns=["path"]) for path in batch[0].to_pylist()}
+        except (OSError, self._arrow.ArrowException) as error:
+            raise Stop(f"{self.path} is no Parquet file that can be read: choose another file.") from error
+
+    def _old(self) -> Iterator[Any]:
+        if self.path.exists():
+            with self._parquet.ParquetFile(self.path) as file:
+                for batch in file.iter_batches(_GROUP):
+                    yield self._arrow.Table.from_batches([batch]).cast(self._schema)
+
+    def _new(self) -> Iterator[Any]:
+        with self._ledger.path.open(encoding="utf-8") as lines:
+            while rows := [json.loads(line) for line in itertools.islice(lines, _GROUP)]:
+                yield self._arrow.Table.from_pylist(rows, schema=self._schema)
+
+
+def _kind(pyarrow: Any, name: str) -> Any:
+    return pyarrow.float64() if name.startswith(_NUMBERS) else pyarrow.string()
