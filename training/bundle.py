@@ -129,7 +129,7 @@ def _measure(card: ModelCard, manifest: Manifest, bundle: Path) -> ModelCard:
 
 def _headline(figures: dict[str, Any]) -> dict[str, Any]:
     served_figures = figures["served"]
-    wanted = ("photographs", "top1", "top1_interval", "top5", "calibration_error")
+    wanted = ("photographs", "top1", "top1_interval", "top5", "calibration_error", "reliability")
     return {"split": figures["split"], **{n: served_figures[n] for n in wanted}, "top1_fp32": figures["fp32"]["top1"]}
 
 

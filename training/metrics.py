@@ -6,13 +6,16 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from training.calibrate import calibration_error, negative_log_likelihood, probabilities
+from training.calibrate import calibration_error, negative_log_likelihood, probabilities, reliability
 
 _Z95 = 1.959964  # two-sided 95 % of the normal distribution
 
 
 def summarise(logits: np.ndarray, targets: np.ndarray, temperature: float) -> dict[str, Any]:
-    """Return the figures of (N, C) logits against (N,) label indices; shares are 0-1, intervals 95 %."""
+    """Return the figures of (N, C) logits against (N,) label indices; shares are 0-1, intervals 95 %.
+
+    ``reliability`` has a row of (count, mean confidence, accuracy) for each step of confidence that occurs.
+    """
     raw, calibrated = probabilities(logits), probabilities(logits, temperature)
     right = logits.argmax(1) == targets
     low, high = wilson(int(right.sum()), len(right))
@@ -24,6 +27,7 @@ def summarise(logits: np.ndarray, targets: np.ndarray, temperature: float) -> di
         "balanced_accuracy": _round(np.mean([row["accuracy"] for row in per_label(logits, targets) if row["count"]])),
         "calibration_error": _round(calibration_error(calibrated, targets)),
         "calibration_error_before_temperature": _round(calibration_error(raw, targets)),
+        "reliability": [[int(n), _round(c), _round(a)] for n, c, a in reliability(calibrated, targets) if n],
         "negative_log_likelihood": _round(negative_log_likelihood(calibrated, targets)),
         "negative_log_likelihood_before_temperature": _round(negative_log_likelihood(raw, targets)),
     }

@@ -67,3 +67,13 @@ def test_separation_is_one_when_all_outside_values_are_higher_and_a_half_for_the
     assert metrics.separation(low, high) == 1.0
     assert metrics.separation(low, low) == 0.5
     assert metrics.separation(high, low) == 0.0
+
+
+def test_the_reliability_of_a_summary_counts_every_photograph_once() -> None:
+    generator = np.random.default_rng(3)
+    logits, targets = generator.normal(size=(200, 5)) * 2, generator.integers(0, 5, 200)
+    found = metrics.summarise(logits, targets, temperature=1.0)
+    rows = np.array(found["reliability"])
+    assert rows[:, 0].sum() == 200
+    assert (rows[:, 0] * rows[:, 2]).sum() / 200 == pytest.approx(found["top1"], abs=1e-3)
+    assert (np.diff(rows[:, 1]) > 0).all()
