@@ -177,9 +177,11 @@ _SATURATION = Row(
     (
         Panel(
             "In flight",
-            "Requests between arrival and answer, by instance (Little's law). The autoscalers look at this.",
+            "Requests between arrival and answer, by instance (Little's law). The autoscalers look at this; "
+            "the door refuses what is over 64.",
             "none",
             (Query(f"visionserve:in_flight:rate1m{{{SCOPE}}}", "{{instance}}"),),
+            steps=bad_above(32, 51),
         ),
         Panel(
             "Workers",
@@ -207,12 +209,14 @@ _SATURATION = Row(
                 Query(f"sum by (job) (visionserve_ready{{{SCOPE}}})", "ready"),
                 Query(f"sum by (job) (visionserve_draining{{{SCOPE}}})", "draining"),
             ),
+            width=12,
         ),
         Panel(
             "Start to first answer",
             "Seconds from an instance's start to its first proven answer.",
             "s",
             (Query(f"visionserve_start_seconds{{{SCOPE}}}", "{{instance}}"),),
+            width=12,
         ),
     ),
 )

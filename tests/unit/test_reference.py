@@ -1,0 +1,63 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from monitoring import reference
+
+BUNDLE = Path(__file__).parents[2] / "model_store" / "flowers"
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A bundle of four photographs."""
+    shutil.copy(BUNDLE / "card.json", tmp_path)
+    rows = ["path,label,split,sha256", "a.jpg,colt's foot,train,0", "b.jpg,colt's foot,val,0", "c.jpg,no,test,0"]
+    (tmp_path / "manifest.csv").write_text("\n".join([*rows, 'd.jpg,"a, b",train,0']) + "\n")
+    (tmp_path / "metrics.json").write_text(json.dumps({"novelty_mean": 0.4}))
+    return tmp_path
+
+
+def test_shares_are_those_of_all_photographs_in_the_spelling_of_the_metrics(bundle: Path) -> None:
+    assert reference.label_shares(bundle) == {"a_ b": 0.25, "colt's foot": 0.5, "no": 0.25}
+
+
+def test_the_shipped_shares_cover_every_label_and_add_up_to_one() -> None:
+    shares = reference.label_shares(BUNDLE)
+    assert len(shares) == 102
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_rules_are_yaml_whatever_the_labels_are_called(bundle: Path) -> None:
+    (group,) = yaml.safe_load(reference.rules(bundle))["groups"]
+    info, novelty, *labels = group["rules"]
+    assert info == {
+        "record": "visionserve:reference:info",
+        "expr": "vector(1)",
+        "labels": {"model": "flowers", "version": "1.0"},
+    }
+    assert novelty["expr"] == "vector(0.4)"
+    assert {rule["labels"]["label"]: rule["expr"] for rule in labels} == {
+        "a_ b": "vector(0.25)",
+        "colt's foot": "vector(0.5)",
+        "no": "vector(0.25)",
+    }
+
+
+@pytest.mark.parametrize("missing", ["card.json", "manifest.csv", "metrics.json"])
+def test_a_missing_file_is_named_in_one_sentence(
+    bundle: Path, missing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (bundle / missing).unlink()
+    assert reference.main(["--bundle", str(bundle)]) == 2
+    printed = capsys.readouterr()
+    assert missing in printed.err
+    assert printed.out == ""
+
+
+def test_a_manifest_without_photographs_is_refused(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (bundle / "manifest.csv").write_text("path,label,split,sha256\n")
+    assert reference.main(["--bundle", str(bundle)]) == 2
+    assert "lists no photographs" in capsys.readouterr().err
