@@ -1,11 +1,13 @@
 """`python -m door render | run`: write nginx's configuration, or run nginx with it.
 
-Exit codes: 0 done, 2 an option cannot be used or nginx is missing. Every option is an environment variable too:
+Exit codes: 0 done, 1 nginx failed, 2 an option cannot be used or nginx is missing. Every option is an environment variable too:
 --max-body-mib is DOOR_MAX_BODY_MIB. Precedence: command line > environment > default.
 """
 
 import argparse
 import os
+import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -17,10 +19,12 @@ from door.options import OPTIONS, OptionError, settle
 _UNUSABLE = 2
 # nginx's workers give up root; they must still reach the folders for bodies inside.
 _TRAVERSABLE = 0o711
+# To nginx: stop now (INT, TERM), stop when all is answered (QUIT), read keys and certificates again (HUP).
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit code; `run` never returns."""
+    """Run a command and return its exit code."""
     given = _parser().parse_args(arguments)
     try:
         options = settle(vars(given), os.environ)
@@ -38,7 +42,9 @@ def _parser() -> argparse.ArgumentParser:
         "render", help="write nginx.conf and keys.conf, and let nginx check them", epilog=epilog
     )
     write.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write into")
-    start = commands.add_parser("run", help="render into a temporary folder and become nginx", epilog=epilog)
+    start = commands.add_parser(
+        "run", help="render into a temporary folder and run nginx until it is stopped", epilog=epilog
+    )
     for command in (write, start):
         for option in OPTIONS:
             default = f" (default: {option.default})" if option.default else ""
@@ -62,13 +68,22 @@ def _run(options: dict[str, Any]) -> int:
     program = render.nginx()
     if program is None:
         raise OptionError("nginx is not installed: on Debian, `apt-get install nginx-light`.")
-    folder = Path(tempfile.mkdtemp(prefix="door-", dir=options["temp"]))
-    folder.chmod(_TRAVERSABLE)
-    configuration = render.render({**options, "temp": folder}, folder)
-    _warn(options)
-    render.check(program, configuration)
-    print(f"The door is open at http://{options['host']}:{options['port']}; Ctrl-C closes it.", file=sys.stderr)
-    os.execv(program, [program, "-e", "stderr", "-c", str(configuration)])  # noqa: S606
+    with tempfile.TemporaryDirectory(prefix="door-", dir=options["temp"], ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(_TRAVERSABLE)
+        configuration = render.render({**options, "temp": folder}, folder)
+        _warn(options)
+        render.check(program, configuration)
+        print(f"The door is open at http://{options['host']}:{options['port']}; Ctrl-C closes it.", file=sys.stderr)
+        return _wait_for([program, "-e", "stderr", "-c", str(configuration)])
+
+
+def _wait_for(command: list[str]) -> int:
+    """Run nginx to its end, which a signal to this process brings about as one to nginx would."""
+    child = subprocess.Popen(command)
+    for number in _PASSED_ON:
+        signal.signal(number, lambda received, _: child.send_signal(received))
+    return child.wait()
 
 
 def _warn(options: dict[str, Any]) -> None:

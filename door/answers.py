@@ -12,6 +12,7 @@ from visionserve.errors import (
     HttpsRequired,
     ImageTooLarge,
     InternalError,
+    InvalidParameter,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
@@ -20,6 +21,7 @@ from visionserve.errors import (
     ServiceError,
     Unauthorized,
     Unavailable,
+    UnsupportedImage,
 )
 
 # Seconds. The queue of a full service empties in well under one; a worker is back in about two.
@@ -37,6 +39,8 @@ def errors(max_body_mib: int) -> dict[int, str]:
         MethodNotAllowed("This path does not take this method: the Allow header lists those it takes."),
         RequestTimeout("The request did not arrive in time: send it again over a faster connection."),
         ImageTooLarge(f"The body is over {max_body_mib} MiB: send a smaller file."),
+        UnsupportedImage("The model does not take this kind of file."),
+        InvalidParameter("The model does not take an option of this request."),
         Overloaded("Too many requests at once: send it again after Retry-After seconds."),
         InternalError("The service failed on this request; its log says why."),
         Unavailable("No worker can take the request now: send it again after Retry-After seconds."),
