@@ -14,6 +14,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,13 @@ class ImageHandler:
         total_s = time.perf_counter() - started
         for place, (request, reply) in enumerate(zip(received, outcome.replies, strict=True)):
             _set_answer(context, place, request, reply, outcome.inference_s, total_s)
-            if self._probe and request.headers.get(_PROBE_HEADER) == self._probe and reply.status == http.HTTPStatus.OK:
-                context.set_response_header(place, _WORKER_HEADER, str(os.getpid()))
-        self._report(outcome, total_s)
+        probes = [bool(self._probe) and request.headers.get(_PROBE_HEADER) == self._probe for request in received]
+        for place in (place for place, probe in enumerate(probes) if probe and outcome.replies[place].status == 200):
+            context.set_response_header(place, _WORKER_HEADER, str(os.getpid()))
+        # The launcher's own questions are nobody's traffic: they would blur what is counted of it.
+        counted = tuple(reply for reply, probe in zip(outcome.replies, probes, strict=True) if not probe)
+        if counted:
+            self._report(replace(outcome, replies=counted), total_s)
         return [reply.content.body for reply in outcome.replies]
 
     def _exit_if_broken(self, failure: Exception) -> None:

@@ -5,9 +5,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from serving import archives, gpus
+from serving.archives import Archive
 from serving.settings import HOST, Settings, SetupError, java_program
 
 PYTHONS = ((3, 11), (3, 12))
@@ -16,14 +18,19 @@ FREE_BYTES = 300_000_000
 _JAVA_TIMEOUT_S = 30
 
 
-def check(settings: Settings, environment: Mapping[str, str]) -> None:
-    """Raise SetupError for the first thing that stands in the way of a start."""
+def check(settings: Settings, environment: Mapping[str, str]) -> list[Archive]:
+    """Return the archives that will be served; raise SetupError for the first thing that stands in the way."""
     check_python(sys.version_info[:2])
     check_archive(settings)
+    found = [archives.read(path) for path in settings.archives]
+    check_devices(found, environment)
     check_disk(Path(tempfile.gettempdir()))
     check_java(java_program(environment))
     for option, port in settings.ports.items():
         check_port(option, port)
+    check_port("status_port", settings.status_port, settings.status_host)
+    check_port("access_port", settings.access_port, kind=socket.SOCK_DGRAM)
+    return found
 
 
 def check_python(version: tuple[int, int]) -> None:
@@ -37,6 +44,16 @@ def check_archive(settings: Settings) -> None:
     """Refuse to start without the archive."""
     if not settings.archive.is_file():
         raise SetupError(f"{settings.archive} is missing: build it with `make archive MODEL={settings.model}`.")
+
+
+def check_devices(found: Sequence[Archive], environment: Mapping[str, str]) -> None:
+    """Refuse an archive for a GPU where there is none: its workers would be started again and again."""
+    wanting = [archive.name for archive in found if archive.needs_gpu]
+    if wanting and gpus.count(gpus.listing(environment), environment.get(gpus.VISIBLE)) == 0:
+        raise SetupError(
+            f"{wanting[0]}.mar was packaged for a GPU and nvidia-smi finds none here: run it where it does, or package "
+            "it for a processor with `make archive PROFILE=cpu`."
+        )
 
 
 def check_disk(folder: Path) -> None:
@@ -56,13 +73,16 @@ def check_java(program: str) -> None:
         raise SetupError(f"{program} does not run (exit code {done.returncode}): set JAVA_HOME to a Java 17.")
 
 
-def check_port(option: str, port: int) -> None:
-    """Refuse a port that something else listens on."""
-    with socket.socket() as probe:
-        # As TorchServe does: connections of a server that has just stopped do not count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def check_port(option: str, port: int, host: str = HOST, kind: int = socket.SOCK_STREAM) -> None:
+    """Refuse a port that something else listens on; 0 is none."""
+    if port == 0:
+        return
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as probe:
+        if kind == socket.SOCK_STREAM:
+            # As TorchServe does: connections of a server that has just stopped do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((host, port))
         except OSError as error:
             flag = "--" + option.replace("_", "-")
             raise SetupError(

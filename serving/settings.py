@@ -1,5 +1,9 @@
-"""Where TorchServe listens and what it runs with: command line > environment (TS_...) > config.properties."""
+"""Where everything listens and what it runs with: command line > environment > config.properties, or a default.
 
+TorchServe's own ports are in config.properties and TS_...; what the launcher adds is in VISIONSERVE_...
+"""
+
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -15,6 +19,14 @@ PORTS = {
     "grpc_port": "grpc_inference_port",
     "grpc_management_port": "grpc_management_port",
 }
+# The launcher's own options, each with its default; the environment has them as VISIONSERVE_ and the name in capitals.
+OWN: Mapping[str, str] = {
+    "status_port": "8083",
+    "status_host": "127.0.0.1",
+    "access_port": "8084",
+    "drain_delay": "0",
+    "drain_timeout": "30",
+}
 HOST = "127.0.0.1"
 
 
@@ -24,18 +36,33 @@ class SetupError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """What a server is started with. ``ports`` holds every port by the name of its option."""
+    """What a server is started with.
+
+    ``ports`` holds every port of TorchServe by the name of its option, ``overrides`` what its environment gets on top,
+    ``properties`` what config.properties says. A ``status_port`` or ``access_port`` of 0 is off.
+    """
 
     model: str
     model_store: Path
     config: Path
     ports: Mapping[str, int]
     overrides: Mapping[str, str]
+    properties: Mapping[str, str]
+    status_port: int
+    status_host: str
+    access_port: int
+    drain_delay_s: float
+    drain_timeout_s: float
 
     @property
     def archive(self) -> Path:
         """The archive of the model that has to answer."""
         return self.model_store / f"{self.model}.mar"
+
+    @property
+    def archives(self) -> list[Path]:
+        """Every archive that is served, by name."""
+        return sorted(self.model_store.glob("*.mar"))
 
     @property
     def url(self) -> str:
@@ -44,12 +71,12 @@ class Settings:
 
 
 def settle(
-    model: str, model_store: Path, config: Path, options: Mapping[str, int | None], environment: Mapping[str, str]
+    model: str, model_store: Path, config: Path, options: Mapping[str, object], environment: Mapping[str, str]
 ) -> Settings:
-    """Settle the ports by their precedence; ``options`` are the command line's, None where it is silent.
+    """Settle everything by its precedence; ``options`` are the command line's, None where it is silent.
 
     Raises:
-        SetupError: no readable configuration, or a port that is none.
+        SetupError: no readable configuration, or a value that is none.
     """
     known = read_properties(config)
     ports: dict[str, int] = {}
@@ -64,7 +91,45 @@ def settle(
         if not digits.isdecimal() or not 0 < int(digits) < 65536:
             raise SetupError(f"{key} has no usable port ({text!r}): set it in {config}, or {variable}, or --{option}.")
         ports[option] = int(digits)
-    return Settings(model, model_store, config, ports, overrides)
+    own = {name: _own(name, options, environment) for name in OWN}
+    return Settings(
+        model,
+        model_store,
+        config,
+        ports,
+        overrides,
+        known,
+        status_port=_port("status_port", own),
+        status_host=own["status_host"],
+        access_port=_port("access_port", own),
+        drain_delay_s=_seconds("drain_delay", own),
+        drain_timeout_s=_seconds("drain_timeout", own),
+    )
+
+
+def _own(name: str, options: Mapping[str, object], environment: Mapping[str, str]) -> str:
+    given = options.get(name)
+    return str(given) if given is not None else environment.get(f"VISIONSERVE_{name.upper()}") or OWN[name]
+
+
+def _port(name: str, own: Mapping[str, str]) -> int:
+    if not own[name].isdecimal() or int(own[name]) > 65535:
+        raise SetupError(f"{_names(name)} must be a port from 1 to 65535, or 0 for none, not {own[name]!r}.")
+    return int(own[name])
+
+
+def _seconds(name: str, own: Mapping[str, str]) -> float:
+    try:
+        seconds = float(own[name])
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise SetupError(f"{_names(name)} must be a number of seconds, 0 or more, not {own[name]!r}.")
+    return seconds
+
+
+def _names(name: str) -> str:
+    return f"--{name.replace('_', '-')} (or VISIONSERVE_{name.upper()})"
 
 
 def read_properties(path: Path) -> dict[str, str]:

@@ -116,7 +116,8 @@ class Kitchen:
 
 def our_launch(store: Path, name: str) -> Launch:
     """Return how our service is started from a model store, on free ports."""
-    ports = {option: free_port() for option in ("", "management-", "metrics-", "grpc-", "grpc-management-")}
+    options = ("", "management-", "metrics-", "grpc-", "grpc-management-", "status-", "access-")
+    ports = {option: free_port() for option in options}
     chosen = [f"--{option}port={port}" for option, port in ports.items()]
     command = [sys.executable, "-m", "serving", "serve", f"--model-store={store}", f"--model={name}"]
     return Launch((*command, *chosen), {}, ROOT, f"http://127.0.0.1:{ports['']}/predictions/{name}")

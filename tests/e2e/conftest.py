@@ -19,7 +19,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "model_store" / "flowers"
-PORTS = ("port", "management_port", "metrics_port", "grpc_port", "grpc_management_port")
+PORTS = ("port", "management_port", "metrics_port", "grpc_port", "grpc_management_port", "status_port", "access_port")
 # Generous: a worker loads within ten seconds, unless its cores are busy with something else.
 START_TIMEOUT_S = 400
 STOP_TIMEOUT_S = 60

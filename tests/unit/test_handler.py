@@ -220,6 +220,7 @@ def test_only_who_knows_the_launchers_secret_learns_which_worker_answered(
     ask(handler, context, *asked, ({"body": b"broken"}, {"X-Visionserve-Probe": "secret"}))
     named = [context.headers[place].get("x-visionserve-worker") for place in range(4)]
     assert named == [str(os.getpid()), None, None, None]
+    assert sum(count for count, _ in context.seen("visionserve_requests_total")) == 2
 
 
 def test_without_a_launcher_nobody_learns_which_worker_answered(handler: ImageHandler, context: FakeContext) -> None:

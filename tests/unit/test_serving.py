@@ -17,6 +17,7 @@ import pytest
 
 from serving import __main__ as program
 from serving import client, preflight, server
+from serving.limits import Plan
 from serving.settings import PORTS, Settings, SetupError, java_program, settle
 
 CONFIG = "inference_address=http://127.0.0.1:8080\nmanagement_address=http://127.0.0.1:8081/\n# a=b\n"
@@ -62,6 +63,26 @@ def test_an_address_without_a_usable_port_is_refused(config: Path, value: str) -
 def test_every_option_for_a_port_is_one_of_the_command_line() -> None:
     options = program._parser().parse_args(["serve", *(f"--{name.replace('_', '-')}=1" for name in PORTS)])
     assert all(getattr(options, name) == 1 for name in PORTS)
+
+
+def test_the_launchers_own_settings_follow_the_same_precedence(config: Path) -> None:
+    environment = {
+        "VISIONSERVE_STATUS_PORT": "9001",
+        "VISIONSERVE_STATUS_HOST": "0.0.0.0",
+        "VISIONSERVE_DRAIN_DELAY": "5",
+    }
+    chosen = settle("roses", Path(), config, {"status_port": "9002", "access_port": None}, environment)
+    assert (chosen.status_port, chosen.status_host, chosen.access_port) == (9002, "0.0.0.0", 8084)
+    assert (chosen.drain_delay_s, chosen.drain_timeout_s) == (5, 30)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("status_port", "x"), ("access_port", "70000"), ("drain_delay", "-1"), ("drain_timeout", "nan")],
+)
+def test_a_setting_that_is_none_is_refused_by_its_option_and_variable(config: Path, name: str, value: str) -> None:
+    with pytest.raises(SetupError, match=f"--{name.replace('_', '-')} \\(or VISIONSERVE_{name.upper()}\\)"):
+        settle("roses", Path(), config, {name: value}, {})
 
 
 @pytest.mark.parametrize("version", [(3, 10), (3, 13), (2, 7)])
@@ -117,12 +138,16 @@ def test_torchserve_is_given_every_archive_and_a_private_place_to_write(settings
     for name in ("b.mar", "a.mar"):
         (tmp_path / name).touch()
     (tmp_path / "roses").mkdir()
-    command = server.command(settings)
+    command = server.command(settings, tmp_path / "config.properties")
     assert command[command.index("--models") + 1 :] == ["a.mar", "b.mar"]
-    environment = server.child_environment(settings, {"PATH": "/bin", "LANG": "C"}, "/private")
+    environment = server.child_environment(
+        settings, {"PATH": "/bin", "LANG": "C", "TS_CONFIG_FILE": "other"}, "/private", Plan(3, 4, None)
+    )
     places = ("LOG_LOCATION", "METRICS_LOCATION", "TEMP", "TMPDIR")
     assert {environment[name] for name in places} == {"/private"}
     assert environment["LANG"] == "C"
+    assert "TS_CONFIG_FILE" not in environment
+    assert environment["TS_DEFAULT_WORKERS_PER_MODEL"] == "3"
     assert environment["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/bin"]
 
 
