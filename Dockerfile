@@ -94,14 +94,14 @@ COPY --from=page /opt/venv /opt/venv
 WORKDIR /app
 COPY visionserve visionserve
 COPY ui ui
+# Of the user, so that a volume that is made from it is too.
+RUN install --directory --owner=10001 --group=10001 /var/lib/visionserve
 USER 10001:10001
 EXPOSE 8501
-# Streamlit writes below its home only, and asks nobody for an e-mail address.
-ENV HOME=/tmp \
-    STREAMLIT_BROWSER_GATHER_USAGE_STATS=false
+ENV HOME=/tmp
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8501/_stcore/health', timeout=4)"]
-ENTRYPOINT ["python", "-m", "streamlit", "run", "ui/app.py", "--server.address=0.0.0.0", "--server.port=8501", "--server.headless=true"]
+ENTRYPOINT ["python", "-m", "streamlit", "run", "ui/page.py", "--server.address=0.0.0.0"]
 
 FROM base AS server
 ARG DEVICE
@@ -120,6 +120,8 @@ COPY visionserve visionserve
 COPY serving serving
 COPY door door
 COPY --from=archive /models /models
+# Where the door's configuration goes; of the user, so that a volume that is made from it is too.
+RUN install --directory --owner=10001 --group=10001 /run/door
 # Belongs to nobody in the image: a mounted volume may be given to this number.
 USER 10001:10001
 # What NVIDIA's container runtime brings into the container; nvidia-smi (utility) is how TorchServe counts GPUs. Without

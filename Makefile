@@ -9,10 +9,14 @@ BUNDLE := model_store/$(MODEL)
 ARCHIVE := $(BUNDLE).mar
 PACKED := $(wildcard handlers/*.py visionserve/*.py training/export.py training/package.py training/gates.py training/golden.py)
 SETS := .venv/.serve .venv/.ui .venv/.train .venv/.dev
+DEVICE ?= cpu
+URL ?= http://127.0.0.1:8000
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+BUILD = docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD)
 export PYTHONWARNINGS ?= ignore::FutureWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve door predict ui archive train evaluate test test-unit loadtest bench tune picture lint format lock clean
+.PHONY: help setup serve door predict ui archive image up down smoke train evaluate test test-unit loadtest bench tune picture lint format lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +40,20 @@ archive: $(ARCHIVE) ## pack model_store/MODEL into MODEL.mar: make archive [MODE
 
 $(ARCHIVE): .venv/.serve .venv/.profile-$(PROFILE) $(wildcard $(BUNDLE)/*.json $(BUNDLE)/*.yaml $(BUNDLE)/*.onnx $(BUNDLE)/*.safetensors) $(PACKED)
 	@$(BIN)/python -m training package --bundle $(BUNDLE) --profile $(PROFILE) --output $@
+
+image: ## build the images: make image [DEVICE=cpu|gpu] [ARGS="--network host"]
+	$(BUILD) --build-arg DEVICE=$(DEVICE) --tag visionserve:$(VERSION)$(if $(filter gpu,$(DEVICE)),-gpu) $(ARGS) .
+	$(BUILD) --target ui --tag visionserve-ui:$(VERSION) $(ARGS) .
+
+up: ## start server and door in containers, wait until they are ready: make up [ARGS="--build"]
+	docker compose up --detach --wait $(ARGS)
+	@echo "Serving at http://$$(docker compose port pod 8000); make smoke asks it, make down stops it."
+
+down: ## stop them: the door first, then the server, nothing lost
+	docker compose --profile '*' down $(ARGS)
+
+smoke: ## ask a deployed service what its users will ask: make smoke [URL=http://127.0.0.1:8000]
+	@scripts/smoke_test.sh $(URL)
 
 train: .venv/.train ## train, evaluate, export, quantise, bundle: make train [RECIPE=training/recipes/flowers102.yaml]
 	$(BIN)/python -m training all --config $(or $(RECIPE),training/recipes/flowers102.yaml) $(ARGS)
