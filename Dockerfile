@@ -1,11 +1,12 @@
-# The images: `server` (the default; also renders the door's configuration) and `ui` (the page).
+# The images: `server` (the default; also renders the door's configuration), `ui` (the page), `loadtest`, `train`.
 #
 #   docker build --build-arg DEVICE=cpu --tag visionserve:1.0.0 .            what `make image` does, with revision and version
 #   docker build --target ui --tag visionserve-ui:1.0.0 .
 #
 #   base -> installer -> installed-cpu | installed-gpu -> archive   packs the model; its gates prove the packages
 #                                                      -> packages  without what serving never loads
-#   base + packages + archive -> server                 base + page's packages -> ui
+#   base + packages + archive -> server            base + a program's own packages -> ui, loadtest
+#   installed-gpu + training's packages -> train   (Kubernetes' training job)
 
 # Pin it for a release: --build-arg BASE=python:3.11-slim-bookworm@sha256:...
 ARG BASE=python:3.11-slim-bookworm
@@ -30,7 +31,7 @@ COPY requirements/uv.txt requirements/
 RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --require-hashes --requirement requirements/uv.txt \
     && python3 -m venv --without-pip /opt/venv
 COPY container/__init__.py container/locked.py container/
-COPY requirements/run.txt requirements/serve.txt requirements/ui.txt requirements/
+COPY requirements/*.txt requirements/
 
 # Without a GPU: torch without CUDA's libraries, which it links and never calls (container/hollow.py).
 FROM installer AS installed-cpu
@@ -102,6 +103,45 @@ ENV HOME=/tmp
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8501/_stcore/health', timeout=4)"]
 ENTRYPOINT ["python", "-m", "streamlit", "run", "ui/page.py", "--server.address=0.0.0.0"]
+
+FROM installer AS generator
+RUN --mount=type=cache,target=/root/.cache/uv \
+    /opt/uv/bin/uv pip install --require-hashes --compile-bytecode --requirement requirements/loadtest.txt
+
+# Locust with our users: sends drawn photographs to any address it is told.
+FROM base AS loadtest
+ARG VERSION=0.0.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="visionserve-loadtest" \
+      org.opencontainers.image.description="Locust with photographs, for visionserve" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.licenses="MIT"
+COPY --from=generator /opt/venv /opt/venv
+WORKDIR /app
+COPY loadtests loadtests
+USER 10001:10001
+# matplotlib and Locust want a home.
+ENV HOME=/tmp
+ENTRYPOINT ["locust", "--locustfile", "loadtests/locustfile.py"]
+
+FROM installed-gpu AS train
+ARG VERSION=0.0.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="visionserve-train" \
+      org.opencontainers.image.description="Training, evaluation and packaging of visionserve's models" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.licenses="MIT"
+RUN --mount=type=cache,target=/root/.cache/uv \
+    /opt/uv/bin/uv pip install --no-deps --require-hashes --requirement requirements/train.txt
+WORKDIR /app
+COPY visionserve visionserve
+COPY handlers handlers
+COPY training training
+USER 10001:10001
+ENV HOME=/tmp
+ENTRYPOINT ["python", "-m", "training"]
 
 FROM base AS server
 ARG DEVICE

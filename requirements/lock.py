@@ -29,8 +29,9 @@ def main() -> int:
         chosen = [f"--extra={extra}" for extra in extras]
         bound = ["--group=ui"] if name == "dev" else ["--constraint", str(HERE / "dev.txt")]
         resolve(HERE / f"{name}.txt", [*chosen, *bound, *upgrade, str(PROJECT)])
-    # The page is a program of its own, without the library's requirements.
-    resolve(HERE / "ui.txt", ["--group=ui", "--constraint", str(HERE / "dev.txt"), *upgrade])
+    # Programs of their own, without the library's requirements.
+    for name in ("ui", "loadtest"):
+        resolve(HERE / f"{name}.txt", [f"--group={name}", "--constraint", str(HERE / "dev.txt"), *upgrade])
     resolve(HERE / "uv.txt", [*upgrade, str(HERE / "uv.in")])
     return 0
 
