@@ -15,6 +15,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # Seconds; 0.25 is the limit of the latency objective.
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
 _TIMED = ("predictions", "explanations")
+# Counted from 0: Prometheus sees growth from a counter's second sample on, and a burst of failures may be the first.
+_EXPECTED = ("200", "429", "500", "503", "504")
 
 
 class Metrics:
@@ -45,6 +47,8 @@ class Metrics:
         )
         for route in _TIMED:
             self._durations.labels(route)
+            for status in _EXPECTED:
+                self._requests.labels(route, status)
         self._registry.register(_Workers(watch))
 
     def count(self, record: Record) -> None:
