@@ -46,22 +46,23 @@ def _settled(expr: str) -> str:
 
 
 def autoscalers() -> list[str]:
-    """The queries that manifests ask Prometheus: KEDA's triggers and the rules of the metrics adapter."""
+    """The queries that manifests ask Prometheus: KEDA's triggers and the metrics adapter's, for one pod."""
     return sorted({query for path in sorted((ROOT / "k8s").rglob("*.yaml")) for query in _asked(path)})
 
 
 def _asked(path: Path) -> Iterator[str]:
     for document in yaml.safe_load_all(path.read_text()):
-        yield from _triggers(document)
+        yield from _found(document)
 
 
-def _triggers(node: Any) -> Iterator[str]:
-    """KEDA writes a query as `query:` beside `serverAddress:`."""
+def _found(node: Any) -> Iterator[str]:
+    """KEDA writes a query beside `serverAddress`, the adapter one with places for labels as `metricsQuery`."""
     if isinstance(node, dict):
-        if "serverAddress" in node and "query" in node:
+        if "serverAddress" in node:
             yield node["query"]
-        for below in node.values():
-            yield from _triggers(below)
-    elif isinstance(node, list):
-        for below in node:
-            yield from _triggers(below)
+        if "metricsQuery" in node:
+            labels = 'namespace="visionserve",pod="visionserve-0"'
+            yield node["metricsQuery"].replace("<<.LabelMatchers>>", labels).replace("<<.GroupBy>>", "pod")
+    if isinstance(node, dict | list):
+        for below in node.values() if isinstance(node, dict) else node:
+            yield from _found(below)
