@@ -1,7 +1,8 @@
 """`python -m door render | run`: write nginx's configuration, or run nginx with it.
 
-Exit codes: 0 done, 1 nginx failed, 2 an option cannot be used or nginx is missing. Every option is an environment variable too:
---max-body-mib is DOOR_MAX_BODY_MIB. Precedence: command line > environment > default.
+Exit codes: 0 done, 1 nginx failed, 2 an option cannot be used or nginx is missing.
+Every option is an environment variable too: --max-body-mib is DOOR_MAX_BODY_MIB.
+Precedence: command line > environment > default.
 """
 
 import argparse

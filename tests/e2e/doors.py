@@ -181,19 +181,25 @@ class Behind:
         if reply is None:
             handler.close_connection = True
             return
-        handler.send_response(reply.status)
-        handler.send_header("Content-Length", str(len(reply.body)))
-        for name, value in reply.headers.items():
-            handler.send_header(name, value)
-        handler.end_headers()
-        if handler.command != "HEAD":
-            handler.wfile.write(reply.body)
+        # The door may have given up waiting.
+        with contextlib.suppress(ConnectionError):
+            _send(handler, reply)
         handler.close_connection = reply.close
 
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def _send(handler: BaseHTTPRequestHandler, reply: Reply) -> None:
+    handler.send_response(reply.status)
+    handler.send_header("Content-Length", str(len(reply.body)))
+    for name, value in reply.headers.items():
+        handler.send_header(name, value)
+    handler.end_headers()
+    if handler.command != "HEAD":
+        handler.wfile.write(reply.body)
 
 
 @contextlib.contextmanager

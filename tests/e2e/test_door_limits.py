@@ -1,0 +1,155 @@
+"""The door under too much, too slow and too often: limits hold, nothing hangs, good clients are served."""
+
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.e2e.doors import NEEDS_NGINX, STOP_TIMEOUT_S, Behind, Door, Reply, Seen, behind, plain, read_all, running
+
+pytestmark = [pytest.mark.e2e, NEEDS_NGINX]
+
+SLOW_CLIENTS = 300
+# Generous, as other programs may want the cores; a client that had to wait for the slow ones would wait for ever.
+PATIENCE_S = 10
+HALF_A_HEAD = b"PUT /predictions/flowers HTTP/1.1\r\nHost: x\r\nX-Slow: "
+HALF_A_BODY = b"PUT /predictions/flowers HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf"
+
+
+def unhurried(_: Seen) -> Reply:
+    time.sleep(0.05)
+    return Reply()
+
+
+@pytest.fixture
+def server() -> Iterator[Behind]:
+    with behind(unhurried) as found:
+        yield found
+
+
+def hold(door: Door, stack: ExitStack, count: int, start: bytes) -> list[socket.socket]:
+    """Open connections that have something to say and do not finish."""
+    held = [stack.enter_context(door.connect()) for _ in range(count)]
+    for connection in held:
+        connection.sendall(start)
+    return held
+
+
+def test_beyond_its_concurrency_it_answers_429_and_never_lets_more_through(server: Behind, tmp_path: Path) -> None:
+    with running(tmp_path, server.address, concurrency=4, workers=2) as door, ThreadPoolExecutor(40) as pool:
+        answers = list(pool.map(lambda _: door.put(b"image"), range(400)))
+    counted = Counter(answer.status_code for answer in answers)
+    assert set(counted) == {200, 429}
+    assert server.most_at_once <= 4
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert refused.json()["error"]["code"] == "overloaded"
+    assert refused.headers["retry-after"] == "1"
+
+
+def test_room_is_free_again_after_a_crowd(server: Behind, tmp_path: Path) -> None:
+    with running(tmp_path, server.address, concurrency=2) as door:
+        with ThreadPoolExecutor(20) as pool:
+            list(pool.map(lambda _: door.put(b"image"), range(60)))
+        assert [door.put(b"image").status_code for _ in range(10)] == [200] * 10
+
+
+@pytest.mark.parametrize("start", [HALF_A_HEAD, HALF_A_BODY], ids=["headers", "bodies"])
+def test_hundreds_of_slow_clients_take_no_place_and_are_cut_off(server: Behind, tmp_path: Path, start: bytes) -> None:
+    with (
+        running(tmp_path, server.address, concurrency=2, per_client=0, client_timeout_s=4) as door,
+        ExitStack() as stack,
+    ):
+        held = hold(door, stack, SLOW_CLIENTS, start)
+        for _ in range(10):
+            began = time.monotonic()
+            assert door.put(b"image").status_code == 200
+            assert time.monotonic() - began < PATIENCE_S
+        assert len(server.seen) == 10
+        for connection in held:
+            connection.settimeout(30)
+            assert read_all(connection) == b""
+
+
+def test_a_client_may_hold_so_many_requests_and_no_more(server: Behind, tmp_path: Path) -> None:
+    with running(tmp_path, server.address, per_client=5, client_timeout_s=60) as door, ExitStack() as stack:
+        hold(door, stack, 5, HALF_A_BODY)
+        time.sleep(1)
+        answer = door.put(b"image")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (429, "overloaded")
+        assert requests.get(door.url(""), timeout=30).status_code == 200
+
+
+def test_a_rate_is_each_clients_own(server: Behind, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("one:1111111111111111\ntwo:2222222222222222\n")
+    with running(tmp_path, server.address, rate=1, burst=2, api_keys_file=keys) as door:
+        first = Counter(door.put(b"image", x_api_key="1" * 16).status_code for _ in range(10))
+        assert first[429] >= 5
+        assert first[200] >= 3
+        assert door.put(b"image", x_api_key="2" * 16).status_code == 200
+
+
+def test_connections_beyond_its_own_are_not_the_end(server: Behind, tmp_path: Path) -> None:
+    with running(tmp_path, server.address, max_connections=64, client_timeout_s=2) as door, ExitStack() as stack:
+        for _ in range(150):
+            stack.enter_context(door.connect())
+        stack.close()
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                if door.put(b"image").status_code == 200:
+                    return
+            except requests.ConnectionError:
+                time.sleep(0.2)
+        pytest.fail(f"it answers nobody any more:\n{door.log.read_text()}")
+
+
+def test_what_was_accepted_before_sigquit_is_answered(tmp_path: Path) -> None:
+    arrived, leave = threading.Event(), threading.Event()
+
+    def waits(_: Seen) -> Reply:
+        arrived.set()
+        assert leave.wait(60)
+        return Reply()
+
+    with behind(waits) as server, running(tmp_path, server.address) as door, ThreadPoolExecutor(1) as pool:
+        with door.connect() as uploading:
+            in_flight = pool.submit(door.put, b"image")
+            uploading.sendall(HALF_A_BODY)
+            assert arrived.wait(60)
+            door.process.send_signal(signal.SIGQUIT)
+            wait_until_refused(door)
+            leave.set()
+            uploading.sendall(b"x" * 996)
+            assert read_all(uploading).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert in_flight.result(timeout=60).status_code == 200
+        assert door.process.wait(timeout=STOP_TIMEOUT_S) == 0
+    assert len(server.seen) == 2
+
+
+def wait_until_refused(door: Door) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            door.connect().close()
+        except ConnectionRefusedError:
+            return
+        time.sleep(0.05)
+    pytest.fail("the door still takes connections")
+
+
+def test_whoever_holds_a_connection_open_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    options = {"drain_timeout_s": 2, "client_timeout_s": 300}
+    with behind(plain) as server, running(tmp_path, server.address, **options) as door, door.connect() as uploading:
+        uploading.sendall(HALF_A_BODY)
+        time.sleep(0.5)
+        door.process.send_signal(signal.SIGQUIT)
+        assert door.process.wait(timeout=STOP_TIMEOUT_S) == 0
