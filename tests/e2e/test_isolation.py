@@ -40,7 +40,7 @@ def batched(service: Service) -> tuple[float, float]:
     """How many images were answered so far, and in how many batches, by the service's own metrics."""
     text = requests.get(service.url("metrics", "metrics_port"), timeout=30).text
     values = {line.split("{")[0]: float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if "_batch_size_" in line}
-    return values["visionserve_batch_size_sum"], values["visionserve_batch_size_count"]
+    return values.get("visionserve_batch_size_sum", 0.0), values.get("visionserve_batch_size_count", 0.0)
 
 
 def test_no_worker_died_of_what_clients_sent(service: Service) -> None:
