@@ -31,9 +31,9 @@ _PAUSE_S = 0.1
 class Server(Protocol):
     """What the watch asks of TorchServe."""
 
-    def workers(self, expected: int) -> set[int]: ...  # noqa: D102
-    def describe(self, model: str) -> Described | None: ...  # noqa: D102
-    def ask(self, model: str) -> Answered: ...  # noqa: D102
+    def workers(self, expected: int, /) -> set[int]: ...  # noqa: D102
+    def describe(self, model: str, /) -> Described | None: ...  # noqa: D102
+    def ask(self, model: str, /) -> Answered: ...  # noqa: D102
 
 
 @dataclass
