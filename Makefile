@@ -16,7 +16,7 @@ BUILD = docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git 
 export PYTHONWARNINGS ?= ignore::FutureWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve door predict ui archive image up down smoke train evaluate test test-unit loadtest bench tune picture lint format lock clean
+.PHONY: help setup serve door predict ui archive image up monitoring down smoke dashboard train evaluate test test-unit loadtest bench tune picture lint format lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,11 +49,18 @@ up: ## start server and door in containers, wait until they are ready: make up [
 	docker compose up --detach --wait $(ARGS)
 	@echo "Serving at http://$$(docker compose port pod 8000); make smoke asks it, make down stops it."
 
+monitoring: ## the same with Prometheus :9090, Alertmanager :9093 and Grafana :3000, on this machine only
+	docker compose --profile monitoring up --detach --wait $(ARGS)
+
 down: ## stop them: the door first, then the server, nothing lost
 	docker compose --profile '*' down $(ARGS)
 
 smoke: ## ask a deployed service what its users will ask: make smoke [URL=http://127.0.0.1:8000]
 	@scripts/smoke_test.sh $(URL)
+
+dashboard: .venv/.serve ## write the Grafana dashboard and the drift reference of MODEL anew
+	$(BIN)/python -m monitoring.dashboard
+	$(BIN)/python -m monitoring.reference --bundle $(BUNDLE)
 
 train: .venv/.train ## train, evaluate, export, quantise, bundle: make train [RECIPE=training/recipes/flowers102.yaml]
 	$(BIN)/python -m training all --config $(or $(RECIPE),training/recipes/flowers102.yaml) $(ARGS)

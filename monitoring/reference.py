@@ -1,9 +1,8 @@
-"""`python -m monitoring.reference`: what a model's traffic should look like, as Prometheus rules.
+"""`python -m monitoring.reference`: write what a model's traffic should look like, as Prometheus rules.
 
 The bundle's manifest says how often each label occurs among the photographs, its metrics.json how novel the test
-photographs are: constants, which the drift rules compare live traffic with. Written once per model version:
-
-    python -m monitoring.reference --bundle model_store/flowers > monitoring/rules/reference.yml
+photographs are: constants, which the drift rules compare live traffic with. Written once per model version; a test
+writes the committed file again and compares.
 """
 
 import argparse
@@ -18,6 +17,7 @@ from visionserve import card as cards
 from visionserve.card import ModelCard
 from visionserve.errors import BundleError
 
+OUTPUT = Path("monitoring/rules/reference.yml")
 # The handler replaces these characters in the labels of its metrics; a contract test holds the two together.
 UNSAFE_IN_METRICS = re.compile(r"[^\w .'()/-]")
 _HEADER = """\
@@ -31,14 +31,18 @@ groups:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the rules of a bundle and return the exit code."""
+    """Write the rules of a bundle and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m monitoring.reference", description=__doc__.split("\n\n", 1)[0])
     parser.add_argument("--bundle", type=Path, default=Path("model_store/flowers"), help="the folder of the model")
+    parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
     options = parser.parse_args(arguments)
     try:
-        sys.stdout.write(rules(options.bundle))
+        options.out.write_text(rules(options.bundle), encoding="utf-8")
     except BundleError as error:
         print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"{options.out} cannot be written: {error.strerror}.", file=sys.stderr)
         return 2
     return 0
 

@@ -1,3 +1,4 @@
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -97,6 +98,15 @@ def test_the_runbook_refers_to_files_and_entries_that_exist() -> None:
         assert (RUNBOOK.parent / path).exists() if path else anchor in headings, target
 
 
+def test_the_runbooks_commands_are_verbs_and_programs_of_this_repository() -> None:
+    text = RUNBOOK.read_text()
+    verbs = set(re.findall(r"(?m)^([a-z-]+):.*## ", (ROOT / "Makefile").read_text()))
+    assert set(re.findall(r"\bmake ([a-z-]+)", text)) <= verbs
+    programs = set(re.findall(r"python -m ([\w.]+)", text))
+    assert programs
+    assert {name for name in programs if importlib.util.find_spec(name) is None} == set()
+
+
 @pytest.mark.parametrize("promise", sorted(BUDGETS))
 def test_budgets_burn_at_the_rates_and_windows_of_the_workbook(promise: str) -> None:
     stated = {
@@ -154,7 +164,7 @@ def _exposed() -> set[str]:
 
 def test_the_reference_is_what_the_shipped_bundle_gives() -> None:
     committed = (queries.RULES / "reference.yml").read_text()
-    assert reference.rules(BUNDLE) == committed, "run `python -m monitoring.reference > monitoring/rules/reference.yml`"
+    assert reference.rules(BUNDLE) == committed, "run `make dashboard`"
 
 
 def test_the_reference_spells_labels_as_the_handlers_metrics_do() -> None:

@@ -27,7 +27,7 @@ def panels(content: Json) -> list[Json]:
 def test_the_committed_dashboard_is_what_the_program_writes(tmp_path: Path) -> None:
     written = tmp_path / "dashboard.json"
     assert dashboard.main(["--out", str(written)]) == 0
-    assert written.read_text() == queries.DASHBOARD.read_text(), "run `python -m monitoring.dashboard`"
+    assert written.read_text() == queries.DASHBOARD.read_text(), "run `make dashboard`"
 
 
 def test_a_place_that_cannot_be_written_is_said_in_a_sentence(

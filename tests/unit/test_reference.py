@@ -2,6 +2,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -47,17 +48,36 @@ def test_the_rules_are_yaml_whatever_the_labels_are_called(bundle: Path) -> None
 
 
 @pytest.mark.parametrize("missing", ["card.json", "manifest.csv", "metrics.json"])
-def test_a_missing_file_is_named_in_one_sentence(
+def test_a_missing_file_is_named_and_the_old_rules_stay(
     bundle: Path, missing: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    out = bundle / "reference.yml"
+    out.write_text("groups: []")
     (bundle / missing).unlink()
-    assert reference.main(["--bundle", str(bundle)]) == 2
-    printed = capsys.readouterr()
-    assert missing in printed.err
-    assert printed.out == ""
+    assert reference.main(["--bundle", str(bundle), "--out", str(out)]) == 2
+    assert missing in capsys.readouterr().err
+    assert out.read_text() == "groups: []"
 
 
 def test_a_manifest_without_photographs_is_refused(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (bundle / "manifest.csv").write_text("path,label,split,sha256\n")
-    assert reference.main(["--bundle", str(bundle)]) == 2
+    assert reference.main(["--bundle", str(bundle), "--out", str(bundle / "reference.yml")]) == 2
     assert "lists no photographs" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_said_in_a_sentence(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reference.main(["--bundle", str(bundle), "--out", str(bundle / "missing" / "reference.yml")]) == 2
+    assert capsys.readouterr().err.endswith("cannot be written: No such file or directory.\n")
+
+
+def test_chance_alone_stays_far_below_the_alert_of_a_shifted_mix() -> None:
+    """The alert asks for twenty images per label and a stability index above 0.25, as drift.yml computes it."""
+    shares = np.array(list(reference.label_shares(BUNDLE).values()))
+    shares /= shares.sum()
+    labels = len(shares)
+    images = 20 * labels
+    counts = np.random.default_rng(0).multinomial(images, shares, size=2000)
+    seen = (counts + labels * shares) / (images + labels)
+    index = ((seen - shares) * np.log(seen / shares)).sum(axis=1)
+    assert 0.03 < index.mean() < 0.06
+    assert index.max() < 0.1
