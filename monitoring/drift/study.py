@@ -4,7 +4,7 @@ held-out photographs, corrupted ones, other data sets -> samples -> many windows
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -98,10 +98,12 @@ class Study:
         return self._source.choice(population, count, replace=replace)
 
 
-def corrupted(classifier: Classifier, files: list[Path]) -> Iterator[tuple[str, int, Sample]]:
+def corrupted(
+    classifier: Classifier, files: list[Path], severities: Sequence[int] = SEVERITIES
+) -> Iterator[tuple[str, int, Sample]]:
     """Yield (kind, severity, sample) of the files under every corruption."""
     for kind in CORRUPTIONS:
-        for severity in SEVERITIES:
+        for severity in severities:
             yield kind, severity, _corrupted(classifier, files, kind, severity)
 
 

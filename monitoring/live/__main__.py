@@ -25,6 +25,7 @@ from visionserve.client import Client, Unreachable
 from visionserve.errors import BundleError
 
 NO_SERVICE, INTERRUPTED = 3, 130
+_GOES_ON = "What was answered is in {}; the same command goes on."
 
 
 def main(arguments: list[str]) -> int:
@@ -33,8 +34,11 @@ def main(arguments: list[str]) -> int:
     try:
         return _run(options)
     except Unreachable as error:
-        print(f"{error} What was answered is in {options.log}; the same command goes on.", file=sys.stderr)
+        print(f"{error} {_GOES_ON.format(options.log)}", file=sys.stderr)
         return NO_SERVICE
+    except KeyboardInterrupt:
+        print(f"Interrupted; {_GOES_ON.format(options.log)}", file=sys.stderr)
+        return INTERRUPTED
     except (Unusable, BundleError, OSError) as error:
         print(f"python -m monitoring.live: {error}", file=sys.stderr)
         return 1
@@ -53,8 +57,7 @@ def _run(options: argparse.Namespace) -> int:
         poster = Poster(client, run, options.model, labels, measure)
         complete = _post(poster, photographs, log.of(run), options)
     if not complete:
-        print(f"Interrupted; what was answered is in {options.log}, and the same command goes on.", file=sys.stderr)
-        return INTERRUPTED
+        raise KeyboardInterrupt
     findings = _findings(run, photographs, options, card, offline)
     report.write(findings, options.report)
     if options.textfile is not None:

@@ -101,9 +101,9 @@ class Writer:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)
         if _cut_off(path):
-            self._file.write(b"\n")
+            self._write(b"\n")
 
     def __enter__(self) -> Self:
         return self
@@ -128,8 +128,11 @@ class Writer:
         self._append({"event": "end", "run": run, "time": now()})
 
     def _append(self, content: dict[str, Any]) -> None:
-        self._file.write(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
-        self._file.flush()
+        self._write(json.dumps(content, separators=(",", ":")).encode() + b"\n")
+
+    def _write(self, data: bytes) -> None:
+        while data:  # a disk that fills up takes a part first and refuses the rest
+            data = data[self._file.write(data) :]
 
 
 def read(path: Path) -> Log:

@@ -8,7 +8,6 @@ from typing import Any
 
 from monitoring import feedback as feedbacks
 from monitoring.feedback import Summary
-from monitoring.live import plots
 from monitoring.live.figures import judged
 from monitoring.live.journal import Photograph
 from monitoring.live.offline import Agreement
@@ -36,6 +35,8 @@ class Findings:
 
 def write(findings: Findings, folder: Path) -> None:
     """Write report.md, metrics.json, reliability.png and latency.png."""
+    from monitoring.live import plots  # here: drawing takes seconds to import, and posting does not need it
+
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps(figures(findings), indent=1) + "\n", encoding="utf-8")
     drawn = plots.draw(folder, judged(findings.entries), [entry.latency_s for entry in findings.entries if entry.ok])
