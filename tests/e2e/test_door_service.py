@@ -1,0 +1,152 @@
+"""The door in front of a real TorchServe: the contract holds, and what TorchServe gets wrong is made right."""
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.e2e.breakages import Breakage, breakages
+from tests.e2e.conftest import E2E, Service, start, stop
+from tests.e2e.doors import NEEDS_NGINX, Door, running
+
+pytestmark = [*E2E, NEEDS_NGINX]
+
+BACK_TIMEOUT_S = 400
+BROKEN_FORM = b"--x\r\nContent-Disposition: form-data\r\n\r\nhello\r\n--x--\r\n"
+
+
+def address(service: Service) -> str:
+    return f"127.0.0.1:{service.ports['port']}"
+
+
+@pytest.fixture(scope="module")
+def door(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    with running(tmp_path_factory.mktemp("door"), address(service), workers=2, answer_timeout_s=120) as found:
+        yield found
+
+
+def test_an_answer_is_the_same_with_and_without_the_door(service: Service, door: Door, photograph: bytes) -> None:
+    direct = service.put(photograph, x_top_k="3")
+    for path in ("predictions/flowers?top_k=3", "predictions/flowers/1.0?top_k=3"):
+        answer = door.put(photograph, path)
+        assert (answer.status_code, answer.content) == (200, direct.content)
+        assert answer.headers["server-timing"].startswith("decode;dur=")
+    curls = requests.post(
+        door.url("predictions/flowers?top_k=3"),
+        data=photograph,
+        headers={"Content-Type": "application/x-www-form-urlencoded"},
+        timeout=60,
+    )
+    form = requests.post(door.url("predictions/flowers"), files={"f": photograph}, data={"top_k": "3"}, timeout=60)
+    assert curls.content == form.content == direct.content
+
+
+def test_an_explanation_can_be_asked_for_as_a_picture(door: Door, photograph: bytes) -> None:
+    answer = door.put(photograph, "explanations/flowers?format=png")
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.content.startswith(b"\x89PNG")
+
+
+def test_both_protocols_are_answered_on_their_own_paths(door: Door) -> None:
+    v2 = {"inputs": [{"name": "images", "datatype": "BYTES", "shape": [1], "data": [PIXEL]}]}
+    answer = requests.post(door.url("v2/models/flowers/versions/1.0/infer"), json=v2, timeout=60)
+    assert [tensor["name"] for tensor in answer.json()["outputs"]][:2] == ["label", "probability"]
+    v1 = requests.post(door.url("v1/models/flowers:predict"), json={"instances": [{"b64": PIXEL}]}, timeout=60)
+    assert len(v1.json()["predictions"]) == 1
+
+
+# A PNG of one pixel.
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+
+def test_every_broken_request_gets_the_handlers_own_answer(service: Service, door: Door, photograph: bytes) -> None:
+    for breakage in breakages(photograph):
+        answer = door.put(breakage.body, x_request_id="same", **headers(breakage))
+        direct = service.put(breakage.body, x_request_id="same", **headers(breakage))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (breakage.status, breakage.code), breakage.name
+        assert answer.content == direct.content, breakage.name
+        assert answer.headers["x-request-id"] == "same"
+
+
+def headers(breakage: Breakage) -> dict[str, str]:
+    return {name.replace("-", "_"): value for name, value in breakage.headers.items()}
+
+
+@pytest.mark.parametrize("path", ["predictions/nothing", "predictions/flowers/9.9", "v2/models/nothing/infer"])
+def test_an_unknown_model_or_version_is_not_found(door: Door, photograph: bytes, path: str) -> None:
+    answer = door.put(photograph, path)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+def test_a_form_that_torchserve_calls_its_own_failure_is_an_invalid_request(service: Service, door: Door) -> None:
+    form = {"content_type": "multipart/form-data; boundary=x"}
+    assert service.put(BROKEN_FORM, **form).status_code == 500
+    answer = door.put(BROKEN_FORM, **form)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+
+
+def test_connections_closed_after_errors_lose_no_request(door: Door, photograph: bytes) -> None:
+    def send(place: int) -> int:
+        return door.put(photograph if place % 2 else b"no image").status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert Counter(pool.map(send, range(200))) == {200: 100, 415: 100}
+
+
+def test_a_crowd_gets_answers_or_429_and_no_ids_are_mixed_up(door: Door, photograph: bytes) -> None:
+    def send(place: int) -> tuple[int, bool]:
+        answer = door.put(photograph, x_request_id=f"crowd-{place}")
+        return answer.status_code, answer.headers["x-request-id"] == f"crowd-{place}"
+
+    with ThreadPoolExecutor(100) as pool:
+        counted = Counter(pool.map(send, range(400)))
+    assert set(counted) <= {(200, True), (429, True)}
+    assert counted[200, True] > 0
+
+
+def test_killed_workers_are_unavailable_and_never_an_unknown_error(
+    service: Service, door: Door, photograph: bytes
+) -> None:
+    seen: Counter[tuple[int, str]] = Counter()
+
+    def send(_: int) -> None:
+        answer = door.put(photograph)
+        seen[answer.status_code, "" if answer.ok else answer.json()["error"]["code"]] += 1
+
+    with ThreadPoolExecutor(16) as pool:
+        sent = [pool.submit(send, place) for place in range(60)]
+        time.sleep(0.3)
+        for worker in service.workers():
+            os.kill(worker["pid"], signal.SIGKILL)
+        for future in sent:
+            future.result()
+    assert set(seen) <= {(200, ""), (503, "unavailable")}
+    assert seen[503, "unavailable"] > 0
+    deadline = time.monotonic() + BACK_TIMEOUT_S
+    while door.put(photograph).status_code != 200:
+        assert time.monotonic() < deadline, "no worker came back"
+        time.sleep(0.5)
+
+
+def test_torchserves_full_queue_is_unavailable_with_a_time_to_come_back(
+    model_store: Path, photograph: bytes, tmp_path: Path
+) -> None:
+    own = {"TS_JOB_QUEUE_SIZE": "1", "TS_DEFAULT_WORKERS_PER_MODEL": "1"}
+    service = start(model_store, tmp_path / "service.log", **own)
+    try:
+        with running(tmp_path, address(service), concurrency=64) as door, ThreadPoolExecutor(40) as pool:
+            answers = list(pool.map(lambda _: door.put(photograph), range(200)))
+    finally:
+        assert stop(service) == 0
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert {answer.status_code for answer in refused} == {503}
+    assert {json.loads(answer.content)["error"]["code"] for answer in refused} == {"unavailable"}
+    assert {answer.headers["retry-after"] for answer in refused} == {"2"}
