@@ -3,10 +3,11 @@
 held-out photographs, corrupted ones, other data sets -> samples -> many windows drawn from each -> share that alarmed
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from visionserve.errors import BundleError
 from visionserve.images import decode
 
 SIZES = (50, 200, 1000)
+_REFERENCES = 50  # drawn afresh to measure false alarms: each is a draw of luck too
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 
@@ -54,10 +56,14 @@ class Study:
         """
         everything = samples.join([self._reference.sample, held_out])
 
+        def draw(count: int) -> Sample:
+            return everything.take(self._places(len(everything), count, replace=True))
+
+        count, turns = len(self._reference.sample), itertools.count()
+        drawn = [replace(self._reference, sample=draw(count)) for _ in range(_REFERENCES)]
+
         def pair(size: int) -> tuple[Reference, Sample]:
-            reference = everything.take(self._places(len(everything), len(self._reference.sample), replace=True))
-            own = Reference(reference, self._reference.labels, self._reference.name, self._reference.version)
-            return own, everything.take(self._places(len(everything), size, replace=True))
+            return drawn[next(turns) % _REFERENCES], draw(size)
 
         return self._row("nothing changed", len(everything), None, pair)
 
