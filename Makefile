@@ -16,7 +16,7 @@ BUILD = docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git 
 export PYTHONWARNINGS ?= ignore::FutureWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve door predict ui archive image up monitoring down smoke dashboard train evaluate test test-unit loadtest bench tune picture lint format lock clean
+.PHONY: help setup serve door predict ui archive image up monitoring down smoke dashboard train evaluate test test-unit live drift loadtest bench tune picture lint format lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,12 @@ train: .venv/.train ## train, evaluate, export, quantise, bundle: make train [RE
 
 evaluate: .venv/.train ## evaluate the shipped bundle as it is served: make evaluate ARGS="--data.root DIR"
 	$(BIN)/python -m training evaluate --bundle $(BUNDLE) $(ARGS)
+
+live: .venv/.train ## is the running service still right? make live IMAGES=DIR [ARGS="--compare"]
+	@$(BIN)/python -m monitoring.live --images $(or $(IMAGES),photographs) --model $(MODEL) --bundle $(BUNDLE) $(ARGS)
+
+drift: .venv/.train ## does what came in lately still look as it should? make drift [ARGS="--window 50"]
+	@$(BIN)/python -m monitoring.drift check --bundle $(BUNDLE) $(or $(IMAGES:%=--images %),--log runs/live/log.jsonl) $(ARGS)
 
 loadtest: .venv/.dev ## load the running service, judge it, report: make loadtest [ARGS="--shape steps --hold 240"]
 	@$(BIN)/python -m loadtests run --url http://127.0.0.1:8080/predictions/$(MODEL) $(ARGS)
