@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ class Scripted:
     status: int | None = 200
     content: Any = field(default_factory=lambda: ANSWER)
     headers: Mapping[str, str] = field(default_factory=dict)
+    delay_s: float = 0
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,22 @@ class FakeService:
         self.asked: list[Asked] = []
         self.connections = 0
         self.url = ""
+        self.most_at_once = 0
+        self._at_once = 0
         self._replies = replies
         self._lock = threading.Lock()
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count the requests that are being answered."""
+        with self._lock:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._at_once -= 1
 
     def next_reply(self, asked: Asked) -> Scripted:
         with self._lock:
@@ -105,6 +121,8 @@ def _handler(service: FakeService) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             reply = service.next_reply(Asked(self.command, self.path, headers, body))
+            with service.counted():
+                time.sleep(reply.delay_s)
             if reply.status is None:
                 self.close_connection = True
                 return
