@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -22,13 +23,15 @@ BACK_TIMEOUT_S = 400
 BROKEN_FORM = b"--x\r\nContent-Disposition: form-data\r\n\r\nhello\r\n--x--\r\n"
 
 
-def address(service: Service) -> str:
-    return f"127.0.0.1:{service.ports['port']}"
+def address(service: Service, port: str = "port") -> str:
+    return f"127.0.0.1:{service.ports[port]}"
 
 
 @pytest.fixture(scope="module")
 def door(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    with running(tmp_path_factory.mktemp("door"), address(service), workers=2, answer_timeout_s=120) as found:
+    behind = {"status": address(service, "status_port"), "records": address(service, "access_port")}
+    folder = tmp_path_factory.mktemp("door")
+    with running(folder, address(service), workers=2, answer_timeout_s=120, **behind) as found:
         yield found
 
 
@@ -91,6 +94,48 @@ def test_a_form_that_torchserve_calls_its_own_failure_is_an_invalid_request(serv
     assert service.put(BROKEN_FORM, **form).status_code == 500
     answer = door.put(BROKEN_FORM, **form)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+
+
+def test_what_the_status_server_says_is_said_at_the_door(service: Service, door: Door) -> None:
+    for path in (
+        *("livez", "readyz", "models", "models/flowers", "v2", "v2/models/flowers", "v2/models/flowers/versions/1.0"),
+        *("v2/models/flowers/ready", "v2/health/live", "v2/health/ready"),
+    ):
+        direct, answer = requests.get(service.url(path, "status_port"), timeout=30), door.get(path)
+        assert answer.headers["content-type"] == direct.headers["content-type"], path
+        assert (answer.status_code, answer.content) == (200, direct.content), path
+    assert (
+        door.get("openapi.yaml").status_code
+        == requests.get(service.url("openapi.yaml", "status_port"), timeout=30).status_code
+    )
+    assert door.get("v1/models/flowers").json() == door.get("models/flowers").json()
+    unknown = door.get("models/nothing")
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "not_found")
+
+
+def test_what_only_the_pod_may_do_cannot_be_done_at_the_door(service: Service, door: Door) -> None:
+    for path in ("drain", "metrics", "models?url=http://127.0.0.1:1/x.mar", "models/flowers?min_worker=0", "workflows"):
+        for method in ("GET", "POST", "PUT", "DELETE"):
+            asked = requests.request(method, door.url(path), timeout=30)
+            assert asked.status_code in (404, 405) or (method == "GET" and path.startswith("models"))
+    assert requests.get(service.url("readyz", "status_port"), timeout=30).status_code == 200
+    assert len(service.workers()) >= 1
+
+
+def test_requests_at_the_door_are_counted_by_route_and_status(service: Service, door: Door, photograph: bytes) -> None:
+    def counted() -> float:
+        text = requests.get(service.url("metrics", "status_port"), timeout=30).text
+        found = re.search(r'^door_requests_total\{route="explanations",status="415"\} (\S+)$', text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    before = counted()
+    assert door.put(photograph, "explanations/flowers").status_code == 200
+    assert [door.put(b"no image", "explanations/flowers").status_code for _ in range(3)] == [415] * 3
+    deadline = time.monotonic() + 10
+    while counted() < before + 3:
+        assert time.monotonic() < deadline, "the records do not arrive"
+        time.sleep(0.1)
+    assert counted() == before + 3
 
 
 def test_connections_closed_after_errors_lose_no_request(door: Door, photograph: bytes) -> None:
