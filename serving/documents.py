@@ -30,7 +30,7 @@ def model(watch: Watch, found: Model) -> Document:
 
 def server() -> Document:
     """Return V2's metadata of the server."""
-    return {"name": NAME, "version": VERSION, "extensions": []}
+    return {"name": NAME, "version": VERSION, "extensions": ["binary_tensor_data"]}
 
 
 def metadata(found: Model) -> Document:

@@ -3,7 +3,7 @@
     plain  the image file is the body, or one field of a form
     v1     KServe V1 JSON: {"instances": [{"b64": "..."}], "parameters": {"top_k": 3}}
     v2     Open Inference V2 JSON: {"id": "...", "inputs": [{"name": "images", "datatype": "BYTES", "shape": [n],
-           "data": ["<base64>", ...]}], "parameters": {"top_k": 3}}
+           "data": ["<base64>", ...]}], "parameters": {"top_k": 3}}, or with binary data behind it, see tensors.py
 
 An option is looked for in the JSON ``parameters``, the form or query, then in the header ``x-top-k`` or ``x-format``.
 """
@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from visionserve import tensors
 from visionserve.errors import EmptyBody, InvalidParameter, InvalidRequest
 
 Protocol = Literal["plain", "v1", "v2"]
@@ -91,7 +92,7 @@ def _payload(received: Received) -> bytes | bytearray | Mapping[str, Any]:
     content_type = received.headers.get("content-type", "").lower()
     for name in _BODY_FIELDS:
         if name in fields:
-            return _body(fields[name], content_type)
+            return _body(fields[name], content_type, received.headers.get(tensors.HEADER))
     values = [value for value in fields.values() if isinstance(value, bytes | bytearray) and len(value) > 0]
     if not values:
         hint = " curl: use -T file, or -F file=@file." if "urlencoded" in content_type else ""
@@ -101,12 +102,15 @@ def _payload(received: Received) -> bytes | bytearray | Mapping[str, Any]:
     return values[0]
 
 
-def _body(value: Field, content_type: str) -> bytes | bytearray | Mapping[str, Any]:
+def _body(value: Field, content_type: str, header_length: str | None) -> bytes | bytearray | Mapping[str, Any]:
     if isinstance(value, Mapping):
         return value
     data = value.encode() if isinstance(value, str) else value
     if len(data) == 0:
         raise EmptyBody("The body is empty: send the bytes of an image file.")
+    if header_length is not None:
+        json_part, binary = tensors.split(data, header_length)
+        return tensors.fill(_json(json_part), binary, MAX_IMAGES)
     # No accepted image format begins with a brace, so JSON is known without its Content-Type too.
     if content_type.startswith("application/json") or data[:64].lstrip()[:1] == b"{":
         return _json(data)
@@ -140,14 +144,14 @@ def _v1_images(instances: object) -> tuple[bytes, ...]:
 
 
 def _v2_images(inputs: object) -> tuple[bytes, ...]:
-    tensors = _filled_list(inputs, "inputs")
-    if len(tensors) != 1 or not isinstance(tensors[0], Mapping) or tensors[0].get("datatype") != "BYTES":
+    found = _filled_list(inputs, "inputs")
+    if len(found) != 1 or not isinstance(found[0], Mapping) or found[0].get("datatype") != "BYTES":
         raise InvalidRequest('"inputs" must hold one tensor of datatype BYTES.')
-    data = _filled_list(tensors[0].get("data"), "data")
-    shape = tensors[0].get("shape")
-    whole = isinstance(shape, list) and all(type(length) is int for length in shape)
+    data = _filled_list(found[0].get("data"), "data")
+    shape = found[0].get("shape")
+    whole = isinstance(shape, list) and all(type(length) is int and length > 0 for length in shape)
     if not whole or math.prod(cast(list[int], shape)) != len(data):
-        raise InvalidRequest('"shape" must be [n] for n base64 strings in "data".')
+        raise InvalidRequest('"shape" must be [n] for n images in "data", or behind the JSON.')
     return _decoded(data, "data")
 
 
@@ -164,6 +168,8 @@ def _decoded(texts: list[Any], name: str) -> tuple[bytes, ...]:
 
 
 def _base64(text: object, where: str) -> bytes:
+    if isinstance(text, bytes):  # no JSON: it came as binary data
+        return text
     if not isinstance(text, str):
         raise InvalidRequest(f"{where} must carry an image file as a base64 string.")
     try:

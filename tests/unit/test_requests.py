@@ -1,4 +1,5 @@
 import base64
+import contextlib
 import json
 from typing import Any
 
@@ -106,6 +107,82 @@ def test_v2_takes_any_shape_that_counts_the_data(shape: list[int]) -> None:
 def test_json_of_no_known_shape_is_an_invalid_request(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
         parsed({"body": body}, content_type="application/json; charset=utf-8")
+
+
+def binary(*elements: bytes, cut: int = 0, junk: bytes = b"", header: str | None = None, **tensor: Any) -> Request:
+    """Parse a V2 request with binary data, broken as the arguments say."""
+    tail = b"".join(len(element).to_bytes(4, "little") + element for element in elements) + junk
+    tail = tail[: len(tail) - cut]
+    entry: dict[str, Any] = {"name": "images", "datatype": "BYTES", "shape": [len(elements)]}
+    entry |= {"parameters": {"binary_data_size": len(tail)}, **tensor}
+    start = json.dumps({"id": "a", "inputs": [entry], "parameters": {"top_k": 2, "binary_data_output": True}}).encode()
+    headers = {"inference-header-content-length": str(len(start)) if header is None else header}
+    return parse(Received("id", {"body": bytearray(start + tail)}, headers), CLASSES)
+
+
+def test_v2_takes_binary_data_behind_the_json() -> None:
+    wanted = Request((IMAGE, b"{other"), "v2", 2, "json", explain=False, id="a")
+    assert binary(IMAGE, b"{other") == wanted
+
+
+def test_v2_without_binary_data_may_still_say_how_long_its_json_is() -> None:
+    body = v2([TEXT])
+    headers = {"inference-header-content-length": str(len(body))}
+    assert parse(Received("id", {"body": body}, headers), CLASSES).images == (IMAGE,)
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ({"header": "x"}, "length of the JSON part"),
+        ({"header": ""}, "length of the JSON part"),
+        ({"header": "-1"}, "length of the JSON part"),
+        ({"header": "999999"}, "length of the JSON part, at most"),
+        ({"header": "9" * 5000}, "length of the JSON part"),
+        ({"header": "10"}, "not valid JSON"),
+        ({"cut": 1}, "ends within an element"),
+        ({"junk": b"\x01\x00"}, "ends within an element"),
+        ({"junk": b"\xff\xff\xff\xff"}, "ends within an element"),
+        ({"parameters": {"binary_data_size": 3}}, "must be the 16 bytes"),
+        ({"parameters": {"binary_data_size": "16"}}, "must be the 16 bytes"),
+        ({"parameters": {"binary_data_size": True}}, "must be the 16 bytes"),
+        ({"parameters": []}, "must be the 16 bytes"),
+        ({"parameters": None}, "must be the 16 bytes"),
+        ({"data": [TEXT]}, "not both"),
+        ({"datatype": "UINT8"}, "datatype BYTES"),
+        ({"shape": [3]}, "must be \\[n\\] for n images"),
+        ({"shape": [-1, -2]}, "must be \\[n\\] for n images"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_binary_data_that_does_not_fit_is_an_invalid_request(broken: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        binary(IMAGE, b"", **broken)
+
+
+@pytest.mark.parametrize("inputs", [None, [], [1], [{}, {}], "x"])
+def test_binary_data_needs_one_tensor(inputs: Any) -> None:
+    start = json.dumps({"inputs": inputs}).encode()
+    headers = {"inference-header-content-length": str(len(start))}
+    with pytest.raises(InvalidRequest, match="one tensor"):
+        parse(Received("id", {"body": start + b"more"}, headers), CLASSES)
+
+
+def test_more_binary_images_than_the_limit_are_refused() -> None:
+    assert len(binary(*[IMAGE] * MAX_IMAGES).images) == MAX_IMAGES
+    with pytest.raises(InvalidParameter, match="At most 16"):
+        binary(*[IMAGE] * (MAX_IMAGES + 1))
+
+
+def test_no_binary_data_whatever_raises_anything_but_a_service_error() -> None:
+    tail = b"".join(len(element).to_bytes(4, "little") + element for element in (IMAGE, b""))
+    entry: dict[str, Any] = {"datatype": "BYTES", "shape": [2], "parameters": {"binary_data_size": len(tail)}}
+    start = json.dumps({"inputs": [entry]}).encode()
+    whole, headers = start + tail, {"inference-header-content-length": str(len(start))}
+    for place in range(len(whole)):
+        for replacement in (b"", b"\x00", b"\xff", b"9"):
+            with contextlib.suppress(ServiceError):
+                parse(Received("id", {"body": whole[:place] + replacement + whole[place + 1 :]}, headers), CLASSES)
 
 
 def test_more_images_than_the_limit_are_refused() -> None:
