@@ -79,7 +79,8 @@ def running(folder: Path, inference: str = NOWHERE, **options: str | int | Path)
     settings = defaults | {"port": port, "inference": inference} | options
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
     log = folder / "door.log"
-    with log.open("wb") as stream:
+    # To append, as nginx opens it a second time.
+    with log.open("ab") as stream:
         command = [sys.executable, "-m", "door", "run", *flags]
         process = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT)
     try:

@@ -1,8 +1,11 @@
 """The door under too much, too slow and too often: limits hold, nothing hangs, good clients are served."""
 
 import json
+import os
+import shutil
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -99,6 +102,29 @@ def test_a_rate_is_each_clients_own(server: Behind, tmp_path: Path) -> None:
         assert first[429] >= 5
         assert first[200] >= 3
         assert door.put(b"image", x_api_key="2" * 16).status_code == 200
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A folder on a disk of one megabyte."""
+    folder = Path(f"/tmp/door-small-disk-{os.getpid()}")
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=1777", "tmpfs", str(folder)]
+    try:
+        if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+            pytest.skip("a small disk cannot be mounted here: run the tests as root, with CAP_SYS_ADMIN")
+        yield folder
+        subprocess.run(["umount", str(folder)], check=True)
+    finally:
+        folder.rmdir()
+
+
+def test_a_full_disk_refuses_what_needs_it_and_nothing_else(server: Behind, tmp_path: Path, small_disk: Path) -> None:
+    with running(tmp_path, server.address, temp=small_disk) as door:
+        large = door.put(bytes(3_000_000))
+        assert (large.status_code, large.json()["error"]["code"]) == (503, "unavailable")
+        assert large.headers["retry-after"] == "2"
+        assert door.put(bytes(300_000)).status_code == 200
 
 
 def test_connections_beyond_its_own_are_not_the_end(server: Behind, tmp_path: Path) -> None:

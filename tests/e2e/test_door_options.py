@@ -203,6 +203,19 @@ def test_the_page_can_have_a_folder_and_may_be_away(server: Behind, tmp_path: Pa
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
 
 
+# ---- who asks
+
+
+def test_an_address_is_taken_from_a_trusted_proxy_and_from_nobody_else(server: Behind, tmp_path: Path) -> None:
+    told = {"x_forwarded_for": "198.51.100.7", "x_request_id": "far"}
+    for trusted, address in (("127.0.0.0/8", "198.51.100.7"), ("10.0.0.0/8", "127.0.0.1"), ("", "127.0.0.1")):
+        folder = tmp_path / address / str(len(trusted))
+        folder.mkdir(parents=True)
+        with running(folder, server.address, trusted_proxies=trusted) as door:
+            door.put(b"image", **told)
+            assert door.log_line("far")["address"] == address
+
+
 # ---- who runs it, where
 
 
