@@ -16,7 +16,7 @@ BUILD = docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git 
 export PYTHONWARNINGS ?= ignore::FutureWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve door predict ui archive image up monitoring down smoke dashboard train evaluate test test-unit live drift loadtest bench tune picture lint format lock clean
+.PHONY: help setup serve door predict ui archive image up monitoring down smoke manifests dashboard train evaluate test test-unit live drift loadtest bench tune picture lint format lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,10 @@ down: ## stop them: the door first, then the server, nothing lost
 
 smoke: ## ask a deployed service what its users will ask: make smoke [URL=http://127.0.0.1:8000]
 	@scripts/smoke_test.sh $(URL)
+
+manifests: .venv/.dev ## write the manifests of k8s/ that are made, check every variant on three versions of Kubernetes
+	$(BIN)/python k8s/render.py
+	$(BIN)/python -m pytest tests/contract/test_k8s.py tests/contract/test_k8s_names.py tests/contract/test_scanners.py $(ARGS)
 
 dashboard: .venv/.serve ## write the Grafana dashboard and the drift reference of MODEL anew
 	$(BIN)/python -m monitoring.dashboard
