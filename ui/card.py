@@ -1,10 +1,13 @@
 """The model's card as the page shows it. What a card does not say is None here: other models have other cards."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from visionserve.client import Model
+
+_Z95 = 1.96  # two-sided 95 % of the normal distribution
 
 
 @dataclass(frozen=True)
@@ -14,6 +17,14 @@ class Bin:
     count: int
     confidence: float
     accuracy: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the accuracy (Wilson 1927), wide where the photographs were few."""
+        spread = _Z95**2 / self.count
+        centre = (self.accuracy + spread / 2) / (1 + spread)
+        half = math.sqrt(spread * (self.accuracy * (1 - self.accuracy) + spread / 4)) / (1 + spread)
+        return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,8 @@ def calibration(bins: Sequence[Bin]) -> str:
     return (
         '<figure class="vs-plot"><div role="img" aria-label="Calibration: how often the model was right, by how '
         f'sure it was. On the diagonal the two agree.">{dots}{ticks}</div>'
-        "<figcaption>across: how sure it was; up: how often it was right; a larger dot is more photographs</figcaption>"
+        "<figcaption>Across: how sure it was. Up: how often it was right, with the 95 % interval. "
+        "Large dot: many photographs.</figcaption>"
         "</figure>"
     )
 
@@ -140,8 +141,12 @@ def calibration(bins: Sequence[Bin]) -> str:
 def _dot(entry: Bin, most: int) -> str:
     told = f"{entry.count} photographs: {percent(entry.confidence)} sure, {percent(entry.accuracy)} right"
     size = 0.4 + 0.9 * (entry.count / most) ** 0.5  # the area tells the count
+    low, high = entry.interval
     place = f"left:{entry.confidence:.2%};bottom:{entry.accuracy:.2%};--vs-size:{size:.2f}rem"
-    return f'<i style="{place}" title="{told}"></i>'
+    return (
+        f'<s style="left:{entry.confidence:.2%};bottom:{low:.2%};height:{high - low:.2%}"></s>'
+        f'<i style="{place}" title="{told}"></i>'
+    )
 
 
 def labels(names: Sequence[str]) -> str:

@@ -111,6 +111,8 @@ def test_the_figures_of_a_card_come_with_their_interval() -> None:
     read = card.read(model({"labels": ["a", "b"], "metrics": metrics, "input": {"crop": 0.95}}))
     assert "95.8 to 98.2 %" in drawing.figures(read)
     assert read.reliability[0] == Bin(10, 0.61, 0.6)
+    low, high = read.reliability[0].interval
+    assert (low, high) == pytest.approx((0.3127, 0.8318), abs=1e-3)  # Wilson, six of ten
     assert drawing.calibration(read.reliability).count("<i ") == 2
 
 

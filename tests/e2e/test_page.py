@@ -1,0 +1,284 @@
+"""The page, as a person uses it: a real browser, a real page, a real service."""
+
+import base64
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
+
+from serving.client import dahlia
+from tests.e2e import browsing
+from tests.e2e.browsing import WAIT_MS, Site, give
+from tests.e2e.conftest import E2E, Service, encode, free_ports
+
+pytestmark = [*E2E, pytest.mark.browser]
+Open = Callable[..., Page]
+DAHLIA: FilePayload = {"name": "flower.jpg", "mimeType": "image/jpeg", "buffer": dahlia().read_bytes()}
+BROKEN: FilePayload = {"name": "broken.jpg", "mimeType": "image/jpeg", "buffer": DAHLIA["buffer"][:4000]}
+TEXT: FilePayload = {"name": "text.jpg", "mimeType": "image/jpeg", "buffer": b"hello"}
+TITLE = "What is in this photograph?"
+# Text, its colour, and the first colour behind it that is not see-through: WCAG's contrast of the two.
+CONTRASTS = (Path(__file__).parent / "contrast.js").read_text()
+OVERFLOWING = """() => [...document.querySelectorAll('*')].filter(e => e.checkVisibility()
+  && e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('pre, [role=tablist]')).map(e => e.outerHTML)"""
+NAMELESS = """() => [...document.querySelectorAll('input, select, textarea, button, a, [role=slider], [role=combobox]')]
+  .filter(e => e.checkVisibility() && !(e.labels?.length || e.getAttribute('aria-label') || e.title
+    || e.getAttribute('aria-labelledby') || e.textContent.trim())).map(e => e.outerHTML.slice(0, 200))"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with browsing.chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def site(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    environment = {"UI_SERVICE_URL": service.url("").rstrip("/"), "UI_STATUS_URL": service.url("", "status_port")}
+    with browsing.page_server(free_ports(1)[0], tmp_path_factory.mktemp("page"), environment) as served:
+        yield served
+
+
+@pytest.fixture
+def visit(browser: Browser, site: Site) -> Iterator[Open]:
+    """Open the page, by default on a desktop; Playwright's options make it a phone, or dark."""
+    opened = []
+
+    def open_page(url: str = site.url, **options: Any) -> Page:
+        context = browser.new_context(**({"viewport": {"width": 1180, "height": 1400}} | options))
+        opened.append(context)
+        page = context.new_page()
+        page.goto(url)
+        page.get_by_role("heading", name=TITLE).wait_for(timeout=WAIT_MS)
+        return page
+
+    yield open_page
+    for context in opened:
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def noise() -> FilePayload:
+    pixels = np.random.default_rng(1).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    return {"name": "noise.png", "mimeType": "image/png", "buffer": encode(Image.fromarray(pixels), "PNG")}
+
+
+def shown(page: Page) -> np.ndarray:
+    """Return the pixels of the first result's picture."""
+    source = page.locator('[class*="st-key-result-"] img').first.evaluate(
+        """async (image) => { await image.decode();
+           const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
+           return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join('')) }"""
+    )
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(source))).convert("RGB")).astype(int)
+
+
+def feedback(site: Site) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in site.feedback.read_text().splitlines()] if site.feedback.exists() else []
+
+
+def first_result(page: Page) -> Locator:
+    return page.locator('[class*="st-key-result-"]').first
+
+
+def test_the_bars_are_the_services_own_labels_and_probabilities(visit: Open, service: Service) -> None:
+    page = visit()
+    give(page, DAHLIA)
+    answer = service.put(DAHLIA["buffer"]).json()
+    rows = page.locator(".vs-bars li")
+    found = rows.evaluate_all("rows => rows.map(r => [r.dataset.label, Number(r.dataset.probability)])")
+    assert [tuple(row) for row in found] == [(p["label"], p["probability"]) for p in answer["predictions"]]
+    assert rows.locator(".vs-value").first.inner_text() == f"{answer['predictions'][0]['probability'] * 100:.1f} %"
+    widths = rows.locator(".vs-track").evaluate_all("bars => bars.map(b => b.getBoundingClientRect())")
+    assert len({(box["left"], box["width"]) for box in widths}) == 1, "the bars are not aligned"
+    expect(page.locator(".vs-note")).to_have_count(0)
+
+
+def test_the_slider_fades_the_heatmap_by_keyboard(visit: Open) -> None:
+    page = visit()
+    give(page, DAHLIA)
+    before = shown(page)
+    slider = page.get_by_role("slider", name="Where it shows")
+    slider.focus()
+    page.keyboard.press("Home")
+    expect(slider).to_have_value("0")
+    picture = np.asarray(Image.open(io.BytesIO(DAHLIA["buffer"]))).astype(int)
+    for _ in range(100):
+        plain = shown(page)
+        if np.abs(plain - before).mean() > 5:
+            break
+        page.wait_for_timeout(100)
+    assert np.abs(plain - picture).mean() < 3, "without a heatmap the photograph is as it was"
+    assert np.abs(before - picture).mean() > 10
+
+
+def test_a_bad_file_says_why_and_leaves_the_others_alone(visit: Open) -> None:
+    page = visit()
+    give(page, BROKEN, DAHLIA, TEXT)
+    told = page.get_by_role("alert").filter(visible=True).all_inner_texts()
+    assert "does not decode" in told[0]
+    assert "image" in told[1].lower()
+    expect(page.locator(".vs-bars")).to_have_count(1)
+    expect(first_result(page).get_by_role("heading")).to_have_text("pink-yellow dahlia")
+
+
+def test_what_is_no_flower_is_said_not_to_look_like_one(visit: Open, noise: FilePayload) -> None:
+    page = visit()
+    give(page, noise)
+    expect(page.get_by_role("note")).to_contain_text("does not look like any of the 102 flowers")
+
+
+def test_a_pasted_picture_is_classified(visit: Open) -> None:
+    page = visit()
+    page.locator(browsing.INPUT).wait_for(state="attached", timeout=WAIT_MS)
+    page.evaluate(
+        """(coded) => { const bytes = Uint8Array.from(atob(coded), (c) => c.charCodeAt(0));
+           const clipboard = new DataTransfer();
+           clipboard.items.add(new File([bytes], 'image.png', { type: 'image/jpeg' }));
+           document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: clipboard, bubbles: true })); }""",
+        base64.b64encode(DAHLIA["buffer"]).decode(),
+    )
+    expect(first_result(page).get_by_role("heading")).to_have_text("pink-yellow dahlia", timeout=WAIT_MS)
+
+
+def test_the_sample_needs_no_file_and_names_its_maker(visit: Open) -> None:
+    page = visit()
+    page.get_by_text("Show a sample").click()
+    expect(first_result(page)).to_contain_text("vultilion, CC BY 2.0", timeout=WAIT_MS)
+    expect(first_result(page).get_by_role("heading")).to_have_text("pink-yellow dahlia")
+
+
+def test_a_thumb_and_a_better_label_are_kept_without_the_photograph(visit: Open, site: Site) -> None:
+    before = len(feedback(site))
+    page = visit()
+    give(page, DAHLIA)
+    page.get_by_role("button", name="Yes").click()
+    expect(page.get_by_text("Kept as pink-yellow dahlia")).to_be_visible(timeout=WAIT_MS)
+    page = visit()
+    give(page, DAHLIA)
+    page.get_by_role("combobox", name="it is really a").fill("water li")
+    page.get_by_role("option", name="water lily").click()
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_text("Kept as water lily")).to_be_visible(timeout=WAIT_MS)
+    right, wrong = feedback(site)[before:]
+    assert (right["verdict"], right["label"]) == ("right", "pink-yellow dahlia")
+    assert (wrong["verdict"], wrong["label"], wrong["predicted"]) == ("wrong", "water lily", "pink-yellow dahlia")
+    assert wrong["request_id"]
+    assert site.feedback.stat().st_size < 1000
+
+
+def test_the_time_is_divided_into_the_services_stages(visit: Open) -> None:
+    page = visit()
+    give(page, DAHLIA)
+    named = page.locator(".vs-time li").evaluate_all("rows => rows.map(r => r.dataset.stage)")
+    assert named == ["way and queue", "decode", "model", "heatmap and the rest"]
+
+
+def test_the_models_card_shows_accuracy_calibration_and_labels_to_search(visit: Open) -> None:
+    page = visit()
+    page.get_by_role("tab", name="The model").click()
+    expect(page.get_by_text("95 % interval 95.8 to 98.2 %")).to_be_visible()
+    expect(page.get_by_role("img", name="Calibration")).to_be_visible()
+    expect(page.locator(".vs-labels li")).to_have_count(102)
+    page.get_by_label("Search the labels").fill("lily")
+    page.keyboard.press("Enter")
+    expect(page.locator(".vs-labels li").first).to_have_text("blackberry lily", timeout=WAIT_MS)
+    assert all("lily" in text for text in page.locator(".vs-labels li").all_inner_texts())
+
+
+def test_a_page_without_its_service_says_so_and_goes_on_by_itself(
+    browser: Browser, service: Service, tmp_path: Path
+) -> None:
+    port, inference, status = free_ports(3)
+    nowhere = {"UI_SERVICE_URL": f"http://127.0.0.1:{inference}", "UI_STATUS_URL": f"http://127.0.0.1:{status}"}
+    with browsing.page_server(port, tmp_path, nowhere) as site, browser.new_context() as context:
+        page = context.new_page()
+        page.goto(site.url)
+        page.get_by_text("The service is not there yet").wait_for(timeout=WAIT_MS)
+        expect(page.get_by_text("make serve")).to_be_visible()
+        expect(page.get_by_role("button", name="Try again")).to_be_visible()
+        page.set_input_files(browsing.INPUT, DAHLIA)
+        with browsing.relay(inference, service.ports["port"]), browsing.relay(status, service.ports["status_port"]):
+            expect(first_result(page).get_by_role("heading")).to_have_text("pink-yellow dahlia", timeout=WAIT_MS)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(visit: Open, noise: FilePayload, scheme: str) -> None:
+    page = visit(color_scheme=scheme)
+    give(page, DAHLIA, noise, BROKEN)
+    faint = page.evaluate(CONTRASTS)
+    page.get_by_role("tab", name="The model").click()
+    assert faint + page.evaluate(CONTRASTS) == []
+    ground = page.locator(".stApp").evaluate("e => getComputedStyle(e).backgroundColor")
+    assert (sum(int(part) for part in ground.strip("rgb()").split(",")) < 384) == (scheme == "dark")
+
+
+def test_a_phone_shows_everything_without_scrolling_sideways(visit: Open, noise: FilePayload) -> None:
+    page = visit(viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
+    give(page, DAHLIA, noise, BROKEN)
+    for tab in ("Photographs", "The model", "API"):
+        page.get_by_role("tab", name=tab).click()
+        wide = page.evaluate(OVERFLOWING)
+        assert wide == []
+
+
+def test_every_picture_and_every_control_has_a_name(visit: Open) -> None:
+    page = visit()
+    give(page, DAHLIA)
+    assert page.locator("img:not([alt])").count() == 0
+    assert "pink-yellow dahlia" in (first_result(page).locator("img").get_attribute("alt") or "")
+    assert page.evaluate(NAMELESS) == []
+    assert page.title() == TITLE
+    assert page.locator("html").get_attribute("lang")
+
+
+def test_the_keyboard_reaches_every_control_in_reading_order(visit: Open) -> None:
+    page = visit()
+    give(page, DAHLIA)
+    page.get_by_role("tab", name="Photographs").focus()
+    reached = []
+    for _ in range(14):
+        page.keyboard.press("Tab")
+        reached.append(
+            page.evaluate(
+                "() => { const e = document.activeElement; return e.getAttribute('aria-label') "
+                "|| e.labels?.[0]?.textContent || e.textContent || e.tagName }"
+            )
+        )
+    text = "\n".join(reached)
+    places = [
+        text.index(name) for name in ("Use the camera", "Show a sample", "Where it shows", "Yes", "it is really a")
+    ]
+    assert places == sorted(places)
+
+
+def test_nothing_is_fetched_from_elsewhere_and_nothing_of_streamlit_is_shown(browser: Browser, site: Site) -> None:
+    asked = []
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(site.url)
+        page.locator(browsing.INPUT).wait_for(state="attached", timeout=WAIT_MS)
+        give(page, DAHLIA)
+        assert [url for url in asked if not url.startswith((site.url, "data:", "blob:"))] == []
+        for clutter in ("stMainMenu", "stAppDeployButton", "stDecoration"):
+            expect(page.get_by_test_id(clutter)).not_to_be_visible()
+
+
+def test_the_page_works_under_a_path_of_a_door(browser: Browser, service: Service, tmp_path: Path) -> None:
+    environment = {"UI_SERVICE_URL": service.url("").rstrip("/"), "UI_STATUS_URL": service.url("", "status_port")}
+    option = "--server.baseUrlPath=ui"
+    with (
+        browsing.page_server(free_ports(1)[0], tmp_path, environment, option, path="/ui") as site,
+        browser.new_context() as context,
+    ):
+        page = context.new_page()
+        page.goto(site.url + "/")
+        give(page, DAHLIA)
+        expect(first_result(page).get_by_role("heading")).to_have_text("pink-yellow dahlia")
