@@ -124,7 +124,12 @@ class ImageHandler:
             self._observe("visionserve_novelty", answer.novelty)
 
     def _observe(self, name: str, value: float, **dimensions: str) -> None:
-        """Add to a metric of metrics.yaml, whose first dimension is always the model's name."""
+        """Add to a metric of metrics.yaml, whose first dimension is always the model's name.
+
+        A TorchServe that was started with another metrics_config has none of ours, and serves all the same.
+        """
+        if name not in self._metrics:
+            return
         values = [self._classifier.card.name, *dimensions.values()]
         rounded = round(value, 6)
         self._metrics[name].add_or_update(rounded, [_UNSAFE_IN_METRICS.sub("_", text) for text in values])

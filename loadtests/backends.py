@@ -43,16 +43,16 @@ class Backend(Protocol):
 class _Process:
     """A child with a log and a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, directory: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
+        self._folder, self._directory = folder, directory
         self._child: subprocess.Popen[bytes] | None = None
 
     def launch(self, command: list[str], environment: Mapping[str, str]) -> None:
         with (self._folder / "log").open("ab") as stream:
             self._child = subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=self._directory,
                 env={**os.environ, **environment},
                 stdout=stream,
                 stderr=stream,
@@ -82,7 +82,7 @@ class Ours:
     def __init__(self, store: Path, model: str, folder: Path, drain_delay_s: float) -> None:
         ports = {option: free_port() for option in _PORTS}
         self.port, self._status = ports[""], ports["status-"]
-        self._process = _Process(folder)
+        self._process = _Process(folder, ROOT)
         self._command = [sys.executable, "-m", "serving", "serve", f"--model-store={store}", f"--model={model}"]
         self._command += [f"--{option}port={port}" for option, port in ports.items()]
         self._command += [f"--drain-delay={drain_delay_s}"]
@@ -114,8 +114,10 @@ class Stock:
     def __init__(self, store: Path, model: str, folder: Path, photograph: bytes) -> None:
         ports = {name: free_port() for name in ("inference", "management", "metrics")}
         self.port = ports["inference"]
+        self._folder = folder
         self._path, self._photograph = f"/predictions/{model}", photograph
-        self._process = _Process(folder)
+        # Not in our folder: TorchServe would find our log4j2.xml there.
+        self._process = _Process(folder, folder)
         config = folder / "config.properties"
         lines = [f"{name}_address=http://127.0.0.1:{port}" for name, port in ports.items()]
         lines += [f"grpc_{name}_port={free_port()}" for name in ("inference", "management")]
@@ -136,7 +138,10 @@ class Stock:
     def ask_to_stop(self) -> None:
         """Run its own command for that."""
         self._stopping = subprocess.Popen(
-            [*self._torchserve, "--stop"], env={**os.environ, **self._environment}, stdout=subprocess.DEVNULL
+            [*self._torchserve, "--stop"],
+            cwd=self._folder,
+            env={**os.environ, **self._environment},
+            stdout=subprocess.DEVNULL,
         )
 
     def wait_for_end(self) -> None:

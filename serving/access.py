@@ -51,7 +51,7 @@ def parse(datagram: bytes) -> Record:
         route, status = str(content["route"]), int(content["status"])
         duration_s = float(content["duration_s"])
         upstream, timing = str(content.get("upstream_s", "")), str(content.get("timing", ""))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise Unreadable(str(error)) from error
     if start < 0 or not 100 <= status <= 599 or not 0 <= duration_s < math.inf:
         raise Unreadable("a number is out of range")

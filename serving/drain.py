@@ -40,8 +40,7 @@ class Drain:
 
     def wait(self, delay_s: float, timeout_s: float) -> Outcome:
         """Return when nothing is in flight, when the time is over, or when somebody does not want to wait."""
-        self._watch.drain()
-        started = self._watch.drained_at or self._clock()
+        started = self._watch.drain()
         deadline = started + max(delay_s, timeout_s)
         if not self._until(lambda: self._clock() >= started + delay_s, deadline):
             return "cut"

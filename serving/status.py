@@ -159,8 +159,6 @@ class _Server(ThreadingHTTPServer):
 def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        server_version = documents.NAME
-        sys_version = ""
         timeout = _CLIENT_TIMEOUT_S
 
         def do_GET(self) -> None:
@@ -173,6 +171,9 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
             # Nothing that is sent here is read, so the connection cannot be used again.
             self.close_connection = True
             self._answer(service.post(self._path(), self.client_address[0], self._request_id()))
+
+        def version_string(self) -> str:
+            return documents.NAME
 
         def log_message(self, *_: Any) -> None:
             """Keep quiet: probes and scrapes come all the time."""

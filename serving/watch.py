@@ -88,11 +88,12 @@ class Watch:
             self._stopped = True
             self._changed.notify_all()
 
-    def drain(self) -> None:
-        """Be not ready from now on, for good; what comes is still answered."""
+    def drain(self) -> float:
+        """Be not ready from now on, for good; what comes is still answered. Return since when."""
         with self._changed:
             if self.drained_at is None:
                 self.drained_at = self._clock()
+            return self.drained_at
 
     def challenge(self) -> float:
         """Ask every worker anew; return the time from which their answers count."""

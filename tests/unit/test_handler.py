@@ -235,3 +235,11 @@ def test_gpus_that_torchserve_cannot_read_reach_cuda_through_the_handler(
     monkeypatch.setenv("VISIONSERVE_CUDA_VISIBLE_DEVICES", "MIG-1")
     ImageHandler().initialize(context)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "MIG-1"
+
+
+def test_a_torchserve_that_declares_none_of_our_metrics_is_served_all_the_same(context: FakeContext) -> None:
+    context.cache.clear()
+    handler = ImageHandler()
+    handler.initialize(context)
+    ask(handler, context, ({"body": png()}, {}))
+    assert context.statuses[0][0] == 200
