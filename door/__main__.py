@@ -20,7 +20,7 @@ from door.options import OPTIONS, OptionError, settle
 _UNUSABLE = 2
 # nginx's workers give up root; they must still reach the folders for bodies inside.
 _TRAVERSABLE = 0o711
-# To nginx: stop now (INT, TERM), stop when all is answered (QUIT), read keys and certificates again (HUP).
+# To nginx: stop now (INT, TERM), stop when all is answered (QUIT), read certificates again (HUP).
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 
 

@@ -8,8 +8,7 @@
        |        EmptyBody, InvalidRequest
        InvalidParameter, Overloaded, Unavailable, DeadlineExceeded
 
-Before all of it stands the door, which answers Unauthorized, HttpsRequired, NotFound, MethodNotAllowed and
-RequestTimeout by itself.
+Before all of it stands the door, which answers Unauthorized, HttpsRequired, NotFound and MethodNotAllowed by itself.
 
 Every ServiceError carries its status and machine code; its message is for the client: what was wrong and what to do,
 no internals. BundleError is for the operator: it stops a start, it never answers a request.
@@ -80,13 +79,6 @@ class MethodNotAllowed(ServiceError):
 
     status = 405
     code = "method_not_allowed"
-
-
-class RequestTimeout(ServiceError):
-    """The client took too long to send its request."""
-
-    status = 408
-    code = "request_timeout"
 
 
 class ImageTooLarge(ServiceError):
