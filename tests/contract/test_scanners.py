@@ -60,7 +60,6 @@ def write(folder: Path, changes: dict[str, str] | None = None) -> None:
         if variant != "base":
             text = yaml.safe_dump_all(rendered(variant))
             for old, new in (changes or {}).items():
-                assert not changes or old in text or "visionserve.yaml" != variant
                 text = text.replace(old, new)
             (folder / f"{variant.replace('/', '-')}.yaml").write_text(text)
 
