@@ -162,6 +162,9 @@ class Behind:
             request_queue_size = 512
             daemon_threads = True
 
+            def handle_error(self, *_: object) -> None:
+                """Keep quiet: the door ends connections as it likes."""
+
         self._server = Server(("127.0.0.1", 0), Handler)
         self.address = f"127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
