@@ -1,0 +1,116 @@
+import json
+import shutil
+import threading
+import zlib
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from loadtests import restarts
+from loadtests.backends import BackendError, Balancer, balanced
+from loadtests.benchmark.server import free_port
+from loadtests.openloop import Limits, OpenLoop
+from loadtests.photographs import drawn
+from loadtests.restarts import Found, Plan
+from loadtests.target import Target
+from loadtests.traffic import Traffic
+
+needs_nginx = pytest.mark.skipif(
+    shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin") is None,
+    reason="nginx is missing: install the Debian package nginx-light",
+)
+
+
+class FakeBackend:
+    """A service in threads; a rude one hangs up on everybody when it is told to stop, a polite one answers them."""
+
+    def __init__(self, polite: bool) -> None:
+        self.port = free_port()
+        self.starts = 0
+        self._polite = polite
+
+    def start(self) -> None:
+        self.starts += 1
+        self._hung_up = threading.Event()
+        handler = type("Handler", (_Handler,), {"hung_up": self._hung_up})
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
+        self._server.daemon_threads = False
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def ready(self) -> bool:
+        return True
+
+    def ask_to_stop(self) -> None:
+        if not self._polite:
+            self._hung_up.set()
+
+    def wait_for_end(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def log_tail(self) -> str:
+        return ""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hung_up: threading.Event
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.hung_up.wait(0.2):
+            return
+        text = json.dumps({"predictions": [{"label": str(zlib.crc32(body)), "index": 0, "probability": 1.0}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def lost(backends: list[FakeBackend], folder: Path) -> Counter[str]:
+    balancer = Balancer(folder, [backend.port for backend in backends])
+    photos = drawn({(40, 30): 1.0}, each=1)
+    with balanced(backends, balancer):
+        target = Target.parse(f"http://127.0.0.1:{balancer.port}/predictions/flowers")
+        load = restarts._Load(OpenLoop(target, Traffic(photos), Limits(20)), rate=40)
+        restarts.restart_in_turn(backends, balancer, Plan(restarts=2, requests=100, rate=40, lag_s=0.5))
+        load.finish(100)
+    tally = load.loop.ledger.between(0, 1e12)
+    assert sum(tally.outcomes.values()) >= 100
+    assert [backend.starts for backend in backends] == [2, 2]
+    return Counter({reason: count for reason, count in tally.reasons.items() if count})
+
+
+@needs_nginx
+def test_backends_that_answer_before_they_end_lose_nothing(tmp_path: Path) -> None:
+    assert lost([FakeBackend(polite=True), FakeBackend(polite=True)], tmp_path) == {}
+
+
+@needs_nginx
+def test_what_a_backend_hangs_up_on_is_counted_by_kind(tmp_path: Path) -> None:
+    found = lost([FakeBackend(polite=False), FakeBackend(polite=False)], tmp_path)
+    assert found["status 502"] >= 4
+
+
+def test_a_machine_without_nginx_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda *_args, **_options: None)
+    with pytest.raises(BackendError, match="nginx-light"):
+        Balancer(tmp_path, [])
+
+
+def test_the_table_says_what_was_lost_and_how() -> None:
+    ours = Found("ours", 5, 1000, 0, Counter(), 0.41)
+    stock = Found("stock", 5, 1000, 12, Counter({"status 502": 11, "connection lost": 1}), 1.0)
+    assert restarts.table([ours, stock]).splitlines()[2:] == [
+        "| ours, SIGTERM | 5 | 1000 | 0 | - | 0.4 s |",
+        "| stock, `torchserve --stop` | 5 | 1000 | 12 | 11 x status 502, 1 x connection lost | 1.0 s |",
+    ]
+
+
+def test_another_kind_of_backend_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert restarts.main(["--only=other", f"--archive={tmp_path / 'flowers.mar'}"]) == 3
+    assert "there is no other: choose from ours, stock" in capsys.readouterr().err
