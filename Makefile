@@ -89,8 +89,9 @@ tune: .venv/.dev ## find the settings that hold the highest rate here: make tune
 	@$(MAKE) --no-print-directory archive
 	@$(BIN)/python -m loadtests.tune --bundle $(BUNDLE) --slo-p99-ms $(SLO_MS) $(ARGS)
 
-picture: .venv/.train ## draw the README's picture from the running service
+picture: .venv/.dev ## draw the README's pictures from the running service
 	@$(BIN)/python -m docs.picture $(ARGS)
+	@$(BIN)/python -m docs.screenshot
 
 test: .venv/.dev ## all the tests: unit, contract, and end to end against a real TorchServe
 	$(BIN)/python -m pytest $(ARGS)
