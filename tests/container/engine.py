@@ -17,9 +17,10 @@ HARDENED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges",
 _ASK = """
 import sys, urllib.request, urllib.error
 method, url = sys.argv[1:]
+kind = {"Content-Type": "application/octet-stream"}
 body = sys.stdin.buffer.read() or None
 try:
-    answer = urllib.request.urlopen(urllib.request.Request(url, body, {}, method=method), timeout=60)
+    answer = urllib.request.urlopen(urllib.request.Request(url, body, kind, method=method), timeout=60)
 except urllib.error.HTTPError as error:
     answer = error
 print(answer.status)

@@ -57,5 +57,5 @@ def test_torch_and_its_decoder_work_without_the_libraries_of_cuda(image: str) ->
 
 
 def test_calling_the_gpu_ends_the_process_with_a_sentence(image: str) -> None:
-    program = "import ctypes, torch; ctypes.CDLL(torch.__path__[0] + '/lib/libtorch_cuda.so').ncclGetUniqueId()"
+    program = "import ctypes, torch; ctypes.CDLL(torch.__path__[0] + '/lib/libtorch_cuda.so').cuFileRead()"
     assert "which needs a GPU, and this image is for CPUs" in inside(image, f'python -c "{program}" 2>&1; true')

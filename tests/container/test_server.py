@@ -71,8 +71,9 @@ def test_a_stopped_container_answers_what_it_has_accepted_and_ends_with_0(image:
         program = (
             "import sys, concurrent.futures as f, urllib.request as u\n"
             "data = sys.stdin.buffer.read()\n"
+            "kind = {'Content-Type': 'application/octet-stream'}\n"
             "def put(_):\n"
-            "    request = u.Request('http://127.0.0.1:8080/predictions/flowers', data, {}, method='PUT')\n"
+            "    request = u.Request('http://127.0.0.1:8080/predictions/flowers', data, kind, method='PUT')\n"
             "    return u.urlopen(request, timeout=60).status\n"
             "with f.ThreadPoolExecutor(40) as pool:\n"
             "    futures = [pool.submit(put, place) for place in range(40)]\n"
@@ -106,11 +107,13 @@ def test_a_mounted_folder_of_archives_takes_the_place_of_the_image_s(
     image: str, server: Container, tmp_path: Path, photograph: bytes
 ) -> None:
     docker("cp", f"{server.name}:/models/flowers.mar", str(tmp_path))
+    readable(tmp_path)
     with Container(image, ("--cpus=1", f"--volume={tmp_path}:/models:ro")) as running:
         assert running.ready().predict(photograph)[0] == 200
 
 
 def test_an_empty_folder_of_archives_is_one_sentence_and_exit_code_2(image: str, tmp_path: Path) -> None:
+    readable(tmp_path)
     with Container(image, (f"--volume={tmp_path}:/models:ro",)) as running:
         assert running.ended() == 2
         assert len(running.log().strip().splitlines()) == 1, running.log()
@@ -121,3 +124,8 @@ def test_a_gpu_is_not_pretended(server: Container) -> None:
     assert described["card"]["device"] == "cpu"
     assert json.dumps(described)
     assert attempt("exec", server.name, "nvidia-smi").returncode != 0
+
+
+def readable(folder: Path) -> None:
+    """Let the container's user see a folder of pytest's, which are for their owner only."""
+    folder.chmod(0o755)

