@@ -1,4 +1,8 @@
-"""The server: TorchServe as a child, in a session and a temporary folder of its own, stopped without leftovers."""
+"""The server: TorchServe as a child, in a session and a temporary folder of its own, stopped without leftovers.
+
+Its Java is started directly. The `torchserve` program in between would add a process that only waits, put the current
+folder first on Java's class path, and end when a full disk does not take its log.
+"""
 
 import os
 import signal
@@ -8,49 +12,52 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib import util
 from pathlib import Path
 
 from serving import limits
 from serving.limits import Plan
-from serving.settings import Settings, java_home
+from serving.settings import Settings, SetupError, java_home, java_program
 
 _STOP_TIMEOUT_S = 20
-_POLL_S = 0.1
-# Written by the `torchserve` program into the temporary folder: the process id of its Java.
-_PID_FILE = ".model_server.pid"
+_POLL_S = 0.02
+_MAIN_CLASS = "org.pytorch.serve.ModelServer"
 
 
 @contextmanager
 def running(settings: Settings, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """Run TorchServe with every archive of the model store; stop it, and all that it started, on leaving."""
+    plan = limits.plan(limits.cpus(), limits.memory_bytes())
     with tempfile.TemporaryDirectory(prefix="visionserve-", ignore_cleanup_errors=True) as folder:
-        plan = limits.plan(limits.cpus(), limits.memory_bytes())
-        config = Path(folder, settings.config.name)
-        config.write_text(configuration(settings, plan), encoding="utf-8")
         child = subprocess.Popen(
-            command(settings, config),
+            command(settings, java_program(environment), folder, plan),
             env=child_environment(settings, environment, folder, plan),
             start_new_session=True,
         )
         try:
             yield child
         finally:
-            stop(child, Path(folder))
+            stop(child)
 
 
-def command(settings: Settings, config: Path) -> list[str]:
-    """Return TorchServe's command line."""
+def command(settings: Settings, java: str, folder: str, plan: Plan) -> list[str]:
+    """Return TorchServe's command line, as its own program would put it together (ts/model_server.py)."""
+    home = _home()
+    vmargs = limits.fit_vmargs(settings.properties.get("vmargs", ""), plan)
     return [
-        *[sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs"],
-        *["--ts-config", str(config), "--model-store", str(settings.model_store)],
-        *["--models", *(path.name for path in settings.archives)],
+        *[java, f"-Dmodel_server_home={home}", f"-Djava.io.tmpdir={folder}", *vmargs.split()],
+        *["-cp", str(home / "ts" / "frontend" / "*"), _MAIN_CLASS, "--python", sys.executable],
+        *["-f", str(settings.config), "-s", str(settings.model_store), "-ncs"],
+        *["-m", *(path.name for path in settings.archives)],
     ]
 
 
-def configuration(settings: Settings, plan: Plan) -> str:
-    """Return config.properties with the JVM cut to the plan: its options can be given in no other way."""
-    vmargs = limits.fit_vmargs(settings.properties.get("vmargs", ""), plan)
-    return "".join(f"{key}={value}\n" for key, value in {**settings.properties, "vmargs": vmargs}.items())
+def _home() -> Path:
+    """Return the folder in which TorchServe is installed, without importing it."""
+    found = util.find_spec("ts")
+    if found is None or found.origin is None:
+        raise SetupError("TorchServe is not installed: `make setup` installs it.")
+    return Path(found.origin).parents[1]
 
 
 def child_environment(settings: Settings, environment: Mapping[str, str], folder: str, plan: Plan) -> dict[str, str]:
@@ -73,10 +80,10 @@ def _defaults(settings: Settings, plan: Plan) -> dict[str, str]:
     return threads | {"TS_DEFAULT_WORKERS_PER_MODEL": str(plan.workers)}
 
 
-def stop(child: subprocess.Popen[bytes], folder: Path, timeout_s: float = _STOP_TIMEOUT_S) -> None:
-    """End TorchServe: its Java first, which ends the workers; then whatever of its session is left."""
-    with suppress(OSError, ValueError):
-        os.kill(int((folder / _PID_FILE).read_text()), signal.SIGTERM)
+def stop(child: subprocess.Popen[bytes], timeout_s: float = _STOP_TIMEOUT_S) -> None:
+    """End TorchServe: its Java, which ends the workers; then whatever of its session is left."""
+    with suppress(ProcessLookupError):
+        child.terminate()
     deadline = time.monotonic() + timeout_s
     while child.poll() is None and time.monotonic() < deadline:
         time.sleep(_POLL_S)

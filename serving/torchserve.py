@@ -38,11 +38,11 @@ class Answered:
 
 
 class TorchServe:
-    """A running TorchServe; ``launcher_pid`` is the process that started its Java, ``secret`` what the workers know."""
+    """A running TorchServe; ``java_pid`` is its Java, which starts the workers; ``secret`` is what they know."""
 
-    def __init__(self, settings: Settings, launcher_pid: int, secret: str, photograph: bytes) -> None:
+    def __init__(self, settings: Settings, java_pid: int, secret: str, photograph: bytes) -> None:
         self._settings = settings
-        self._launcher_pid = launcher_pid
+        self._java_pid = java_pid
         self._headers = {"x-visionserve-probe": secret, "x-top-k": "3", "Content-Type": "application/octet-stream"}
         self._photograph = photograph
         self._known: dict[int, psutil.Process] = {}
@@ -100,7 +100,7 @@ class TorchServe:
 
     def _found(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
-            family = psutil.Process(self._launcher_pid).children(recursive=True)
+            family = psutil.Process(self._java_pid).children(recursive=True)
             return [process for process in family if _is_worker(process)]
         return []
 

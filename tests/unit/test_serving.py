@@ -138,8 +138,10 @@ def test_torchserve_is_given_every_archive_and_a_private_place_to_write(settings
     for name in ("b.mar", "a.mar"):
         (tmp_path / name).touch()
     (tmp_path / "roses").mkdir()
-    command = server.command(settings, tmp_path / "config.properties")
-    assert command[command.index("--models") + 1 :] == ["a.mar", "b.mar"]
+    command = server.command(settings, "java", "/private", Plan(3, 4, None))
+    assert command[command.index("-m") + 1 :] == ["a.mar", "b.mar"]
+    assert {"-Djava.io.tmpdir=/private", "-XX:ActiveProcessorCount=4"} < set(command)
+    assert Path(command[command.index("-cp") + 1]).with_name("model-server.jar").is_file()
     environment = server.child_environment(
         settings, {"PATH": "/bin", "LANG": "C", "TS_CONFIG_FILE": "other"}, "/private", Plan(3, 4, None)
     )
@@ -158,7 +160,7 @@ def test_stopping_leaves_no_process_of_the_session_behind(tmp_path: Path) -> Non
     with child.stdout:
         child.stdout.readline()
     grandchild = int((tmp_path / "child").read_text())
-    server.stop(child, tmp_path, timeout_s=0.2)
+    server.stop(child, timeout_s=0.2)
     assert child.returncode == -signal.SIGKILL
     deadline = time.monotonic() + 5
     while alive(grandchild) and time.monotonic() < deadline:
