@@ -62,6 +62,7 @@ def _study(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--windows", type=int, default=1000, help="windows drawn for each row (default: %(default)s)")
     parser.add_argument("--output", type=Path, help="write the rows as JSON here too")
+    parser.add_argument("--machine", default="", help="what this machine is, for the JSON file")
     parser.add_argument("--no-corruptions", action="store_true", help="leave out the slow part")
 
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,9 @@ def study(options: argparse.Namespace) -> int:
             print(f"{rows[-1].kind}: {rows[-1].alarms}", file=sys.stderr)
     print(studies.table(rows))
     if options.output is not None:
-        options.output.write_text(json.dumps(studies.facts(rows), indent=1) + "\n", encoding="utf-8")
+        facts = {"windows": options.windows, "when": date.today().isoformat(), "machine": options.machine}
+        text = json.dumps(facts | {"rows": studies.facts(rows)}, indent=1)
+        options.output.write_text(text + "\n", encoding="utf-8")
     return 0
 
 

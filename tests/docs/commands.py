@@ -1,0 +1,92 @@
+"""The commands of the documents: every line of a fenced block that a reader would type.
+
+A block with lines that begin with `$ ` shows a session: those lines are its commands, the others are answers. In every
+other block without a language a line is a command when its first word is a program.
+"""
+
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+# fmt: off
+PROGRAMS = frozenset({
+    "amtool", "bash", "cd", "curl", "docker", "git", "kubectl", "locust", "make", "nginx", "pip", "podman", "promtool",
+    "python", "source", "torchserve", "visionserve",
+})
+# fmt: on
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_SHELL = ("", "sh", "bash", "console", "shell")
+_SETTING = re.compile(r"[A-Za-z_]+=.*")
+_JOINTS = frozenset({"&&", "||", ";", "|", "&", "(", ")"})
+
+
+@dataclass(frozen=True)
+class Command:
+    """One program call: where it stands, its words, and the line it was written on."""
+
+    document: str
+    line: int
+    words: tuple[str, ...]
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.document}:{self.line}: {self.text}"
+
+
+def documents() -> list[Path]:
+    """Return every Markdown file of the repository, except the histories."""
+    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / name for name in listed.split() if Path(name).name not in ("CHANGELOG.md", "LOG.md")]
+
+
+def collect() -> list[Command]:
+    """Return the commands of all documents."""
+    return [command for document in documents() for command in read(document)]
+
+
+def read(document: Path) -> list[Command]:
+    """Return the commands of one document, in order."""
+    text = document.read_text(encoding="utf-8")
+    name = document.relative_to(ROOT).as_posix() if document.is_relative_to(ROOT) else document.name
+    found: list[Command] = []
+    for block in _BLOCK.finditer(text):
+        if block[1] not in _SHELL:
+            continue
+        first = text.count("\n", 0, block.start(2)) + 1
+        for offset, line in _lines(block[2]):
+            found += [Command(name, first + offset, words, line) for words in calls(line)]
+    return found
+
+
+def calls(line: str) -> Iterator[tuple[str, ...]]:
+    """Yield the words of each program call on a line; settings before a program, and redirections, are left out."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.commenters, lexer.whitespace_split = "#", True
+    words: list[str] = []
+    redirected = False
+    for token in [*lexer, ";"]:
+        if token in _JOINTS:
+            if words:
+                yield tuple(words)
+            words = []
+        elif redirected or set(token) <= {"<", ">"}:
+            redirected = not redirected
+        elif words or not _SETTING.fullmatch(token):
+            words.append(token)
+
+
+def _lines(block: str) -> Iterator[tuple[int, str]]:
+    """Yield (offset, line) for the lines that are commands, continued lines joined."""
+    lines = re.sub(r"\\\n\s*", lambda found: " " + "\0" * found[0].count("\n"), block).split("\n")
+    session = any(line.startswith("$ ") for line in lines)
+    offset = 0
+    for line in lines:
+        joined, plain = line.count("\0"), line.replace("\0", "").removeprefix("$ ")
+        program = next((word for word in plain.split() if not _SETTING.fullmatch(word)), "")
+        if line.startswith("$ ") or (not session and program in PROGRAMS and not line.startswith(" ")):
+            yield offset, plain
+        offset += 1 + joined
