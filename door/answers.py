@@ -28,8 +28,8 @@ RETRY_AFTER = {Overloaded.status: 1, Unavailable.status: 2, DeadlineExceeded.sta
 _ID = "$answer_id"
 
 
-def errors(max_body_mib: int) -> dict[int, str]:
-    """Return the body of each status that the door answers by itself."""
+def errors(max_body_mib: int) -> dict[int, ServiceError]:
+    """Return the error of each status that the door answers by itself."""
     known: tuple[ServiceError, ...] = (
         InvalidRequest("The request could not be read: its line, headers or form are malformed or too long."),
         Unauthorized("An API key is needed: send it as Authorization: Bearer KEY, or as x-api-key: KEY."),
@@ -44,7 +44,17 @@ def errors(max_body_mib: int) -> dict[int, str]:
         Unavailable("No worker can take the request now: send it again after Retry-After seconds."),
         DeadlineExceeded("There was no answer in time: send it again after Retry-After seconds."),
     )
-    return {error.status: _text({"error": error.body(), "request_id": _ID}) for error in known}
+    return {error.status: error for error in known}
+
+
+def native(error: ServiceError) -> str:
+    """Return an error's body in our own form."""
+    return _text({"error": error.body(), "request_id": _ID})
+
+
+def open_inference(error: ServiceError) -> str:
+    """Return an error's body as clients of Open Inference V2 read it: "error" is the sentence alone."""
+    return _text({"error": error.message, "code": error.code, "request_id": _ID})
 
 
 def index() -> str:

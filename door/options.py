@@ -123,7 +123,7 @@ OPTIONS = (
     ),
     Option("temp", "/tmp", _folder, "an existing folder for bodies on their way and the process id"),  # noqa: S108
     Option("workers", "2", _whole(1, 64), "nginx processes; each passes thousands of requests a second"),
-    Option("max_connections", "4096", _whole(64, 65536), "connections per worker, those to TorchServe included"),
+    Option("max_connections", "8192", _whole(64, 65536), "connections per worker, those to TorchServe included"),
     Option("max_body_mib", "16", _whole(1, 16), "MiB of a request's body; 16 is TorchServe's limit"),
     Option("concurrency", "64", _whole(1, 100), "requests in TorchServe at once, below its queue of 100; more get 429"),
     Option("per_client", "256", _whole(0, 65536), "requests at once of one client (key, else address); 0: no limit"),

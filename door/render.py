@@ -50,6 +50,8 @@ def text(options: Mapping[str, Any], keys_file: Path | None) -> str:
         keys_file=keys_file,
         routes=routes,
         errors=answers.errors(options["max_body_mib"]),
+        native=answers.native,
+        open_inference=answers.open_inference,
         index=answers.index(),
         retry_after=answers.RETRY_AFTER,
     )

@@ -215,5 +215,19 @@ def behind(answer: Answer) -> Iterator[Behind]:
         server.close()
 
 
+def code(answer: requests.Response) -> str:
+    """Return the error's code, having checked that the answer is one of ours throughout."""
+    content = answer.json()
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-request-id"] == content["request_id"]
+    v2 = str(answer.request.path_url).startswith("/v2")
+    error = {"code": content["code"], "message": content["error"]} if v2 else content["error"]
+    assert set(content) == ({"error", "code", "request_id"} if v2 else {"error", "request_id"})
+    assert set(error) == {"code", "message"}
+    assert all(isinstance(text, str) for text in error.values())
+    found: str = error["code"]
+    return found
+
+
 def plain(_: Seen) -> Reply:
     return Reply()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.e2e.doors import NEEDS_NGINX, NOWHERE, Behind, Door, Reply, Seen, behind, running
+from tests.e2e.doors import NEEDS_NGINX, NOWHERE, Behind, Door, Reply, Seen, behind, code, running
 
 pytestmark = [pytest.mark.e2e, NEEDS_NGINX]
 
@@ -56,17 +56,6 @@ def status() -> Iterator[Behind]:
 def door(server: Behind, status: Behind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     with running(tmp_path_factory.mktemp("door"), server.address, status=status.address) as found:
         yield found
-
-
-def code(answer: requests.Response) -> str:
-    """Return the error's code, having checked that the answer is one of ours throughout."""
-    content = answer.json()
-    assert set(content) == {"error", "request_id"}
-    assert set(content["error"]) == {"code", "message"}
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.headers["x-request-id"] == content["request_id"]
-    found: str = content["error"]["code"]
-    return found
 
 
 # ---- the way on

@@ -88,6 +88,12 @@ def test_help_tells_every_option_and_its_default(capsys: pytest.CaptureFixture[s
     assert all(option.flag in told and option.default in told for option in OPTIONS)
 
 
+def test_the_document_lists_every_option_with_its_default() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "door.md").read_text()
+    listed = dict(re.findall(r"\| `(--[a-z-]+)` \| ([^|]*?) ?(?=\|)", document))
+    assert listed == {option.flag: option.default for option in OPTIONS}
+
+
 # ---- keys
 
 
@@ -141,12 +147,13 @@ def test_keys_are_their_owners_to_read_and_in_no_other_file(tmp_path: Path) -> N
 
 def test_the_doors_errors_are_the_librarys() -> None:
     known = {kind.status: kind.code for kind in vars(errors).values() if is_error(kind)}
-    for status, text in answers.errors(max_body_mib=16).items():
-        content = json.loads(text)
-        assert content["request_id"] == "$answer_id"
+    for status, error in answers.errors(max_body_mib=16).items():
+        content, v2 = json.loads(answers.native(error)), json.loads(answers.open_inference(error))
+        assert content["request_id"] == v2["request_id"] == "$answer_id"
         assert status in known
         assert content["error"]["code"] in {kind.code for kind in vars(errors).values() if is_error(kind)}
-    assert json.loads(answers.errors(3)[413])["error"]["message"].startswith("The body is over 3 MiB")
+        assert content["error"] == {"code": v2["code"], "message": v2["error"]}
+    assert answers.errors(3)[413].message.startswith("The body is over 3 MiB")
 
 
 def is_error(kind: object) -> bool:
@@ -188,7 +195,7 @@ def test_a_path_belongs_to_one_route_or_to_none(path: str, kinds: list[str]) -> 
 
 def test_what_an_option_turns_off_is_not_in_the_configuration() -> None:
     plain = written()
-    for word in ("ssl", "limit_req", "Access-Control", "real_ip", "Upgrade", "401;"):
+    for word in ("ssl", "limit_req", "Access-Control", "real_ip", "Upgrade", "return 401;"):
         assert word not in plain
     full = written(
         tls_certificate=Path("/c"),
