@@ -49,8 +49,10 @@ def render(request: Request, images: Sequence[np.ndarray], answers: Sequence[Ans
     return _json(entries[0] | {"model": {"name": card.name, "version": card.version}})
 
 
-def refuse(error: ServiceError, request_id: str) -> Content:
-    """Return the answer that carries an error."""
+def refuse(error: ServiceError, request_id: str, *, v2: bool = False) -> Content:
+    """Return the answer that carries an error; in Open Inference V2, "error" is the sentence alone."""
+    if v2:
+        return _json({"error": error.message, "code": error.code, "request_id": request_id})
     return _json({"error": error.body(), "request_id": request_id})
 
 

@@ -147,5 +147,5 @@ def _guarded(attempt: Callable[[], Result], received: Received, started: float) 
     except Exception:
         logger.exception("request %s failed", received.id)
         error = InternalError(BLAND)
-    content = answers.refuse(error, received.id)
+    content = answers.refuse(error, received.id, v2=requests.speaks_v2(received))
     return Reply(error.status, error.code, content, time.perf_counter() - started)

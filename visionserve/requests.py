@@ -29,6 +29,8 @@ DEFAULT_TOP_K = 5
 # One request must not keep its batch mates waiting for long: more images go into more requests.
 MAX_IMAGES = 16
 _BODY_FIELDS = ("body", "data")
+# How far into a body its protocol is looked for, when all that is left to say is what was wrong with it.
+_LOOKED_AT = 1024
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
@@ -74,6 +76,17 @@ def parse(received: Received, classes: int) -> Request:
     answer_format = _format(options.get("format", "json"), received.explain, len(images))
     top_k = _top_k(options.get("top_k", min(DEFAULT_TOP_K, classes)), classes)
     return Request(images, protocol, top_k, answer_format, received.explain, body_id)
+
+
+def speaks_v2(received: Received) -> bool:
+    """Tell whether a request is Open Inference V2's by its looks, however broken: its sender reads V2's errors."""
+    if tensors.HEADER in received.headers:
+        return True
+    body = next((received.fields[name] for name in _BODY_FIELDS if name in received.fields), b"")
+    if isinstance(body, Mapping):
+        return "inputs" in body
+    start = body[:_LOOKED_AT].encode(errors="replace") if isinstance(body, str) else bytes(body[:_LOOKED_AT])
+    return start.lstrip().startswith(b"{") and b'"inputs"' in start
 
 
 def _split(received: Received) -> tuple[bytes | bytearray | Mapping[str, Any], dict[str, object]]:

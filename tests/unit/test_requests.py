@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from visionserve.errors import EmptyBody, InvalidParameter, InvalidRequest, ServiceError
-from visionserve.requests import MAX_IMAGES, Field, Received, Request, parse
+from visionserve.requests import MAX_IMAGES, Field, Received, Request, parse, speaks_v2
 
 IMAGE = b"\xff\xd8 image"
 TEXT = base64.b64encode(IMAGE).decode()
@@ -166,6 +166,23 @@ def test_binary_data_needs_one_tensor(inputs: Any) -> None:
     headers = {"inference-header-content-length": str(len(start))}
     with pytest.raises(InvalidRequest, match="one tensor"):
         parse(Received("id", {"body": start + b"more"}, headers), CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("fields", "headers", "wanted"),
+    [
+        ({"body": b' {"id": "a", "inputs": ['}, {}, True),
+        ({"data": '{"inputs": 1}'}, {}, True),
+        ({"body": {"inputs": []}}, {}, True),
+        ({"body": b"junk"}, {"inference-header-content-length": "x"}, True),
+        ({"body": b'{"instances": []}'}, {}, False),
+        ({"body": b'\xff\xd8 {"inputs"'}, {}, False),
+        ({"file": b'{"inputs": []}'}, {}, False),
+        ({}, {}, False),
+    ],
+)
+def test_open_inference_is_known_by_its_looks(fields: dict[str, Field], headers: dict[str, str], wanted: bool) -> None:
+    assert speaks_v2(Received("id", fields, headers)) is wanted
 
 
 def test_more_binary_images_than_the_limit_are_refused() -> None:

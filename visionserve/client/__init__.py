@@ -4,12 +4,14 @@ blocking.Client, asynchronous.AsyncClient
     calls       what is sent, what a reply means
     exchange    is this the reply, or try again?   <- patience: how long to wait
     transports  one request over a kept connection
+    grpc.GrpcClient, where grpcio is installed
 """
 
 from visionserve.client.answers import Answer, Model, ModelName, Prediction, Workers
 from visionserve.client.asynchronous import AsyncClient
 from visionserve.client.blocking import Client
 from visionserve.client.failures import Refused, Unreachable
+from visionserve.client.grpc import GrpcClient
 from visionserve.client.outcomes import Outcome
 from visionserve.client.patience import Retries
 
@@ -17,6 +19,7 @@ __all__ = [
     "Answer",
     "AsyncClient",
     "Client",
+    "GrpcClient",
     "Model",
     "ModelName",
     "Outcome",

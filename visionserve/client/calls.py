@@ -105,7 +105,7 @@ class Address:
         request_id: str | None = None,
     ) -> Call:
         """Return the call that asks about an image; reads its file, where it is one (OSError)."""
-        data = bytes(image) if isinstance(image, bytes | bytearray) else Path(image).read_bytes()
+        data = content(image)
         options = {} if top_k is None else {"x-top-k": str(top_k)}
         options |= {"x-format": "png"} if png else {}
         path = _path(model, version, "explanations" if explain else "predictions")
@@ -157,6 +157,11 @@ class Address:
     def read_model(self, call: Call, reply: Reply) -> Model:
         """Read a reply to ``model``."""
         return _read(call, reply, read_model)
+
+
+def content(image: Image) -> bytes:
+    """Return an image's bytes; reads its file, where it is one (OSError)."""
+    return bytes(image) if isinstance(image, bytes | bytearray) else Path(image).read_bytes()
 
 
 def png(call: Call, reply: Reply) -> bytes:
@@ -214,9 +219,10 @@ def _check(call: Call, reply: Reply) -> None:
         content = {}
     content = content if isinstance(content, dict) else {}
     error = content["error"] if isinstance(content.get("error"), dict) else content
-    code = error.get("code")
-    code = code if isinstance(code, str) else _CODES.get(reply.status, "internal_error")
-    message = str(error.get("message") or _phrase(reply.status))
+    ours = isinstance(error.get("code"), str)  # TorchServe's own errors have a number there
+    code = str(error["code"]) if ours else _CODES.get(reply.status, "internal_error")
+    # V2's form has the sentence where ours has an object.
+    message = str(error.get("message") or (ours and error.get("error")) or _phrase(reply.status))
     raise Refused(reply.status, code, message, str(content.get("request_id") or call.request_id))
 
 

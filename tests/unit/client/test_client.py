@@ -159,12 +159,13 @@ def test_a_refusal_carries_status_code_message_and_id(client_of: Any) -> None:
     [
         (Scripted(413, b""), "image_too_large", "413 Request Entity Too Large"),
         (Scripted(404, {"code": 404, "type": "ModelNotFoundException", "message": "No model x."}), "not_found", "No m"),
+        (Scripted(415, {"error": "No image.", "code": "unsupported_image"}), "unsupported_image", "No image."),
         (Scripted(401, [1]), "unauthorized", "401"),
         (Scripted(500, {"error": "broken"}), "internal_error", "500"),
         (Scripted(599, b""), "internal_error", "599"),
         (Scripted(302, b"", {"Location": "http://127.0.0.1:9/"}), "internal_error", "302 Found"),
     ],
-    ids=["empty", "torchserve", "list", "other-error", "unknown-status", "redirect"],
+    ids=["empty", "torchserve", "open-inference", "list", "other-error", "unknown-status", "redirect"],
 )
 def test_answers_of_others_are_refusals_too(client_of: Any, reply: Scripted, code: str, message: str) -> None:
     with serving(reply) as service, pytest.raises(Refused, match=message) as refused:

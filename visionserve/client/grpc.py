@@ -1,0 +1,133 @@
+"""GrpcClient: the same question over TorchServe's gRPC, as it is spoken inside a cluster. Needs grpcio only.
+
+TorchServe's inference.proto has two messages that matter, small enough to be written and read by hand:
+
+    PredictionsRequest  { string model_name = 1; string model_version = 2; map<string, bytes> input = 3; }
+    PredictionResponse  { bytes prediction = 1; }
+
+TorchServe answers every request with OK; what was refused stands in the body, under the code that HTTP has for it.
+"""
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from visionserve.client.answers import Answer, read_native
+from visionserve.client.calls import Image, content
+from visionserve.client.failures import Refused, Unreachable
+
+_METHOD = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"
+_LENGTH_DELIMITED = 2
+# gRPC's own statuses that an answer of HTTP would have had.
+_NOT_FOUND = {"NOT_FOUND": (404, "not_found"), "RESOURCE_EXHAUSTED": (413, "image_too_large")}
+# TorchServe's own limit, config.properties.
+_MAX_BYTES = 16 << 20
+
+
+class GrpcClient:
+    """Asks TorchServe over gRPC.
+
+    with GrpcClient("127.0.0.1:7070") as client:
+        answer = client.predict(Path("photo.jpg"))
+    """
+
+    def __init__(self, address: str, timeout_s: float = 30) -> None:
+        """Make a client; nothing is sent yet. ImportError when grpcio is not installed."""
+        import grpc
+
+        self._grpc: Any = grpc
+        self.address = address
+        self.timeout_s = timeout_s
+        limits = [("grpc.max_send_message_length", _MAX_BYTES), ("grpc.max_receive_message_length", _MAX_BYTES)]
+        self._channel: Any = grpc.insecure_channel(address, options=limits)
+        # The messages are bytes already.
+        self._ask: Any = self._channel.unary_unary(_METHOD)
+
+    def predict(
+        self, image: Image, model: str = "flowers", top_k: int | None = None, *, version: str | None = None
+    ) -> Answer:
+        """Return what an image shows; Refused and Unreachable as with Client."""
+        options = {} if top_k is None else {"top_k": str(top_k).encode()}
+        request = _request(model, version or "", {"data": content(image), **options})
+        request_id = uuid.uuid4().hex
+        try:
+            answer = self._ask(request, timeout=self.timeout_s, metadata=[("x-request-id", request_id)])
+        except self._grpc.RpcError as error:
+            raise self._failure(error.code().name, str(error.details()), request_id) from error
+        return self._read(answer, request_id)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> "GrpcClient":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def _failure(self, code: str, details: str, request_id: str) -> Refused | Unreachable:
+        if code in _NOT_FOUND:
+            return Refused(*_NOT_FOUND[code], details, request_id)
+        if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNIMPLEMENTED"):
+            return Unreachable(self.address, code.lower().replace("_", " "))
+        return Refused(500, "internal_error", details, request_id)
+
+    def _read(self, message: bytes, request_id: str) -> Answer:
+        try:
+            body = json.loads(b"".join(value for number, value in _fields(message) if number == 1))
+            if "error" in body:
+                error = body["error"]
+                raise Refused(_status(error["code"]), error["code"], error["message"], body["request_id"])
+            return read_native(body, request_id, {})
+        except (KeyError, TypeError, ValueError):
+            raise Unreachable(self.address, "it answers, but not as visionserve does; check the address") from None
+
+
+def _status(code: str) -> int:
+    from visionserve import errors
+
+    known = {error.code: error.status for error in errors.ServiceError.__subclasses__()}
+    return known.get(code, 500)
+
+
+def _request(model: str, version: str, inputs: dict[str, bytes]) -> bytes:
+    entries = [_field(3, _field(1, name.encode()) + _field(2, value)) for name, value in inputs.items()]
+    return _field(1, model.encode()) + _field(2, version.encode()) + b"".join(entries)
+
+
+def _field(number: int, value: bytes) -> bytes:
+    """Return a field of bytes; protobuf leaves out what is empty."""
+    return _varint(number << 3 | _LENGTH_DELIMITED) + _varint(len(value)) + value if value else b""
+
+
+def _varint(number: int) -> bytes:
+    """Return a number in groups of seven bits, least first; all but the last have their highest bit set."""
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*found, number])
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield a message's fields of bytes by number; ValueError at anything else."""
+    place = 0
+    while place < len(message):
+        key, place = _number(message, place)
+        length, place = _number(message, place)
+        if key & 7 != _LENGTH_DELIMITED or place + length > len(message):
+            raise ValueError("not a message of this service")
+        yield key >> 3, message[place : place + length]
+        place += length
+
+
+def _number(message: bytes, place: int) -> tuple[int, int]:
+    found = shift = 0
+    while place < len(message):
+        byte = message[place]
+        found, shift, place = found | (byte & 0x7F) << shift, shift + 7, place + 1
+        if byte < 0x80:
+            return found, place
+    raise ValueError("a number is cut off")
