@@ -35,7 +35,7 @@ def ids(commands: list[Command]) -> list[str]:
 
 def for_each(program: str) -> Callable[[Callable[[Command], None]], pytest.MarkDecorator]:
     found = of(program)
-    return pytest.mark.parametrize("command", found, ids=ids(found))  # type: ignore[return-value]
+    return pytest.mark.parametrize("command", found, ids=ids(found))
 
 
 def test_the_documents_hold_commands_of_every_kind() -> None:

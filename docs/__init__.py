@@ -1,0 +1,1 @@
+"""Programs that make parts of the documents: pictures, numbers, drawn examples."""

@@ -1,0 +1,27 @@
+"""The numbers in documents are those of the files that hold them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from docs import numbers
+
+
+@pytest.mark.parametrize("path", numbers.DOCUMENTS, ids=lambda path: path.name)
+def test_a_document_says_what_the_measurements_say(path: Path) -> None:
+    text = path.read_text()
+    assert numbers.filled(text) == text, "run `python -m docs.numbers`"
+
+
+def test_every_block_is_used_and_known() -> None:
+    used = {name for path in numbers.DOCUMENTS for name in re.findall(r"<!-- ([a-z-]+) -->", path.read_text())}
+    assert used - {"end"} == set(numbers.BLOCKS)
+
+
+def test_a_stale_block_is_written_anew() -> None:
+    stale = "before\n<!-- accuracy -->\nnonsense\n<!-- end -->\nafter\n"
+    fresh = numbers.filled(stale)
+    assert "nonsense" not in fresh
+    assert fresh.startswith("before\n<!-- accuracy -->\n| test split |")
+    assert fresh.endswith("|\n<!-- end -->\nafter\n")
