@@ -56,12 +56,13 @@ def thanks(label: str) -> str:
 
 
 def down(url: str, said: str) -> str:
-    """Return the sentence for a service that does not answer, or not with what was asked (``said``)."""
-    why = escape(said) or f"Nothing answers at <code>{escape(url)}</code>."
+    """Return the sentences for a service that does not answer, or that only ``said`` something else."""
+    start = (
+        f"Nothing answers at <code>{escape(url)}</code>. Start it with <code>make serve</code>, or wait if it starts."
+    )
     return (
-        f'<div class="vs-down" role="status"><h2>The service is not there yet</h2><p>{why} Start it with '
-        "<code>make serve</code>, or wait if it is starting: this page looks again every few seconds, and keeps your "
-        "photographs.</p></div>"
+        f'<div class="vs-down" role="status"><h2>The service is not there yet</h2><p>{escape(said) or start} '
+        "This page looks again every few seconds, and keeps your photographs.</p></div>"
     )
 
 

@@ -140,13 +140,20 @@ def _declined(place: int, photograph: Photograph, outcome: Declined) -> None:
             st.button("Ask again", icon=":material/refresh:", key=f"again-{place}")
 
 
-@st.fragment(run_every=LOOK_AGAIN_S)
 def _down(client: Client, settings: Settings, trouble: Refused | Unreachable) -> None:
     """Say that nothing can answer and what to do, and look again by itself."""
-    if client.ready():
+    st.session_state["waiting"] = False
+    _wait(client, drawing.down(settings.service_url, asking.reason(trouble) if isinstance(trouble, Refused) else ""))
+
+
+@st.fragment(run_every=LOOK_AGAIN_S)
+def _wait(client: Client, told: str) -> None:
+    # Not in the run that has just found the trouble: a service that is ready and refuses would make it run for ever.
+    if st.session_state["waiting"] and client.ready():
         st.rerun()
+    st.session_state["waiting"] = True
     with st.container(border=True, key="down"):
-        st.html(drawing.down(settings.service_url, asking.reason(trouble) if isinstance(trouble, Refused) else ""))
+        st.html(told)
         if st.button("Try again", icon=":material/refresh:", key="retry"):
             st.rerun()
 

@@ -85,29 +85,31 @@ def _opinion(result: Result, answer: Answer) -> None:
             st.html(drawing.thanks(said[result.key]))
             return
         st.html('<p class="vs-ask">Is it right?</p>')
+        if trouble := st.session_state.pop(f"trouble-{result.key}", ""):
+            st.error(trouble)
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            if st.button("Yes", icon=":material/thumb_up:", key=f"right-{result.key}"):
-                _record(result, answer, answer.best.label)
+            key, right = f"right-{result.key}", answer.best.label
+            st.button("Yes", icon=":material/thumb_up:", key=key, on_click=_record, args=(result, answer, right))
             label = st.selectbox(
                 "No, it is really a",
-                [_UNKNOWN, *sorted(set(result.card.labels) - {answer.best.label})],
+                [_UNKNOWN, *sorted(set(result.card.labels) - {right})],
                 index=None,
                 placeholder="No, it is really a …",
                 label_visibility="collapsed",
                 key=f"label-{result.key}",
             )
-            if st.button("Send", key=f"wrong-{result.key}", disabled=label is None):
-                _record(result, answer, None if label == _UNKNOWN else label)
+            other, key = None if label == _UNKNOWN else label, f"wrong-{result.key}"
+            st.button("Send", key=key, disabled=label is None, on_click=_record, args=(result, answer, other))
 
 
 def _record(result: Result, answer: Answer, label: str | None) -> None:
     try:
         feedback.record(feedback.judge(answer, label), result.feedback)
     except OSError as error:
-        st.error(f"Your answer could not be kept: {result.feedback} cannot be written ({error.strerror}).")
-        return
-    st.session_state["said"][result.key] = label or "something else"
-    st.rerun(scope="fragment")
+        why = f"{result.feedback} cannot be written ({error.strerror})."
+        st.session_state[f"trouble-{result.key}"] = f"Your answer could not be kept: {why}"
+    else:
+        st.session_state["said"][result.key] = label or "something else"
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
