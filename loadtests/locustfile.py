@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from gevent import get_hub
+from gevent.event import AsyncResult
 from locust import FastHttpUser, LoadTestShape, constant, events, task
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
@@ -35,7 +37,7 @@ class Plan:
     """What one Locust process sends and has written down. ``started_s`` is in seconds since 1970."""
 
     options: argparse.Namespace | None = None
-    photographs: list[Photograph] = field(default_factory=list)
+    photographs: AsyncResult | None = None
     target: Target | None = None
     traffic: Traffic | None = None
     ledger: Ledger = field(default_factory=Ledger)
@@ -107,7 +109,8 @@ def _prepare(environment: Environment, **_: Any) -> None:
     plan = Photographer.plan
     plan.options = environment.parsed_options
     if plan.options and not isinstance(environment.runner, MasterRunner):
-        plan.photographs = options.chosen_photographs(plan.options)
+        # In a thread: a worker that draws for seconds must send its heartbeats meanwhile, or the master gives it up.
+        plan.photographs = get_hub().threadpool.spawn(options.chosen_photographs, plan.options)
         Photographer.network_timeout = Photographer.connection_timeout = plan.options.timeout_s
 
 
@@ -115,15 +118,16 @@ def _prepare(environment: Environment, **_: Any) -> None:
 def _start(environment: Environment, **_: Any) -> None:
     plan, parsed = Photographer.plan, Photographer.plan.options
     plan.ledger, plan.started_s, plan.cpu_s = Ledger(), time.time(), time.process_time()
-    if isinstance(environment.runner, MasterRunner) or parsed is None:
+    if isinstance(environment.runner, MasterRunner) or parsed is None or plan.photographs is None:
         return
     try:
+        photographs: list[Photograph] = plan.photographs.get()
         url = f"{environment.host or ''}{parsed.path}"
         plan.target = Target.parse(url, parse_headers(parsed.header), parsed.allow_remote)
-        expected = calibration.calibrate(plan.target, plan.photographs).labels
+        expected = calibration.calibrate(plan.target, photographs).labels
         # Each process its own order, otherwise they would all post the same photograph at the same time.
         place = environment.runner.worker_index if isinstance(environment.runner, WorkerRunner) else 0
-        plan.traffic = Traffic(plan.photographs, expected, parsed.broken, parsed.seed + place)
+        plan.traffic = Traffic(photographs, expected, parsed.broken, parsed.seed + place)
     except (CalibrationError, ValueError) as error:
         _log.error("%s", error)
         environment.process_exit_code = _NOT_MEASURED
@@ -144,6 +148,14 @@ def _collect(client_id: str, data: dict[str, Any], **_: Any) -> None:
         Photographer.plan.ledger.merge(Ledger.from_json(data["ledger"]))
     else:
         _log.warning("%s sent no ledger: it runs another locustfile", client_id)
+
+
+@events.quitting.add_listener  # type: ignore[untyped-decorator]
+def _judge(environment: Environment, **_: Any) -> None:
+    """A run that asked nothing, because its workers were lost or its target is wrong, must not pass for a good one."""
+    if not isinstance(environment.runner, WorkerRunner) and not environment.stats.total.num_requests:
+        _log.error("nothing was measured: no request was sent")
+        environment.process_exit_code = _NOT_MEASURED
 
 
 @events.quit.add_listener  # type: ignore[untyped-decorator]
