@@ -39,8 +39,10 @@ def metadata(found: Model) -> Document:
     return {**names, "platform": "onnx_onnxv1", "inputs": _INPUTS, "outputs": _OUTPUTS}
 
 
-def error(code: str, message: str, request_id: str) -> Document:
-    """Return an error in the form that all of the service's errors have."""
+def error(code: str, message: str, request_id: str, *, v2: bool = False) -> Document:
+    """Return an error in the form that all of the service's errors have; V2 wants the sentence alone as "error"."""
+    if v2:
+        return {"error": message, "code": code, "request_id": request_id}
     return {"error": {"code": code, "message": message}, "request_id": request_id}
 
 

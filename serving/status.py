@@ -69,7 +69,9 @@ class Service:
             return _json(documents.server())
         if path == "/openapi.yaml" and self.openapi.is_file():
             return Reply(http.HTTPStatus.OK, self.openapi.read_bytes(), "application/yaml")
-        return self._model(path) or _refuse(http.HTTPStatus.NOT_FOUND, f"There is nothing at {path}.", request_id)
+        return self._model(path) or _refuse(
+            http.HTTPStatus.NOT_FOUND, f"There is nothing at {path}.", request_id, v2=path.startswith("/v2")
+        )
 
     def post(self, path: str, client: str, request_id: str) -> Reply:
         """Answer a POST."""
@@ -208,5 +210,5 @@ def _json(content: documents.Document, status: int = http.HTTPStatus.OK) -> Repl
     return Reply(status, json.dumps(content, ensure_ascii=False).encode())
 
 
-def _refuse(status: http.HTTPStatus, message: str, request_id: str) -> Reply:
-    return _json(documents.error(status.name.lower(), message, request_id), status)
+def _refuse(status: http.HTTPStatus, message: str, request_id: str, *, v2: bool = False) -> Reply:
+    return _json(documents.error(status.name.lower(), message, request_id, v2=v2), status)

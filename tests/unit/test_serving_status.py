@@ -84,12 +84,17 @@ def test_models_are_summed_up_and_described(scene: Scene) -> None:
     assert scene.get("/v2") == (200, {"name": "visionserve", "version": "1.0.0", "extensions": ["binary_tensor_data"]})
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/models/", "/models/tulips", "/v2/models/roses/versions/2", "/v2/models", "/openapi.yaml", "/drain"]
-)
+@pytest.mark.parametrize("path", ["/", "/models/", "/models/tulips", "/models/roses/card", "/openapi.yaml", "/drain"])
 def test_what_is_not_there_is_an_error_of_the_usual_form(scene: Scene, path: str) -> None:
     status_code, content = scene.get(path)
     assert (status_code, content["error"]["code"], content["request_id"]) == (404, "not_found", "id-1")
+
+
+@pytest.mark.parametrize("path", ["/v2/models/roses/versions/2", "/v2/models", "/v2/models/tulips/ready", "/v2/"])
+def test_v2_is_told_in_its_own_form(scene: Scene, path: str) -> None:
+    status_code, content = scene.get(path)
+    assert (status_code, content["code"], content["request_id"]) == (404, "not_found", "id-1")
+    assert content["error"] == f"There is nothing at {path}."
 
 
 def test_the_description_of_the_api_is_served_where_it_exists(scene: Scene) -> None:
