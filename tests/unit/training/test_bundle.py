@@ -120,6 +120,7 @@ def test_a_failed_gate_keeps_the_old_bundle_and_prints_the_numbers(
 ) -> None:
     before = sorted(path.name for path in (made / "bundle").iterdir())
     monkeypatch.setattr(acceptance, "TOP1_POINTS", -1.0)
+    monkeypatch.setattr(acceptance, "FREE", -1)
     assert main(["bundle", "--run", str(made / "run"), "--output", str(made / "bundle")]) == 1
     assert "gate int8: FAILED" in capsys.readouterr().err
     assert sorted(path.name for path in (made / "bundle").iterdir()) == before
@@ -140,12 +141,21 @@ def test_int8_may_lose_half_a_point_and_no_more() -> None:
         assert acceptance.int8_gate(int8, fp32, targets).passed is passed
 
 
+def test_of_a_few_photographs_int8_may_lose_one_and_no_more() -> None:
+    targets, fp32 = np.zeros(12, int), np.tile([1.0, 0.0], (12, 1))
+    for wrong, passed in ((0, True), (1, True), (2, False)):
+        int8 = fp32.copy()
+        int8[:wrong] = [0.0, 1.0]
+        assert acceptance.int8_gate(int8, fp32, targets).passed is passed
+
+
 def test_the_decode_gate_counts_labels_that_the_scaled_decode_changes(made: Path, tmp_path: Path) -> None:
     classifier = Classifier.load(made / "bundle")
     drawn.picture((30, 40, 200), 1).resize((800, 900)).save(tmp_path / "large.jpg", quality=95)
     finding = acceptance.decode_gate(classifier, [tmp_path / "large.jpg"])
     assert finding.measured == 0.0
-    assert replace(finding, measured=0.006).passed is False
+    assert finding.allowed == 1.0  # one photograph, of one
+    assert replace(finding, measured=2.0).passed is False
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
