@@ -1,0 +1,99 @@
+"""The drift alerts' thresholds, held against real photographs: quiet on held-out flowers, loud on what is foreign."""
+
+import csv
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from monitoring import reference
+from tests import queries
+from tests.contract.conftest import BUNDLE
+from visionserve.classifier import Classifier
+
+DATA = Path(os.environ.get("VISIONSERVE_DATA", "/nowhere"))
+# TorchServe's highest bucket bound below 1.
+BOUND = 0.75
+FOREIGN = ("flowers-web", "cats-and-dogs")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (DATA / "flowers-102").is_dir(), reason="set VISIONSERVE_DATA to a folder of photographs"),
+]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The novelty and the best label of some photographs."""
+
+    novelty: np.ndarray
+    labels: Counter[str]
+
+    @property
+    def share_above_bound(self) -> float:
+        return float((self.novelty > BOUND).mean())
+
+
+def answers(classifier: Classifier, files: Iterable[Path]) -> Answers:
+    found = [classifier.classify(classifier.prepare(file.read_bytes())[None])[0] for file in files]
+    return Answers(np.array([answer.novelty for answer in found]), Counter(answer.top(1)[0].label for answer in found))
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    return Classifier.load(BUNDLE)
+
+
+@pytest.fixture(scope="module")
+def held_out(classifier: Classifier) -> Answers:
+    with (BUNDLE / "manifest.csv").open() as stream:
+        rows = [row for row in csv.DictReader(stream) if row["split"] == "test"]
+    return answers(classifier, [DATA / "flowers-102" / row["path"] for row in rows])
+
+
+@pytest.fixture(scope="module")
+def foreign(classifier: Classifier) -> dict[str, Answers]:
+    return {name: answers(classifier, sorted((DATA / name).rglob("*.jpg"))[::4]) for name in FOREIGN}
+
+
+def limit(alert: str, series: str) -> float:
+    """The number that an alert compares a series with."""
+    (rule,) = queries.alerts()[alert]
+    found = re.search(rf"{re.escape(series)} > ([\d.]+)", rule["expr"])
+    assert found is not None
+    return float(found[1])
+
+
+def stability_index(labels: Counter[str]) -> float:
+    """The formula of drift.yml."""
+    shares = reference.label_shares(BUNDLE)
+    expected = np.array(list(shares.values()))
+    counts = np.array([labels[label] for label in shares])
+    seen = (counts + len(shares) * expected) / (counts.sum() + len(shares))
+    return float(((seen - expected) * np.log(seen / expected)).sum())
+
+
+def test_held_out_flowers_are_as_novel_as_the_alert_expects(held_out: Answers) -> None:
+    assert held_out.share_above_bound == pytest.approx(0.25, abs=0.05)
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_quarter_of_foreign_photographs_raises_the_alert_of_novelty_and_a_tenth_does_not(
+    held_out: Answers, foreign: dict[str, Answers], name: str
+) -> None:
+    highest = limit("VisionserveNoveltyHigh", "visionserve:novelty:share_above_075_1h")
+    own, other = held_out.share_above_bound, foreign[name].share_above_bound
+    assert 0.9 * own + 0.1 * other < highest < 0.75 * own + 0.25 * other
+
+
+def test_held_out_flowers_are_mixed_like_the_reference_and_foreign_ones_are_not(
+    held_out: Answers, foreign: dict[str, Answers]
+) -> None:
+    highest = limit("VisionserveLabelMixShifted", "visionserve:label_mix:psi1d")
+    # Fewer photographs than the alert asks for, so that chance has more of a share in the index than it will have.
+    assert stability_index(held_out.labels) < highest
+    assert all(stability_index(found.labels) > highest for found in foreign.values())
