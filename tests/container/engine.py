@@ -28,8 +28,9 @@ print(answer.read().decode())
 """
 _PROCESSES = """
 import psutil
-for process in psutil.process_iter(["pid", "status", "name", "cmdline"]):
-    print(process.pid, process.info["status"], process.info["name"], *process.info["cmdline"] or [])
+for process in psutil.process_iter(["status", "name", "cmdline"]):
+    line = " ".join(process.info["cmdline"] or [process.info["name"]])
+    print(process.pid, process.info["status"], line.replace("\\n", " "))
 """
 
 
