@@ -1,0 +1,46 @@
+"""Schemathesis sends what docs/openapi.yaml allows, and what it does not, and holds every answer against it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.contract.schemas import OPENAPI
+from tests.e2e.conftest import E2E, Service
+from tests.e2e.doors import NEEDS_NGINX, running
+
+pytestmark = [*E2E, pytest.mark.slow, NEEDS_NGINX]
+
+CHECKS = (
+    *("not_a_server_error", "status_code_conformance", "content_type_conformance"),
+    *("response_headers_conformance", "response_schema_conformance"),
+)
+
+
+@pytest.fixture
+def description(tmp_path: Path) -> Path:
+    """The description with names that exist among the possible ones: hardly a drawn name would be that of a model."""
+    parameters = OPENAPI["components"]["parameters"]
+    narrowed = {
+        **parameters,
+        "model": {**parameters["model"], "schema": {"enum": ["flowers", "nothing"]}},
+        "version": {**parameters["version"], "schema": {"enum": ["1.0", "9.9"]}},
+    }
+    path = tmp_path / "openapi.yaml"
+    path.write_text(yaml.safe_dump({**OPENAPI, "components": {**OPENAPI["components"], "parameters": narrowed}}))
+    return path
+
+
+def test_the_service_does_what_its_description_says(service: Service, description: Path, tmp_path: Path) -> None:
+    status, inference = (f"127.0.0.1:{service.ports[name]}" for name in ("status_port", "port"))
+    options = ["--seed", "1", "--max-examples", "8", "--phases", "examples,coverage,fuzzing", "--max-time", "240"]
+    with running(tmp_path, inference, status=status, answer_timeout_s=120) as door:
+        command = [Path(sys.executable).with_name("schemathesis"), "run", description, "--url", door.url("")]
+        checks = ["--checks", ",".join(CHECKS), "--warnings", "off"]
+        done = subprocess.run(
+            [*command, *checks, *options], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=500
+        )
+    assert done.returncode == 0, done.stdout
+    assert "Tested: 24" in done.stdout, done.stdout
