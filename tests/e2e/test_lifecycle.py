@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -52,15 +53,16 @@ def test_nothing_can_be_registered_over_the_network(service: Service) -> None:
 
 
 def test_only_this_machine_can_reach_the_ports(service: Service) -> None:
-    child = psutil.Process(service.process.pid).children(recursive=True)
-    listening = [
-        connection.laddr
-        for process in child
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
+    parent = psutil.Process(service.process.pid)
+    family = [parent, *parent.children(recursive=True)]
+    sockets = [found for process in family for found in process.net_connections("inet")]
+    open_to_clients = [
+        found.laddr
+        for found in sockets
+        if found.status == psutil.CONN_LISTEN or (found.type == socket.SOCK_DGRAM and found.laddr)
     ]
-    assert {address.port for address in listening} >= set(service.ports.values())
-    assert {address.ip.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
+    assert {address.port for address in open_to_clients} >= set(service.ports.values())
+    assert {address.ip.removeprefix("::ffff:") for address in open_to_clients} == {"127.0.0.1"}
 
 
 def test_sigterm_ends_the_service_and_all_that_it_started(model_store: Path, tmp_path: Path) -> None:
