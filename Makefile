@@ -5,6 +5,7 @@ PROFILE ?= auto
 SLO_MS ?= 100
 PYTHON ?= python3
 BIN := .venv/bin
+DAHLIA = .venv/lib/python3*/site-packages/sklearn/datasets/images/flower.jpg
 BUNDLE := model_store/$(MODEL)
 ARCHIVE := $(BUNDLE).mar
 PACKED := $(wildcard handlers/*.py visionserve/*.py training/export.py training/package.py training/gates.py training/golden.py)
@@ -31,7 +32,7 @@ door: .venv/.serve ## nginx in front of the running service, as a client meets i
 	@exec $(BIN)/python -m door run $(ARGS)
 
 predict: .venv/.serve ## send a photograph to the running service: make predict FILE=photo.jpg
-	@$(BIN)/python -m serving predict --model $(MODEL) $(FILE) $(ARGS)
+	@$(BIN)/visionserve predict --name $(MODEL) $(or $(FILE),$(wildcard $(DAHLIA))) $(ARGS)
 
 ui: .venv/.serve .venv/.ui ## the page for people, http://127.0.0.1:8501, beside `make serve`
 	@exec $(BIN)/python -m streamlit run ui/page.py $(ARGS)

@@ -37,7 +37,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "source", nargs="+", metavar="PHOTO|FOLDER|-", help="photographs, one folder, or standard input"
     )
     options.add_answerer(parser)
-    parser.add_argument("--top-k", type=options.count, default=_TOP_K, metavar="K", help="labels per photograph (5)")
+    parser.add_argument("--top-k", type=options.count, metavar="K", help="labels per photograph (5, if there are)")
     parser.add_argument(
         "--explain",
         type=Path,
@@ -121,7 +121,7 @@ def _folder(folder: Path, chosen: argparse.Namespace) -> int:
     if total == 0:
         raise Stop(f"{folder} holds no photographs ({', '.join(photographs.SUFFIXES)}).")
     overlays = Overlays(folder, chosen.explain) if chosen.explain is not None else None
-    names = records.columns(chosen.top_k)
+    names = records.columns(chosen.top_k or _TOP_K)
     counts: Counter[str] = Counter()
     with _rows(chosen.output, names) as rows, options.asker(chosen, chosen.top_k, overlays) as asker:
         new = (path for path in photographs.walk(folder, lambda _: None) if _name(path, folder) not in rows.done)
