@@ -31,7 +31,7 @@ def address(service: Service, port: str = "port") -> str:
 def door(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     behind = {"status": address(service, "status_port"), "records": address(service, "access_port")}
     folder = tmp_path_factory.mktemp("door")
-    with running(folder, address(service), workers=2, answer_timeout_s=120, **behind) as found:
+    with running(folder, address(service), workers=2, answer_timeout_s=45, **behind) as found:
         yield found
 
 
@@ -73,7 +73,10 @@ def test_every_broken_request_gets_the_handlers_own_answer(service: Service, doo
     for breakage in breakages(photograph):
         answer = door.put(breakage.body, x_request_id="same", **headers(breakage))
         direct = service.put(breakage.body, x_request_id="same", **headers(breakage))
-        assert (answer.status_code, answer.json()["error"]["code"]) == (breakage.status, breakage.code), breakage.name
+        content = answer.json()
+        # Of Open Inference V2's errors the code stands beside the sentence.
+        found = content["code"] if isinstance(content["error"], str) else content["error"]["code"]
+        assert (answer.status_code, found) == (breakage.status, breakage.code), breakage.name
         assert answer.content == direct.content, breakage.name
         assert answer.headers["x-request-id"] == "same"
 
@@ -172,7 +175,8 @@ def test_killed_workers_are_unavailable_and_never_an_unknown_error(
             os.kill(worker["pid"], signal.SIGKILL)
         for future in sent:
             future.result()
-    assert set(seen) <= {(200, ""), (503, "unavailable")}
+    # What waits in TorchServe while no worker lives may run out of time.
+    assert set(seen) <= {(200, ""), (503, "unavailable"), (504, "deadline_exceeded")}
     assert seen[503, "unavailable"] > 0
     deadline = time.monotonic() + BACK_TIMEOUT_S
     while door.put(photograph).status_code != 200:
