@@ -14,6 +14,9 @@ import pytest
 
 from tests.docs.commands import ROOT, Command, calls, collect, read
 
+pytestmark = pytest.mark.timeout(
+    600
+)  # a help that imports torch takes six seconds of CPU, and minutes on a busy machine
 COMMANDS = collect()
 MAKEFILE = (ROOT / "Makefile").read_text()
 # What a document may name without its being there: what is built, and what stands for something of the reader's.
@@ -127,7 +130,7 @@ def check_options(command: Command, program: tuple[str, ...], words: tuple[str, 
 @functools.cache
 def help_of(*program: str) -> str:
     done = subprocess.run(
-        [sys.executable, *program, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=200, check=False
+        [sys.executable, *program, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=500, check=False
     )
     assert done.returncode == 0, f"{' '.join(program)} --help: {done.stderr}"
     return done.stdout
