@@ -17,7 +17,7 @@ BUILD = docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git 
 export PYTHONWARNINGS ?= ignore::FutureWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve door predict ui archive image up monitoring down smoke manifests dashboard train evaluate test test-unit live drift loadtest bench tune picture lint format lock clean
+.PHONY: help setup serve door predict ui archive image up monitoring down smoke manifests dashboard train evaluate test test-unit live drift loadtest bench restarts tune picture lint format lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +89,10 @@ bench: .venv/.dev ## measure ours beside stock TorchServe and the ceilings: make
 tune: .venv/.dev ## find the settings that hold the highest rate here: make tune [SLO_MS=100]
 	@$(MAKE) --no-print-directory archive
 	@$(BIN)/python -m loadtests.tune --bundle $(BUNDLE) --slo-p99-ms $(SLO_MS) $(ARGS)
+
+restarts: .venv/.dev ## count what restarts lose behind a load balancer, ours beside stock TorchServe: make restarts [ARGS=--help]
+	@$(MAKE) --no-print-directory archive
+	@$(BIN)/python -m loadtests.restarts $(ARGS)
 
 picture: .venv/.dev ## draw the README's pictures from the running service
 	@$(BIN)/python -m docs.picture $(ARGS)
