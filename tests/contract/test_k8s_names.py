@@ -209,6 +209,12 @@ def test_a_start_may_take_as_long_as_the_server_gives_itself() -> None:
     assert START_TIMEOUT_S < budget_s < only(rendered("base"), "Deployment")["spec"]["progressDeadlineSeconds"]
 
 
+def test_the_image_lets_kubelet_and_prometheus_reach_the_status_server() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    (entrypoint,) = [line for line in text.splitlines() if line.startswith("ENTRYPOINT") and '"serving"' in line]
+    assert '"--status-host", "0.0.0.0"' in entrypoint
+
+
 def test_autoscalers_ask_for_metrics_that_exist_and_for_rates() -> None:
     hpa = only(rendered("components/autoscaling-hpa"), "HorizontalPodAutoscaler")["spec"]
     values = yaml.safe_load((K8S / "components" / "autoscaling-hpa" / "prometheus-adapter-values.yaml").read_text())
