@@ -1,6 +1,6 @@
-"""`python -m serving serve | predict`: start TorchServe and prove real answers, or send photographs to it.
+"""`python -m serving serve`: start TorchServe and prove real answers; `visionserve predict` sends photographs to it.
 
-Exit codes: 0 done, 1 a photograph was refused or the server failed, 2 something is missing or in the way.
+Exit codes: 0 done, 1 the server failed, 2 something is missing or in the way.
 Precedence: command line > environment (TS_INFERENCE_ADDRESS, VISIONSERVE_STATUS_PORT and the like) > config.properties.
 """
 
@@ -9,12 +9,10 @@ import os
 import sys
 from pathlib import Path
 
-import requests
-
-from serving import client, life, settings
+from serving import life, settings
 from serving.settings import SetupError
 
-_FAILED, _SETUP = 1, 2
+_SETUP = 2
 _HELP = {
     "status_port": "where /livez, /readyz, /metrics and /models are; 0 for nowhere",
     "status_host": "the address of the status server",
@@ -28,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        return _serve(options) if options.command == "serve" else _predict(options)
+        return _serve(options)
     except SetupError as error:
         print(error, file=sys.stderr)
         return _SETUP
@@ -45,39 +43,12 @@ def _parser() -> argparse.ArgumentParser:
         serve.add_argument("--" + option.replace("_", "-"), type=int, help=f"default: {key} of the configuration")
     for option, default in settings.OWN.items():
         serve.add_argument("--" + option.replace("_", "-"), help=f"{_HELP[option]} (default: {default})")
-    predict = commands.add_parser("predict", help="send photographs to a running service")
-    predict.add_argument("files", nargs="*", type=Path, metavar="FILE", help="default: scikit-learn's dahlia")
-    predict.add_argument("--model", default="flowers")
-    predict.add_argument("--url", default=os.environ.get("VISIONSERVE_URL", "http://127.0.0.1:8080"))
-    predict.add_argument("--top-k", type=int, default=5)
     return parser
 
 
 def _serve(options: argparse.Namespace) -> int:
     chosen = settings.settle(options.model, options.model_store, options.config, vars(options), os.environ)
     return life.serve(chosen, os.environ)
-
-
-def _predict(options: argparse.Namespace) -> int:
-    refused = 0
-    for file in options.files or [client.dahlia()]:
-        try:
-            answer = client.predict(options.url, options.model, file.read_bytes(), options.top_k)
-        except OSError as error:
-            raise SetupError(_unreachable(options.url, file, error)) from error
-        except client.Refused as answer_without:
-            refused += 1
-            print(f"{file}: {answer_without.message}", file=sys.stderr)
-        else:
-            print(client.table(str(file), answer))
-    return _FAILED if refused else 0
-
-
-def _unreachable(url: str, file: Path, error: OSError) -> str:
-    # requests' exceptions are OSErrors too, as are those of reading a file.
-    if isinstance(error, requests.RequestException):
-        return f"Nothing answers at {url} ({type(error).__name__}): start it with `make serve`."
-    return f"{file} cannot be read: {error.strerror}."
 
 
 if __name__ == "__main__":

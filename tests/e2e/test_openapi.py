@@ -37,7 +37,7 @@ def test_the_service_does_what_its_description_says(service: Service, descriptio
     status, inference = (f"127.0.0.1:{service.ports[name]}" for name in ("status_port", "port"))
     options = ["--seed", "1", "--max-examples", "8", "--phases", "examples,coverage,fuzzing", "--max-time", "240"]
     with running(tmp_path, inference, status=status, answer_timeout_s=120) as door:
-        command = [Path(sys.executable).with_name("schemathesis"), "run", description, "--url", door.url("")]
+        command = [str(Path(sys.executable).with_name("schemathesis")), "run", str(description), "--url", door.url("")]
         checks = ["--checks", ",".join(CHECKS), "--warnings", "off"]
         done = subprocess.run(
             [*command, *checks, *options], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=500

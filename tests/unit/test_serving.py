@@ -1,17 +1,13 @@
-import http.server
-import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import namedtuple
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -96,6 +92,12 @@ def test_a_missing_archive_is_refused_with_the_command_that_makes_it(settings: S
         preflight.check_archive(settings)
 
 
+def test_an_archive_that_cannot_be_read_is_refused_with_the_user_who_cannot(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "roses.mar").mkdir()
+    with pytest.raises(SetupError, match=f"cannot be read .* let user {os.getuid()} read it"):
+        preflight.check_archive(settings)
+
+
 def test_a_taken_port_is_refused_by_its_option() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -173,70 +175,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-class FakeService(http.server.BaseHTTPRequestHandler):
-    """Answers photographs that begin with P, and refuses the others."""
-
-    def do_PUT(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        good = body.startswith(b"P") and self.path == "/predictions/roses" and self.headers["x-top-k"] == "1"
-        content = json.dumps(ANSWER if good else {"error": {"code": "corrupt_image", "message": "Broken."}}).encode()
-        self.send_response(200 if good else 400)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), FakeService) as fake:
-        threading.Thread(target=fake.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{fake.server_port}"
-        fake.shutdown()
-
-
-def test_predict_prints_a_table_for_each_photograph(
-    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "good.jpg").write_bytes(b"Photograph")
-    code = program.main(["predict", f"--url={url}", "--model=roses", "--top-k=1", str(tmp_path / "good.jpg")])
-    out = capsys.readouterr().out
-    assert code == 0
-    assert "good.jpg" in out
-    assert "rose   75.00%  ██████" in out
-    assert "novelty 0.25" in out
-
-
-def test_a_refused_photograph_says_why_and_the_others_are_answered(
-    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "bad.jpg").write_bytes(b"x")
-    (tmp_path / "good.jpg").write_bytes(b"Photograph")
-    files = [str(tmp_path / name) for name in ("bad.jpg", "good.jpg")]
-    code = program.main(["predict", f"--url={url}", "--model=roses", "--top-k=1", *files])
-    captured = capsys.readouterr()
-    assert code == 1
-    assert "bad.jpg: Broken. (corrupt_image)" in captured.err
-    assert "rose" in captured.out
-
-
-def test_a_service_that_is_not_there_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "good.jpg").write_bytes(b"Photograph")
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        port = held.getsockname()[1]
-    code = program.main(["predict", f"--url=http://127.0.0.1:{port}", str(tmp_path / "good.jpg")])
-    assert (code, len(capsys.readouterr().err.splitlines())) == (2, 1)
-
-
-def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = program.main(["predict", str(tmp_path / "none.jpg")])
-    captured = capsys.readouterr()
-    assert code == 2
-    assert captured.err.endswith("none.jpg cannot be read: No such file or directory.\n")
 
 
 def test_the_dahlia_is_there_without_a_download() -> None:
