@@ -45,7 +45,9 @@ def _facts(model: Model, card: Card) -> dict[str, str]:
 
 def show_api(settings: Settings, model: str) -> None:
     """Draw how a program asks what the page asks."""
-    st.html('<p class="vs-lead">Everything on this page comes from two calls that any program can make.</p>')
+    st.html(
+        '<p class="vs-lead">All that this page says of a photograph comes from a call that any program can make.</p>'
+    )
     key = " -H 'x-api-key: …'" if settings.api_key else ""
     st.code(
         f"curl -T photo.jpg{key} {settings.service_url}/predictions/{model}\n"

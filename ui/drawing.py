@@ -57,9 +57,8 @@ def thanks(label: str) -> str:
 
 def down(url: str, said: str) -> str:
     """Return the sentences for a service that does not answer, or that only ``said`` something else."""
-    start = (
-        f"Nothing answers at <code>{escape(url)}</code>. Start it with <code>make serve</code>, or wait if it starts."
-    )
+    nothing = f"Nothing answers at <code>{escape(url)}</code>."
+    start = f"{nothing} Start it with <code>make serve</code>, or wait if it is starting."
     return (
         f'<div class="vs-down" role="status"><h2>The service is not there yet</h2><p>{escape(said) or start} '
         "This page looks again every few seconds, and keeps your photographs.</p></div>"
