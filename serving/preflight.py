@@ -1,5 +1,6 @@
 """Preflight: everything that would make TorchServe fail obscurely later, said in one sentence now."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -42,8 +43,17 @@ def check_python(version: tuple[int, int]) -> None:
 
 def check_archive(settings: Settings) -> None:
     """Refuse to start without the archive."""
-    if not settings.archive.is_file():
-        raise SetupError(f"{settings.archive} is missing: build it with `make archive MODEL={settings.model}`.")
+    try:
+        with settings.archive.open("rb"):
+            pass
+    except FileNotFoundError as error:
+        raise SetupError(
+            f"{settings.archive} is missing: build it with `make archive MODEL={settings.model}`."
+        ) from error
+    except OSError as error:
+        raise SetupError(
+            f"{settings.archive} cannot be read ({error.strerror}): let user {os.getuid()} read it and its folder."
+        ) from error
 
 
 def check_devices(found: Sequence[Archive], environment: Mapping[str, str]) -> None:
