@@ -260,10 +260,9 @@ def test_prometheus_scrapes_a_port_and_path_that_answer_under_the_job_that_the_r
     assert set(re.findall(r'job="(\w+)"', text)) == {pod.labels[monitor["jobLabel"]]}
 
 
-@pytest.mark.parametrize("variant", WITH_PODS)
+# The overlays say which build of the server runs, the base does not.
+@pytest.mark.parametrize("variant", [variant for variant in WITH_PODS if variant != "base"])
 def test_every_image_has_a_version_and_those_of_a_pod_agree(variant: str) -> None:
-    if variant == "base":
-        pytest.skip("the overlays say which build of the server runs")
     for pod in pods(rendered(variant)):
         images = {container["image"] for container in pod.containers}
         assert all(re.search(r":[0-9]+\.[0-9]+", image) for image in images), pod.owner
