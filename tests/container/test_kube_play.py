@@ -37,6 +37,11 @@ def podman(*arguments: str, check: bool = True) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="session", autouse=True)
+def engine() -> None:
+    """Need no Docker engine, unlike the tests beside this file: podman runs containers by itself."""
+
+
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The door of a pod made from the CPU overlay, ready."""
