@@ -35,7 +35,8 @@ def fill(content: Mapping[str, Any], binary: bytes, most: int) -> Mapping[str, A
     inputs = content.get("inputs")
     if not binary:
         return content
-    if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], Mapping):
+    one = isinstance(inputs, list) and len(inputs) == 1 and isinstance(inputs[0], Mapping)
+    if not isinstance(inputs, list) or not one or inputs[0].get("datatype") != "BYTES":
         raise InvalidRequest('Binary data needs "inputs" with one tensor of datatype BYTES.')
     parameters = inputs[0].get("parameters")
     size = parameters.get(_SIZE) if isinstance(parameters, Mapping) else None

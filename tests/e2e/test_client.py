@@ -35,7 +35,8 @@ def test_an_answer_is_the_services_own(client: Client, service: Service, photogr
     ]
     assert (answer.novelty, answer.model.name) == (wanted["novelty"], "flowers")
     assert set(answer.timings) == {"decode", "inference", "total"}
-    assert len(client.predict(photograph, version="1.0").predictions) == 5
+    if client.address.protocol == "native":  # TorchServe knows no versions in V2; the door does
+        assert len(client.predict(photograph, version="1.0").predictions) == 5
 
 
 def test_explanations_are_pictures(client: Client, photograph: bytes) -> None:

@@ -20,7 +20,7 @@ from visionserve.client.failures import Refused, Unreachable
 _METHOD = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"
 _LENGTH_DELIMITED = 2
 # gRPC's own statuses that an answer of HTTP would have had.
-_NOT_FOUND = {"NOT_FOUND": (404, "not_found"), "RESOURCE_EXHAUSTED": (413, "image_too_large")}
+_STATUSES = {"NOT_FOUND": (404, "not_found"), "RESOURCE_EXHAUSTED": (413, "image_too_large")}
 # TorchServe's own limit, config.properties.
 _MAX_BYTES = 16 << 20
 
@@ -68,8 +68,10 @@ class GrpcClient:
         self.close()
 
     def _failure(self, code: str, details: str, request_id: str) -> Refused | Unreachable:
-        if code in _NOT_FOUND:
-            return Refused(*_NOT_FOUND[code], details, request_id)
+        if code == "INTERNAL" and "not found" in details.lower():  # what TorchServe says of an unknown model
+            return Refused(404, "not_found", details, request_id)
+        if code in _STATUSES:
+            return Refused(*_STATUSES[code], details, request_id)
         if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNIMPLEMENTED"):
             return Unreachable(self.address, code.lower().replace("_", " "))
         return Refused(500, "internal_error", details, request_id)
