@@ -54,7 +54,8 @@ class GrpcClient:
         try:
             answer = self._ask(request, timeout=self.timeout_s, metadata=[("x-request-id", request_id)])
         except self._grpc.RpcError as error:
-            raise self._failure(error.code().name, str(error.details()), request_id) from error
+            details = str(error.details()).partition("\n")[0]  # the rest is names of Java classes
+            raise self._failure(error.code().name, details, request_id) from error
         return self._read(answer, request_id)
 
     def close(self) -> None:
