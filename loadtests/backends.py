@@ -206,7 +206,7 @@ http {{
     access_log off;
     keepalive_timeout 0;
     client_max_body_size 16m;
-    client_body_buffer_size 1m;
+    client_body_buffer_size 16m;
 {folders}
     upstream service {{
 {servers}

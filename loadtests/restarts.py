@@ -33,6 +33,7 @@ class Plan:
     requests: int
     rate: float
     lag_s: float
+    sizes: str = "2400x1800"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Found:
 def main(arguments: list[str] | None = None) -> int:
     """Run the comparison, print the table; 1 when ours lost a request."""
     options = _parser().parse_args(arguments)
-    plan = Plan(options.restarts, options.requests, options.rate, options.lag)
+    plan = Plan(options.restarts, options.requests, options.rate, options.lag, options.sizes)
     found = []
     try:
         for kind in options.only.split(","):
@@ -68,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--archive", type=Path, default=Path("model_store/flowers.mar"), help="default: %(default)s")
     parser.add_argument("--restarts", type=int, default=5, help="of one backend after the other (%(default)s)")
     parser.add_argument("--requests", type=int, default=1000, help="at least so many (%(default)s)")
-    parser.add_argument("--rate", type=float, default=30, help="requests per second (%(default)s)")
+    parser.add_argument("--rate", type=float, default=15, help="requests per second (%(default)s)")
+    # Where answers take ten milliseconds, a stop seldom meets one: large photographs keep both backends busy.
+    parser.add_argument("--sizes", default="2400x1800", help="of the photographs, as for loadtests run (%(default)s)")
     parser.add_argument("--lag", type=float, default=1.0, help="seconds until the balancer notices (%(default)s)")
     parser.add_argument("--only", default=",".join(KINDS), help="ours, stock or both (%(default)s)")
     return parser
@@ -76,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def run(kind: str, archive: Path, plan: Plan) -> Found:
     """Restart backends of a kind under load and return what became of the requests; raises BackendError."""
-    photos = photographs.drawn({(500, 400): 1.0}, each=4)
+    photos = photographs.drawn(photographs.parse_sizes(plan.sizes), each=2)
     with workplace() as folder:
         store = folder / "store"
         store.mkdir()
