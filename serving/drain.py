@@ -19,6 +19,8 @@ _QUIET_S = 0.3
 # The kernel counts in ticks of up to ten milliseconds.
 _TICK_S = 0.02
 _POLL_S = 0.05
+# From a worker's answers of one batch to the last of them written by the front end.
+_SETTLED_S = 0.15
 
 
 class Drain:
@@ -47,6 +49,10 @@ class Drain:
         while self._clock() < deadline:
             since = self._watch.challenge()
             if not self._until(lambda since=since: self._answered(since), deadline):  # type: ignore[misc]
+                return "cut"
+            # Requests that shared the last question's batch are being answered: their answers are not on the wire yet.
+            told = self._clock()
+            if not self._until(lambda told=told: self._clock() >= told + _SETTLED_S, deadline):  # type: ignore[misc]
                 return "cut"
             if self._clock() < deadline and not self._clients_wait(since):
                 return "quiet"
