@@ -16,7 +16,6 @@ from visionserve.client import Answer, Client, Refused
 
 Properties = dict[str, float | None]
 Measure = Callable[[bytes], Properties | None]
-TOP_K = 5
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Poster:
         properties = self.measure(data) if self.measure is not None else None
         when, started = journal.now(), time.perf_counter()
         try:
-            answer = self.client.predict(data, self.model, TOP_K)
+            answer = self.client.predict(data, self.model)
         except Refused as refused:
             own = refused.request_id or None
             return Photograph(self.run, when, photograph.digest, label, refused.status, refused.code, own)
