@@ -119,6 +119,7 @@ def our_launch(store: Path, name: str) -> Launch:
     options = ("", "management-", "metrics-", "grpc-", "grpc-management-", "status-", "access-")
     ports = {option: free_port() for option in options}
     chosen = [f"--{option}port={port}" for option, port in ports.items()]
+    chosen += [f"--status-port={free_port()}", "--access-port=0"]
     command = [sys.executable, "-m", "serving", "serve", f"--model-store={store}", f"--model={name}"]
     return Launch((*command, *chosen), {}, ROOT, f"http://127.0.0.1:{ports['']}/predictions/{name}")
 

@@ -50,7 +50,7 @@ class Stack:
 
     def ready(self) -> bool:
         try:
-            return requests.get(f"http://127.0.0.1:{self.port}/readyz", timeout=10).status_code == requests.codes.ok
+            return requests.get(f"http://127.0.0.1:{self.port}/readyz", timeout=10).ok
         except requests.RequestException:
             return False
 

@@ -6,6 +6,8 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 
+import requests
+
 
 @dataclass(frozen=True)
 class Breakage:
@@ -46,6 +48,13 @@ def breakages(good: bytes) -> list[Breakage]:
         Breakage("top-k-too-large", good, 422, "invalid_parameter", {"x-top-k": "103"}),
         Breakage("format-unknown", good, 422, "invalid_parameter", {"x-format": "xml"}),
     ]
+
+
+def error_of(answer: requests.Response) -> dict[str, str]:
+    """Return an answer's error, code and message, in our form or in Open Inference V2's."""
+    body = answer.json()
+    error: dict[str, str] = body["error"]
+    return {"code": body["code"], "message": body["error"]} if isinstance(error, str) else error
 
 
 def huge_png(width: int, height: int) -> bytes:

@@ -7,7 +7,7 @@ import pytest
 import requests
 from PIL import Image
 
-from tests.e2e.breakages import Breakage, breakages
+from tests.e2e.breakages import Breakage, breakages, error_of
 from tests.e2e.conftest import E2E, Service
 
 pytestmark = E2E
@@ -92,9 +92,9 @@ def test_a_prediction_as_png_is_refused(service: Service, photograph: bytes) -> 
 def test_every_breakage_has_a_status_and_a_code(service: Service, photograph: bytes, broken: Breakage) -> None:
     same = next(entry for entry in breakages(photograph) if entry.name == broken.name)
     answer = service.put(same.body, **same.headers)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (same.status, same.code)
+    assert (answer.status_code, error_of(answer)["code"]) == (same.status, same.code)
     assert answer.headers["content-type"] == "application/json"
-    assert answer.json()["error"]["message"]
+    assert error_of(answer)["message"]
 
 
 def test_a_clients_request_id_is_in_its_error(service: Service) -> None:

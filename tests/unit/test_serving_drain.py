@@ -1,21 +1,20 @@
 import contextlib
-import os
-import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
 import pytest
 
-from serving import connections, signals
+from serving import connections
 from serving.archives import Archive
 from serving.drain import Drain
 from serving.watch import Watch
 from tests.unit.test_serving_watch import FakeServer
 
+ROOT = Path(__file__).parents[2]
 ROSES = Archive("roses", "1.0", "0" * 64, {})
 
 
@@ -157,30 +156,44 @@ def test_other_ports_and_closed_connections_are_nobodys_business() -> None:
         assert connections.established(port) == []
 
 
-def test_a_signal_ends_the_wait_and_says_whether_it_asks_to_stop() -> None:
-    with signals.inbox() as inbox:
-        assert not inbox.wait(0)
-        for number, stop in ((signal.SIGTERM, True), (signal.SIGINT, True), (signal.SIGCHLD, False)):
-            threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
-            started = time.monotonic()
-            assert inbox.wait(20) is stop
-            assert time.monotonic() - started < 10
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+# Signals and the burial of children concern a whole process, so each of these has one of its own.
+SIGNALS = """
+import os, signal, sys, threading, time
+from serving import signals
+with signals.inbox() as inbox:
+    assert not inbox.wait(0)
+    for number, stop in ((signal.SIGTERM, True), (signal.SIGINT, True), (signal.SIGCHLD, False)):
+        threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
+        started = time.monotonic()
+        assert inbox.wait(20) is stop
+        assert time.monotonic() - started < 10
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+"""
+ORPHANS = """
+import os, subprocess, sys, time
+from serving import signals
+child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
+orphan = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-c", ""])
+deadline = time.monotonic() + 20
+buried = False
+while time.monotonic() < deadline and not (buried and child.returncode is not None):
+    signals.reap(child)
+    try:
+        os.waitid(os.P_PID, orphan, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        buried = True
+    time.sleep(0.02)
+assert (child.returncode, buried) == (7, True)
+"""
 
 
-def test_orphans_are_buried_and_the_childs_exit_code_is_kept() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
-    orphan = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-c", ""])
-    deadline = time.monotonic() + 20
-    while child.returncode is None and time.monotonic() < deadline:
-        signals.reap(child)
-        time.sleep(0.05)
-    assert child.returncode == 7
-    while time.monotonic() < deadline:
-        signals.reap(child)
-        with contextlib.suppress(ChildProcessError):
-            os.waitid(os.P_PID, orphan, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            time.sleep(0.05)
-            continue
-        return
-    pytest.fail("the orphan is still a zombie")
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(SIGNALS, id="a signal ends the wait and says whether it asks to stop"),
+        pytest.param(ORPHANS, id="orphans are buried and the child's exit code is kept"),
+    ],
+)
+def test_signals_and_orphans_are_for_the_main_process(script: str) -> None:
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
