@@ -39,9 +39,9 @@ def made(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = drawn.recipe(
         photographs,
         architecture="resnet18",
-        epochs=4,
+        epochs=8,
         augment=Augment(min_area=0.8, policy="none", mixup=0.0, cutmix=0.0),
-        optimiser=Optimiser(learning_rate=0.05, head_epochs=0, average_decay=0.5),
+        optimiser=Optimiser(learning_rate=0.01, head_epochs=0, average_decay=0.5),
         stages=(Stage(1.0, drawn.SIDE),),
     )
     recipes.save(recipe, folder / "recipe.yaml")
