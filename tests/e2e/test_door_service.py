@@ -177,7 +177,7 @@ def test_killed_workers_are_unavailable_and_never_an_unknown_error(
             future.result()
     # What waits in TorchServe while no worker lives may run out of time.
     assert set(seen) <= {(200, ""), (503, "unavailable"), (504, "deadline_exceeded")}
-    assert seen[503, "unavailable"] + seen[504, "deadline_exceeded"] > 0
+    assert seen[503, "unavailable"] > 0
     deadline = time.monotonic() + BACK_TIMEOUT_S
     while door.put(photograph).status_code != 200:
         assert time.monotonic() < deadline, "no worker came back"
