@@ -1,6 +1,7 @@
 import json
 import shutil
 import threading
+import time
 import zlib
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,7 +25,11 @@ needs_nginx = pytest.mark.skipif(
 
 
 class FakeBackend:
-    """A service in threads; a rude one hangs up on everybody when it is told to stop, a polite one answers them."""
+    """A service in threads; a rude one hangs up on everybody when it is told to stop.
+
+    A polite one answers everybody and ends only when nobody has come for a while: the balancer leaves it out when its
+    new configuration is in force, on a busy machine some time after it was told to.
+    """
 
     def __init__(self, polite: bool) -> None:
         self.port = free_port()
@@ -34,7 +39,8 @@ class FakeBackend:
     def start(self) -> None:
         self.starts += 1
         self._hung_up = threading.Event()
-        handler = type("Handler", (_Handler,), {"hung_up": self._hung_up})
+        self._came: list[float] = []
+        handler = type("Handler", (_Handler,), {"hung_up": self._hung_up, "came": self._came})
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
         self._server.daemon_threads = False
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
@@ -47,6 +53,8 @@ class FakeBackend:
             self._hung_up.set()
 
     def wait_for_end(self) -> None:
+        while self._polite and self._came and time.monotonic() < self._came[-1] + 1:
+            time.sleep(0.05)
         self._server.shutdown()
         self._server.server_close()
 
@@ -56,8 +64,10 @@ class FakeBackend:
 
 class _Handler(BaseHTTPRequestHandler):
     hung_up: threading.Event
+    came: list[float]
 
     def do_POST(self) -> None:
+        self.came.append(time.monotonic())
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.hung_up.wait(0.2):
             return
