@@ -160,9 +160,11 @@ def _provenance(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
 
 
 def _public(recipe: Recipe) -> dict[str, Any]:
-    """Return the recipe without the places of files on this machine."""
+    """Return the recipe without places of files, servers and devices: nothing that does not change the result."""
     content = recipes.plain(recipe)
     content["data"].pop("root")
+    for of_this_machine in ("machine", "tracking"):
+        content.pop(of_this_machine)
     for told_elsewhere in ("init_note", "data_note", "licence"):
         content.pop(told_elsewhere)
     return content | {"init": Path(recipe.init).name}

@@ -24,12 +24,12 @@ from training import manifest as manifests
 from training import recipe as recipes
 from training.data import Photographs
 from training.module import Classification
-from training.recipe import Recipe
+from training.recipe import PrecisionName, Recipe
 from training.sources import collect
 from visionserve.errors import BundleError
 from visionserve.network import adapt_imagenet
 
-Precision = Literal["bf16-mixed", "32-true"]
+Precision = Literal["bf16-mixed", "16-mixed", "32-true"]
 _log = logging.getLogger(__name__)
 
 
@@ -113,10 +113,10 @@ def read_manifest(run: Run) -> manifests.Manifest:
     return manifests.load(run.manifest, Path(facts["root"]), tuple(facts["labels"]))
 
 
-def precision(wanted: str) -> Precision:
+def precision(wanted: PrecisionName) -> Precision:
     """Return Lightning's name of the arithmetic: bf16 where the machine computes in it, else fp32, and say so."""
-    if wanted == "bf16-mixed" or wanted == "32-true":
-        return "bf16-mixed" if wanted == "bf16-mixed" else "32-true"
+    if wanted != "auto":
+        return wanted
     if torch.cuda.is_available():
         fast = torch.cuda.is_bf16_supported()
     else:

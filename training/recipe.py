@@ -16,9 +16,10 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from visionserve.errors import BundleError
 
-SourceName = Literal["flowers102", "imagefolder"]
+SourceName = Literal["flowers102", "cub200", "cats-and-dogs", "imagefolder"]
 SplitName = Literal["stratified", "given"]
-PrecisionName = Literal["auto", "bf16-mixed", "32-true"]
+PrecisionName = Literal["auto", "bf16-mixed", "16-mixed", "32-true"]
+TrackerName = Literal["tensorboard", "mlflow", "wandb", "none"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class Optimiser:
         head_epochs: at first only the head learns, so that its random start does not damage the rest.
         warmup: share of the run in which the rate rises.
         average_decay: per-step decay of the weight average that is validated and shipped.
+        clip: largest norm of a step's gradient; 0 leaves it as it is.
     """
 
     learning_rate: float = 0.02
@@ -103,6 +105,39 @@ class Optimiser:
     head_epochs: int = 1
     warmup: float = 0.1
     average_decay: float = 0.998
+    clip: float = 0.0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the run may use; with the same global batch the result does not depend on it.
+
+    Attributes:
+        devices: processes per node, each with a GPU where there are any.
+        nodes: machines; the launcher (torchrun, a PyTorchJob) tells each which it is.
+        compile: fuse the network's step with torch.compile: minutes at the start, faster steps afterwards.
+    """
+
+    devices: int = 1
+    nodes: int = 1
+    compile: bool = False
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where a run's figures and pictures are kept besides its folder.
+
+    Attributes:
+        tracker: TensorBoard writes below the run's folder; MLflow and Weights & Biases as ``uri`` and ``offline`` say.
+        uri: of the MLflow server or store; None is a local store beside the run.
+        project: MLflow's experiment, Weights & Biases' project.
+        offline: Weights & Biases writes to disk only, to be sent with ``wandb sync``.
+    """
+
+    tracker: TrackerName = "tensorboard"
+    uri: str | None = None
+    project: str = "visionserve"
+    offline: bool = True
 
 
 @dataclass(frozen=True)
@@ -137,6 +172,8 @@ class Recipe:
     input: Input = field(default_factory=Input)
     augment: Augment = field(default_factory=Augment)
     optimiser: Optimiser = field(default_factory=Optimiser)
+    machine: Machine = field(default_factory=Machine)
+    tracking: Tracking = field(default_factory=Tracking)
     stages: tuple[Stage, ...] = (Stage(until=1.0, size=176),)
 
     def __post_init__(self) -> None:
@@ -167,7 +204,7 @@ class RecipeParser(ArgumentParser):
     ) -> Namespace:
         """Parse the command line; a file that is not there is a usage error."""
         first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        first.add_argument("--config")
+        first.add_argument("-c", "--config")
         found, others = first.parse_known_args(args)
         if found.config is not None:
             if not Path(found.config).is_file():
@@ -179,7 +216,7 @@ class RecipeParser(ArgumentParser):
 def parser() -> RecipeParser:
     """Return a parser with ``--config`` and one option per entry of the recipe."""
     made = RecipeParser(default_env=True, env_prefix="TRAIN")
-    made.add_argument("--config", help="a recipe in YAML; TRAIN_* variables and options win over it")
+    made.add_argument("-c", "--config", help="a recipe in YAML; TRAIN_* variables and options win over it")
     made.add_class_arguments(Recipe)
     return made
 
