@@ -6,7 +6,6 @@ Its own hash goes into the model card: it says exactly what the model has and ha
 import csv
 import hashlib
 import io
-from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -71,13 +70,9 @@ class Manifest:
 
 
 def build(collection: Collection, split: str, seed: int) -> Manifest:
-    """Hash every photograph, divide them (``stratified`` or ``given``) and return the manifest, sorted by path."""
+    """Hash every photograph, divide them as `splits.divide` says and return the manifest, sorted by path."""
     digests = {p.path: hash_file(collection.root / p.path) for p in collection.photographs}
-    division: Mapping[str, Split] = (
-        splits.stratified(collection.photographs, digests, seed)
-        if split == "stratified"
-        else splits.given(collection.photographs, digests)
-    )
+    division = splits.divide(split, collection.photographs, digests, seed)
     rows = (
         Row(p.path, p.label, division[p.path], digests[p.path]) for p in collection.photographs if p.path in division
     )

@@ -17,7 +17,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from visionserve.errors import BundleError
 
 SourceName = Literal["flowers102", "cub200", "cats-and-dogs", "imagefolder"]
-SplitName = Literal["stratified", "given"]
+SplitName = Literal["stratified", "given", "given-test"]
 PrecisionName = Literal["auto", "bf16-mixed", "16-mixed", "32-true"]
 TrackerName = Literal["tensorboard", "mlflow", "wandb", "none"]
 
@@ -30,7 +30,8 @@ class Data:
         source: layout of the folder.
         root: the folder; None downloads Oxford 102 Flowers to ``.cache/flowers-102``.
         split: ``stratified`` divides every photograph on disk 80/10/10 per label; ``given`` takes the source's own
-            division (the official split of Oxford 102, or train/val/test folders).
+            division (the official split of Oxford 102, or train/val/test folders); ``given-test`` its test split
+            only, and divides the rest 90/10 per label.
         seed: of the stratified split; kept apart from the run's seed so that runs can be compared.
         cache_side: photographs wait in memory with this shorter side at most, in pixels.
         workers: processes that augment; 0 does it in the training process.
