@@ -39,6 +39,30 @@ class Served:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What an evaluation has at hand, for the sections of its report: N photographs of one split.
+
+    ``images`` is (N, S, S, 3) uint8 as serving prepares them, ``targets`` (N,) label indices, ``exact`` the (N, C)
+    logits of the fp32 network.
+    """
+
+    bundle: Path
+    classifier: Classifier
+    manifest: Manifest
+    split: Split
+    files: tuple[Path, ...]
+    images: np.ndarray
+    targets: np.ndarray
+    served: Served
+    exact: np.ndarray
+
+    @property
+    def card(self) -> ModelCard:
+        """The bundle's card."""
+        return self.classifier.card
+
+
+@dataclass(frozen=True)
 class Result:
     """The figures of an evaluation, and the served logits (N, C) with label indices (N,) for plots."""
 

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from training import metrics
 from training.calibrate import calibration_error, probabilities, reliability
 
-_INK, _ACCENT, _PALE = "#263238", "#00796b", "#b2dfdb"
+# The look of every plot: text and lines, what is shown, its area, and what it is compared with or what went wrong.
+INK, ACCENT, PALE, WARN = "#263238", "#00796b", "#b2dfdb", "#c2571a"
 MOST_CONFUSED = 40  # labels in the confusion plot: more cannot be read
 LABELS_PER_COLUMN = 40
 DPI = 110
@@ -19,9 +20,9 @@ DPI = 110
 def draw(folder: Path, logits: np.ndarray, targets: np.ndarray, labels: tuple[str, ...], temperature: float) -> None:
     """Write reliability.png, confusion.png and labels.png of (N, C) logits against (N,) label indices."""
     folder.mkdir(parents=True, exist_ok=True)
-    _save(_reliability(logits, targets, temperature), folder / "reliability.png")
-    _save(_confusion(metrics.confusion(logits, targets), labels), folder / "confusion.png")
-    _save(_labels(logits, targets, labels), folder / "labels.png")
+    save(_reliability(logits, targets, temperature), folder / "reliability.png")
+    save(_confusion(metrics.confusion(logits, targets), labels), folder / "confusion.png")
+    save(_labels(logits, targets, labels), folder / "labels.png")
 
 
 def _reliability(logits: np.ndarray, targets: np.ndarray, temperature: float) -> Figure:
@@ -33,9 +34,9 @@ def _reliability(logits: np.ndarray, targets: np.ndarray, temperature: float) ->
     ):
         _diagram(axes, probabilities(logits, scale), targets)
         error = 100 * calibration_error(probabilities(logits, scale), targets)
-        axes.set_title(f"{title}: calibration error {error:.1f} %", color=_INK, fontsize=11)
+        axes.set_title(f"{title}: calibration error {error:.1f} %", color=INK, fontsize=11)
     before.set_ylabel("share that was right")
-    figure.suptitle(f"How far a probability can be trusted ({len(targets)} photographs never seen)", color=_INK)
+    figure.suptitle(f"How far a probability can be trusted ({len(targets)} photographs never seen)", color=INK)
     return figure
 
 
@@ -44,13 +45,13 @@ def _diagram(axes: Axes, found: np.ndarray, targets: np.ndarray) -> None:
     width = 1 / len(rows)
     filled = rows[:, 0] > 0
     centres = (np.arange(len(rows)) + 0.5) * width
-    axes.plot([0, 1], [0, 1], color=_INK, linewidth=1, linestyle="--", zorder=3)
-    axes.bar(centres[filled], rows[filled, 2], width * 0.92, color=_PALE, edgecolor=_ACCENT)
-    axes.scatter(rows[filled, 1], rows[filled, 2], 8 + 60 * np.sqrt(rows[filled, 0] / len(targets)), _ACCENT, zorder=4)
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle="--", zorder=3)
+    axes.bar(centres[filled], rows[filled, 2], width * 0.92, color=PALE, edgecolor=ACCENT)
+    axes.scatter(rows[filled, 1], rows[filled, 2], 8 + 60 * np.sqrt(rows[filled, 0] / len(targets)), ACCENT, zorder=4)
     for place in np.flatnonzero(filled):
-        axes.annotate(str(int(rows[place, 0])), (centres[place], 0.015), ha="center", fontsize=7, color=_INK)
+        axes.annotate(str(int(rows[place, 0])), (centres[place], 0.015), ha="center", fontsize=7, color=INK)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="stated probability (photographs per bin at the foot)")
-    _plain(axes)
+    plain(axes)
 
 
 def _confusion(counts: np.ndarray, labels: tuple[str, ...]) -> Figure:
@@ -63,14 +64,14 @@ def _confusion(counts: np.ndarray, labels: tuple[str, ...]) -> Figure:
     axes = figure.subplots()
     axes.imshow(share, cmap="BuGn", vmin=0, vmax=1)
     for row, column in zip(*np.nonzero(part), strict=True):
-        colour = "white" if share[row, column] > 0.6 else _INK
+        colour = "white" if share[row, column] > 0.6 else INK
         axes.text(column, row, str(part[row, column]), ha="center", va="center", fontsize=8, color=colour)
     names = [labels[index] for index in chosen]
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set(xlabel="predicted", ylabel="true label")
     title = f"The labels that were mistaken ({int(wrong.sum())} of {int(counts.sum())} photographs wrong)"
-    axes.set_title(title, color=_INK)
+    axes.set_title(title, color=INK)
     return figure
 
 
@@ -94,24 +95,26 @@ def _labels(logits: np.ndarray, targets: np.ndarray, labels: tuple[str, ...]) ->
         _bars(axes, [missed[place] for place in part])
     whole = len(rows) - len(missed)
     title = f"Share recognised, with its 95 % interval\n(all photographs of the other {whole} labels were recognised)"
-    figure.suptitle(title, color=_INK)
+    figure.suptitle(title, color=INK)
     return figure
 
 
 def _bars(axes: Axes, entries: list[tuple[float, str, int, int]]) -> None:
     for place, (share, _, right, count) in enumerate(entries):
-        axes.barh(place, share, color=_PALE, edgecolor=_ACCENT, height=0.7)
-        axes.plot(metrics.wilson(right, count), [place, place], color=_INK, linewidth=1)
+        axes.barh(place, share, color=PALE, edgecolor=ACCENT, height=0.7)
+        axes.plot(metrics.wilson(right, count), [place, place], color=INK, linewidth=1)
     axes.set_yticks(range(len(entries)), [f"{name}  {right}/{count}" for _, name, right, count in entries], fontsize=8)
     axes.set(xlim=(0, 1), ylim=(max(len(entries), 1) - 0.4, -0.6))
-    _plain(axes)
+    plain(axes)
 
 
-def _plain(axes: Axes) -> None:
+def plain(axes: Axes) -> None:
+    """Take the frame off and make the ticks' numbers small."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG file: the same bytes from the same figure."""
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=DPI, metadata={"Software": None})

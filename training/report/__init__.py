@@ -1,0 +1,1 @@
+"""The evaluation report: figures -> sections -> report.md, metrics.json and plots."""
