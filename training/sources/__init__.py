@@ -3,6 +3,7 @@
 A source knows where photographs lie, what they show and, if so published, which split they belong to. It opens none.
 """
 
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,11 +25,17 @@ class Photograph:
 
 @dataclass(frozen=True)
 class Collection:
-    """Everything a source holds; ``labels`` are in the order of the network's outputs."""
+    """Everything a source holds.
+
+    Attributes:
+        labels: in the order of the network's outputs.
+        others: paths of files among the photographs that are none by their names; nothing reads them.
+    """
 
     root: Path
     labels: tuple[str, ...]
     photographs: tuple[Photograph, ...]
+    others: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         empty = sorted(set(self.labels) - {photograph.label for photograph in self.photographs})
@@ -37,11 +44,19 @@ class Collection:
 
 
 def collect(source: str, root: Path | None) -> Collection:
-    """Index the photographs of ``source`` below ``root``; Oxford 102 Flowers can be downloaded instead of given."""
-    from training.sources import flowers102, imagefolder  # here, so that the two can import this module
+    """Index the photographs of ``source`` below ``root``; None downloads what is published.
 
-    if source == "flowers102":
-        return flowers102.collect(root if root is not None else flowers102.download())
-    if root is None:
-        raise BundleError("an image folder needs its place: --data.root FOLDER")
-    return imagefolder.collect(root)
+    Raises:
+        BundleError: the folder is not there, cannot be read, or has not the source's layout.
+    """
+    from training.sources import published  # here, so that a source can import this module
+
+    layout = importlib.import_module(f"training.sources.{source.replace('-', '_')}")
+    place = root if root is not None else published.download(source)
+    try:
+        if not place.is_dir():
+            raise BundleError(f"there is no folder {place}")
+        found: Collection = layout.collect(place)
+    except OSError as error:
+        raise BundleError(f"{error.filename} cannot be read: {error.strerror}") from error
+    return found

@@ -10,8 +10,6 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", 
 
 def collect(root: Path) -> Collection:
     """Index every image file below ``root``; labels are sorted by name."""
-    if not root.is_dir():
-        raise BundleError(f"there is no folder {root}")
     if (root / "train").is_dir() and ((root / "val").is_dir() or (root / "test").is_dir()):
         parts: list[tuple[Path, Split | None]] = [(root / split, split) for split in SPLITS if (root / split).is_dir()]
     else:

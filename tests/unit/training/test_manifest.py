@@ -105,7 +105,8 @@ def test_photographs_that_are_not_on_disk_are_left_out_of_the_flowers(
         ("imagefolder", "one label", "two or more labels"),
         ("imagefolder", "empty label", "no photograph for 1 labels, 'red'"),
         ("imagefolder", "few", "three or more can be divided"),
-        ("flowers102", "missing", "imagelabels.mat is missing"),
+        ("flowers102", "missing", "there is no folder"),
+        ("flowers102", "another", "imagelabels.mat is missing"),
     ],
 )
 def test_a_folder_that_cannot_be_used_is_refused_in_one_sentence(
