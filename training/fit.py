@@ -8,9 +8,10 @@ Checkpoints are for resuming. Nothing behind fit reads one: the weights to keep 
 import json
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning import Trainer, seed_everything
@@ -65,24 +66,40 @@ class Run:
         return self.folder / "weights.safetensors"
 
 
-def fit(recipe: Recipe, run: Run, *, resume: str = "none", cache: Path | None = None, fast: bool = False) -> float:
+def fit(
+    recipe: Recipe,
+    run: Run,
+    *,
+    resume: str = "none",
+    cache: Path | None = None,
+    fast: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> float:
     """Train and return the best validation accuracy (0-1).
 
     Args:
         resume: ``auto`` goes on from the run's last checkpoint if there is one, ``none`` starts anew, else a path.
         cache: folder of decoded photographs; None puts it beside the run.
         fast: one batch of everything, to see that a recipe works.
+        callbacks: look on, or stop the run early.
     """
-    seed_everything(recipe.seed, workers=True, verbose=False)
-    manifest = prepare(recipe, run, anew=resume == "none")
-    module = Classification(recipe, len(manifest.labels), _initial(recipe))
-    photographs = Photographs(recipe, manifest, cache if cache is not None else run.folder.parent / "cache")
-    trainer = _trainer(recipe, run, fast)
+    module, photographs = begin(recipe, run, cache, anew=resume == "none")
+    trainer = _trainer(recipe, run, fast, callbacks)
     checkpoint = _resume_point(run, resume)
     trainer.fit(module, datamodule=photographs, ckpt_path=checkpoint, weights_only=True)
     if fast:
         return float(trainer.callback_metrics["val/accuracy"])
     return _finish(trainer, module, run)
+
+
+def begin(
+    recipe: Recipe, run: Run, cache: Path | None = None, *, anew: bool = True
+) -> tuple[Classification, Photographs]:
+    """Return the network as it starts, and its batches; the run's recipe and manifest are written."""
+    seed_everything(recipe.seed, workers=True, verbose=False)
+    manifest = prepare(recipe, run, anew=anew)
+    module = Classification(recipe, len(manifest.labels), _initial(recipe))
+    return module, Photographs(recipe, manifest, cache if cache is not None else run.folder.parent / "cache")
 
 
 def prepare(recipe: Recipe, run: Run, *, anew: bool) -> manifests.Manifest:
@@ -168,27 +185,36 @@ def _resume_point(run: Run, resume: str) -> Path | None:
     raise BundleError(f"there is no checkpoint {last} to resume from")
 
 
-def _trainer(recipe: Recipe, run: Run, fast: bool) -> Trainer:
+def calculator(recipe: Recipe, **settings: Any) -> Trainer:
+    """Return a Trainer that computes as the recipe says; ``settings`` are Lightning's, on what else it does."""
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # a choice of the recipe
     # A debugging aid of deterministic mode: it writes every new tensor twice.
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    best = ModelCheckpoint(run.checkpoints, "best", monitor="val/accuracy", mode="max", enable_version_counter=False)
-    last = ModelCheckpoint(run.checkpoints, "last", enable_version_counter=False)  # of every epoch, to resume from
-    stop = EarlyStopping("val/accuracy", mode="max", patience=recipe.patience)
     return Trainer(
-        max_epochs=recipe.epochs,
         precision=precision(recipe.precision),
         deterministic="warn",
         benchmark=torch.cuda.is_available(),
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        **settings,
+    )
+
+
+def _trainer(recipe: Recipe, run: Run, fast: bool, callbacks: Sequence[Callback]) -> Trainer:
+    best = ModelCheckpoint(run.checkpoints, "best", monitor="val/accuracy", mode="max", enable_version_counter=False)
+    last = ModelCheckpoint(run.checkpoints, "last", enable_version_counter=False)  # of every epoch, to resume from
+    stop = EarlyStopping("val/accuracy", mode="max", patience=recipe.patience)
+    return calculator(
+        recipe,
+        max_epochs=recipe.epochs,
         logger=False if fast else TensorBoardLogger(run.folder, name=""),
         callbacks=[
             TQDMProgressBar(refresh_rate=20),
             *([] if fast else [best, last, stop, LearningRateMonitor("epoch")]),
+            *callbacks,
         ],
         fast_dev_run=fast,
-        num_sanity_val_steps=0,
         log_every_n_steps=20,
-        enable_model_summary=False,
     )
 
 

@@ -6,7 +6,7 @@ line, environment, file.
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +35,7 @@ class Data:
         seed: of the stratified split; kept apart from the run's seed so that runs can be compared.
         cache_side: photographs wait in memory with this shorter side at most, in pixels.
         workers: processes that augment; 0 does it in the training process.
+        cache: keep decoded photographs on disk; off, every epoch decodes the JPEGs anew, to the same pixels.
     """
 
     source: SourceName = "flowers102"
@@ -43,6 +44,7 @@ class Data:
     seed: int = 1
     cache_side: int = 256
     workers: int = 2
+    cache: bool = True
 
 
 @dataclass(frozen=True)
@@ -241,6 +243,29 @@ def load(path: Path) -> Recipe:
         return resolve(bare.parse_string(path.read_text(encoding="utf-8")))
     except (OSError, ArgumentError) as error:
         raise BundleError(f"{path} is no usable recipe: {error}") from error
+
+
+def revise(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with other values for entries such as ``optimiser.learning_rate`` or ``stages.0.size``.
+
+    An unknown entry, a wrong type or an impossible recipe is a BundleError.
+    """
+    content = plain(recipe)
+    for entry, value in changes.items():
+        *above, last = (int(part) if part.isdecimal() else part for part in entry.split("."))
+        try:
+            place: Any = content
+            for part in above:
+                place = place[part]
+            if isinstance(place[last], dict):
+                raise TypeError("a section, not an entry")
+            place[last] = value
+        except (LookupError, TypeError) as error:
+            raise BundleError(f"a recipe has no entry {entry}") from error
+    try:
+        return resolve(_bare(exit_on_error=False).parse_object(content))
+    except ArgumentError as error:
+        raise BundleError(f"no usable recipe with {dict(changes)}: {' '.join(str(error).split())}") from error
 
 
 def plain(recipe: Recipe) -> dict[str, Any]:
