@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,9 +16,10 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from training.augment import blend
 from training.data import Batch
+from training.distil import Imitation
 from training.recipe import Recipe
 from visionserve.errors import BundleError
-from visionserve.network import MEAN, STD, Normalisation, build, head
+from visionserve.network import MEAN, STD, Normalisation, adopt_widths, build, head
 
 
 class Classification(LightningModule):
@@ -28,7 +30,10 @@ class Classification(LightningModule):
         super().__init__()
         self.recipe = recipe
         self.network = build(recipe.architecture, classes)
-        if weights is not None:
+        if weights is not None and Path(recipe.init).is_dir():
+            adopt_widths(self.network, weights)
+            self.network.load_state_dict(weights)  # a finished network: its head is for the same labels
+        elif weights is not None:
             load_body(self.network, weights)
         self.network.to(memory_format=torch.channels_last)
         self.average = AveragedModel(
@@ -36,6 +41,7 @@ class Classification(LightningModule):
         )
         self.average.requires_grad_(False)
         self.normalise = Normalisation(MEAN, STD)
+        self.imitation = Imitation(recipe.teacher)
         self.train_accuracy = MulticlassAccuracy(classes, average="micro")
         self.val_accuracy = MulticlassAccuracy(classes, average="micro")
 
@@ -66,6 +72,9 @@ class Classification(LightningModule):
         loss = mixed.share * cross_entropy(logits, targets, label_smoothing=smoothing)
         if mixed.share < 1:
             loss = loss + (1 - mixed.share) * cross_entropy(logits, targets[mixed.partner], label_smoothing=smoothing)
+        share = self.imitation.share
+        if share:
+            loss = (1 - share) * loss + share * self.imitation.loss(mixed.images, logits)
         self.train_accuracy(logits, targets)
         self.log("train/loss", loss, prog_bar=True, on_step=False, on_epoch=True)
         self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
@@ -75,13 +84,14 @@ class Classification(LightningModule):
         """Fold the new weights into the average."""
         self.average.update_parameters(self.network)
 
-    def validation_step(self, batch: Batch) -> None:
-        """Measure the averaged weights."""
+    def validation_step(self, batch: Batch) -> Tensor:
+        """Measure the averaged weights; return their logits (B, C)."""
         images, targets = batch
         logits = self.average(self.prepare(images)).float()
         self.val_accuracy(logits, targets)
         self.log("val/loss", cross_entropy(logits, targets), on_epoch=True, prog_bar=True)
         self.log("val/accuracy", self.val_accuracy, on_epoch=True, prog_bar=True)
+        return logits
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return SGD with a faster head, and no weight decay on biases and norms; the rate follows ``rate``."""

@@ -54,7 +54,8 @@ def _diagram(axes: Axes, found: np.ndarray, targets: np.ndarray) -> None:
     plain(axes)
 
 
-def _confusion(counts: np.ndarray, labels: tuple[str, ...]) -> Figure:
+def confusion(counts: np.ndarray, labels: tuple[str, ...]) -> Figure:
+    """Return the confusion matrix (C, C) of the labels that were mistaken most often, a row per true label."""
     wrong = counts - np.diag(np.diag(counts))
     chosen = _confused(wrong)
     part = counts[np.ix_(chosen, chosen)]
