@@ -21,7 +21,7 @@ def draw(folder: Path, logits: np.ndarray, targets: np.ndarray, labels: tuple[st
     """Write reliability.png, confusion.png and labels.png of (N, C) logits against (N,) label indices."""
     folder.mkdir(parents=True, exist_ok=True)
     save(_reliability(logits, targets, temperature), folder / "reliability.png")
-    save(_confusion(metrics.confusion(logits, targets), labels), folder / "confusion.png")
+    save(confusion_matrix(metrics.confusion(logits, targets), labels), folder / "confusion.png")
     save(_labels(logits, targets, labels), folder / "labels.png")
 
 
@@ -54,7 +54,7 @@ def _diagram(axes: Axes, found: np.ndarray, targets: np.ndarray) -> None:
     plain(axes)
 
 
-def confusion(counts: np.ndarray, labels: tuple[str, ...]) -> Figure:
+def confusion_matrix(counts: np.ndarray, labels: tuple[str, ...]) -> Figure:
     """Return the confusion matrix (C, C) of the labels that were mistaken most often, a row per true label."""
     wrong = counts - np.diag(np.diag(counts))
     chosen = _confused(wrong)
