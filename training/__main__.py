@@ -8,7 +8,8 @@ from visionserve.errors import BundleError
 
 # command: (module that has add_arguments(parser) and run(args), what it does)
 COMMANDS = {
-    "data": ("training.commands.data", "index a data set, write its manifest and count its photographs"),
+    "data manifest": ("training.commands.manifest", "list, check, hash and divide the photographs of a data set"),
+    "data describe": ("training.commands.describe", "report on a data set: balance, sizes, twins, broken files, samples"),
     "fit": ("training.commands.fit", "train a recipe; goes on where it was stopped"),
     "bundle": ("training.commands.bundle", "make model_store/NAME from a finished run: quantise, calibrate, prove"),
     "all": ("training.commands.everything", "fit, then bundle"),
@@ -22,11 +23,12 @@ COMMANDS = {
 
 def main(arguments: list[str]) -> int:
     """Run one command and return the exit status: 0, 1 with a sentence on what is wrong, or 2 for wrong usage."""
-    if not arguments or arguments[0] not in COMMANDS:
+    words = 2 if " ".join(arguments[:2]) in COMMANDS else 1
+    name, rest = " ".join(arguments[:words]), arguments[words:]
+    if name not in COMMANDS:
         wanted_help = arguments[:1] in (["-h"], ["--help"])
         print(_overview(), file=sys.stdout if wanted_help else sys.stderr)
         return 0 if wanted_help else 2
-    name, rest = arguments[0], arguments[1:]
     module = importlib.import_module(COMMANDS[name][0])
     parser = module.parser() if hasattr(module, "parser") else argparse.ArgumentParser()
     parser.prog, parser.description = f"python -m training {name}", COMMANDS[name][1]
@@ -39,7 +41,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _overview() -> str:
-    lines = [f"  {name:<10} {what}" for name, (_, what) in COMMANDS.items()]
+    lines = [f"  {name:<13} {what}" for name, (_, what) in COMMANDS.items()]
     return "\n".join(["python -m training COMMAND [--help]", "", *lines])
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from training import acceptance, golden, plots
+from training import acceptance, golden
 from training import evaluate as evaluation
 from training import manifest as manifests
 from training import recipe as recipes
@@ -31,6 +31,7 @@ from training.gates import Finding
 from training.manifest import Manifest
 from training.quantise import quantise
 from training.recipe import Recipe
+from training.report import write as report
 from visionserve import engines, novelty
 from visionserve.card import FILE_NAME as CARD
 from visionserve.card import Input, ModelCard
@@ -118,19 +119,13 @@ def _prove(card: ModelCard, manifest: Manifest, bundle: Path, fp32: Path, seed: 
 
 
 def _measure(card: ModelCard, manifest: Manifest, bundle: Path) -> ModelCard:
-    """Evaluate on the test split and write figures, plots and the final card."""
-    result = evaluation.evaluate(bundle, manifest)
-    evaluation.save(result.figures, bundle / evaluation.FILE_NAME)
-    plots.draw(bundle / "plots", result.logits, result.targets, card.labels, card.temperature)
-    card = replace(card, metrics=_headline(result.figures))
+    """Evaluate on the test split and write the report, without photographs, and the final card."""
+    evidence = evaluation.gather(bundle, manifest)
+    found = report.sections(evidence)
+    report.write(bundle, evidence, found, photographs=False)
+    card = replace(card, metrics=report.headline(evidence, found))
     card.save(bundle / CARD)
     return card
-
-
-def _headline(figures: dict[str, Any]) -> dict[str, Any]:
-    served_figures = figures["served"]
-    wanted = ("photographs", "top1", "top1_interval", "top5", "calibration_error", "reliability")
-    return {"split": figures["split"], **{n: served_figures[n] for n in wanted}, "top1_fp32": figures["fp32"]["top1"]}
 
 
 def _first_card(recipe: Recipe, manifest: Manifest) -> ModelCard:
@@ -162,7 +157,8 @@ def _provenance(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
 def _public(recipe: Recipe) -> dict[str, Any]:
     """Return the recipe without places of files, servers and devices: nothing that does not change the result."""
     content = recipes.plain(recipe)
-    content["data"].pop("root")
+    for place in ("root", "manifest"):
+        content["data"].pop(place)
     for of_this_machine in ("machine", "tracking"):
         content.pop(of_this_machine)
     for told_elsewhere in ("init_note", "data_note", "licence"):

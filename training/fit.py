@@ -15,18 +15,18 @@ from typing import Any, Literal
 
 import torch
 from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers.logger import Logger
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils import deterministic
 
+from training import broken, distil, division, golden, tracking
 from training import manifest as manifests
 from training import recipe as recipes
 from training.data import Photographs
 from training.module import Classification
 from training.recipe import PrecisionName, Recipe
-from training.sources import collect
 from visionserve.errors import BundleError
 from visionserve.network import adapt_imagenet
 
@@ -84,7 +84,9 @@ def fit(
         callbacks: look on, or stop the run early.
     """
     module, photographs = begin(recipe, run, cache, anew=resume == "none")
-    trainer = _trainer(recipe, run, fast, callbacks)
+    tracker = None if fast else tracking.begin(recipe, read_manifest(run), run.folder, anew=resume == "none")
+    tracked = tracking.callbacks(tracker, read_manifest(run).labels)
+    trainer = _trainer(recipe, run, fast, tracker, [*tracked, *callbacks])
     checkpoint = _resume_point(run, resume)
     trainer.fit(module, datamodule=photographs, ckpt_path=checkpoint, weights_only=True)
     if fast:
@@ -97,13 +99,14 @@ def begin(
 ) -> tuple[Classification, Photographs]:
     """Return the network as it starts, and its batches; the run's recipe and manifest are written."""
     seed_everything(recipe.seed, workers=True, verbose=False)
-    manifest = prepare(recipe, run, anew=anew)
+    manifest = prepare(recipe, run, cache, anew=anew)
+    distil.check_labels(recipe, manifest.labels)
     module = Classification(recipe, len(manifest.labels), _initial(recipe))
     return module, Photographs(recipe, manifest, cache if cache is not None else run.folder.parent / "cache")
 
 
-def prepare(recipe: Recipe, run: Run, *, anew: bool) -> manifests.Manifest:
-    """Write the run's recipe and manifest, or read the manifest back and verify it."""
+def prepare(recipe: Recipe, run: Run, cache: Path | None = None, *, anew: bool) -> manifests.Manifest:
+    """Write the run's recipe, manifest and list of broken files, or read the manifest back and verify it."""
     run.folder.mkdir(parents=True, exist_ok=True)
     if run.manifest.is_file() and not anew:
         _same_photographs(recipes.load(run.recipe), recipe, run)
@@ -112,11 +115,10 @@ def prepare(recipe: Recipe, run: Run, *, anew: bool) -> manifests.Manifest:
         found.verify()
         return found
     recipes.save(recipe, run.recipe)
-    root = Path(recipe.data.root) if recipe.data.root is not None else None
-    collection = collect(recipe.data.source, root)
-    made = manifests.build(collection, recipe.data.split, recipe.data.seed)
+    made, left_out = division.make(recipe.data, cache if cache is not None else run.folder.parent / "cache")
     made.save(run.manifest)
-    facts = {"root": str(collection.root.resolve()), "labels": list(collection.labels)}
+    broken.save(left_out, run.folder / broken.FILE_NAME)
+    facts = {"root": str(made.root.resolve()), "labels": list(made.labels)}
     run.facts.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
     return made
 
@@ -150,8 +152,12 @@ def _initial(recipe: Recipe) -> dict[str, Tensor] | None:
         return None
     if recipe.init == "torchvision":
         return adapt_imagenet(_published(recipe.architecture))
+    if Path(recipe.init).is_dir():
+        return golden.eager(Path(recipe.init)).state_dict()
     if not Path(recipe.init).is_file():
-        raise BundleError(f"init: there is no file {recipe.init}; it is 'torchvision', 'none' or a .safetensors file")
+        raise BundleError(
+            f"init: there is no file {recipe.init}; it is 'torchvision', 'none', a bundle or a .safetensors file"
+        )
     return adapt_imagenet(load_file(recipe.init))
 
 
@@ -169,7 +175,7 @@ def _published(architecture: str) -> dict[str, Tensor]:
 
 def _same_photographs(old: Recipe, new: Recipe, run: Run) -> None:
     """Refuse to go on with other photographs: those of the new test split may already have been learnt from."""
-    for name in ("source", "split", "seed"):
+    for name in ("source", "split", "seed", "manifest"):
         if getattr(old.data, name) != getattr(new.data, name):
             raise BundleError(f"{run.folder} was begun with another data.{name}: use --resume none or another --run")
 
@@ -200,17 +206,17 @@ def calculator(recipe: Recipe, **settings: Any) -> Trainer:
     )
 
 
-def _trainer(recipe: Recipe, run: Run, fast: bool, callbacks: Sequence[Callback]) -> Trainer:
+def _trainer(recipe: Recipe, run: Run, fast: bool, tracker: Logger | None, callbacks: Sequence[Callback]) -> Trainer:
     best = ModelCheckpoint(run.checkpoints, "best", monitor="val/accuracy", mode="max", enable_version_counter=False)
     last = ModelCheckpoint(run.checkpoints, "last", enable_version_counter=False)  # of every epoch, to resume from
     stop = EarlyStopping("val/accuracy", mode="max", patience=recipe.patience)
     return calculator(
         recipe,
         max_epochs=recipe.epochs,
-        logger=False if fast else TensorBoardLogger(run.folder, name=""),
+        logger=tracker or False,
         callbacks=[
             TQDMProgressBar(refresh_rate=20),
-            *([] if fast else [best, last, stop, LearningRateMonitor("epoch")]),
+            *([] if fast else [best, last, stop]),
             *callbacks,
         ],
         fast_dev_run=fast,

@@ -6,11 +6,13 @@ Its own hash goes into the model card: it says exactly what the model has and ha
 import csv
 import hashlib
 import io
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from pathlib import Path
 
 from training import splits
+from training.files import write_text
 from training.sources import SPLITS, Collection, Split
 from visionserve.errors import BundleError
 
@@ -52,15 +54,16 @@ class Manifest:
 
     def save(self, path: Path) -> None:
         """Write the CSV file."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self._csv(), encoding="utf-8", newline="")
+        write_text(path, self._csv())
 
     def verify(self) -> None:
         """Raise a BundleError when a photograph has gone or changed since the manifest was written."""
         for row in self.rows:
             file = self.root / row.path
             if not file.is_file() or hash_file(file) != row.sha256:
-                raise BundleError(f"{file} is missing or changed since the manifest was written; start a new run")
+                raise BundleError(
+                    f"{file} is missing or changed since the manifest was written; bring it back, or begin a new run"
+                )
 
     def _csv(self) -> str:
         text = io.StringIO(newline="")
@@ -69,13 +72,20 @@ class Manifest:
         return text.getvalue()
 
 
-def build(collection: Collection, split: str, seed: int) -> Manifest:
-    """Hash every photograph, divide them as `splits.divide` says and return the manifest, sorted by path."""
-    digests = {p.path: hash_file(collection.root / p.path) for p in collection.photographs}
-    division = splits.divide(split, collection.photographs, digests, seed)
-    rows = (
-        Row(p.path, p.label, division[p.path], digests[p.path]) for p in collection.photographs if p.path in division
-    )
+def digests(collection: Collection) -> dict[str, str]:
+    """Return path -> SHA-256 of every photograph."""
+    return {p.path: hash_file(collection.root / p.path) for p in collection.photographs}
+
+
+def build(collection: Collection, split: str, seed: int, known: Mapping[str, str] | None = None) -> Manifest:
+    """Hash every photograph, divide them as `splits.divide` says and return the manifest, sorted by path.
+
+    ``known`` are the photographs' `digests`, if they were made already.
+    """
+    found = known if known is not None else digests(collection)
+    photographs = collection.photographs
+    division = splits.divide(split, photographs, {p.path: found[p.path] for p in photographs}, seed)
+    rows = (Row(p.path, p.label, division[p.path], found[p.path]) for p in photographs if p.path in division)
     return Manifest(collection.root, collection.labels, tuple(sorted(rows, key=lambda row: row.path)))
 
 
@@ -84,12 +94,15 @@ def load(path: Path, root: Path, labels: tuple[str, ...]) -> Manifest:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             lines = list(csv.reader(file))
-    except OSError as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise BundleError(f"no readable manifest at {path}: {error}") from error
     if not lines or tuple(lines[0]) != HEADER:
         raise BundleError(f"{path} is no manifest: its first line must be {','.join(HEADER)}")
     rows = []
-    for name, label, split, digest in lines[1:]:
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) != len(HEADER):
+            raise BundleError(f"{path}: line {number} has {len(line)} entries instead of {len(HEADER)}")
+        name, label, split, digest = line
         place = next((known for known in SPLITS if known == split), None)
         if place is None or label not in labels:
             raise BundleError(f"{path}: {name} has an unknown split or label ({split}, {label})")
@@ -99,5 +112,8 @@ def load(path: Path, root: Path, labels: tuple[str, ...]) -> Manifest:
 
 def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file, 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from error

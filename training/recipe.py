@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from training.files import write_text
 from visionserve.errors import BundleError
 
 SourceName = Literal["flowers102", "cub200", "cats-and-dogs", "imagefolder"]
@@ -28,11 +30,14 @@ class Data:
 
     Attributes:
         source: layout of the folder.
-        root: the folder; None downloads Oxford 102 Flowers to ``.cache/flowers-102``.
+        root: the folder; None downloads what the source publishes.
         split: ``stratified`` divides every photograph on disk 80/10/10 per label; ``given`` takes the source's own
             division (the official split of Oxford 102, or train/val/test folders); ``given-test`` its test split
             only, and divides the rest 90/10 per label.
         seed: of the stratified split; kept apart from the run's seed so that runs can be compared.
+        manifest: a division that was written once, to be used again instead of a new one; ``split`` and ``seed`` are
+            then of no account.
+        broken: photographs that do not decode end the run, or are left out and listed in its folder.
         cache_side: photographs wait in memory with this shorter side at most, in pixels.
         workers: processes that augment; 0 does it in the training process.
         cache: keep decoded photographs on disk; off, every epoch decodes the JPEGs anew, to the same pixels.
@@ -42,6 +47,8 @@ class Data:
     root: str | None = None
     split: SplitName = "stratified"
     seed: int = 1
+    manifest: str | None = None
+    broken: Literal["refuse", "skip"] = "refuse"
     cache_side: int = 256
     workers: int = 2
     cache: bool = True
@@ -112,6 +119,21 @@ class Optimiser:
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """A finished network whose answers are learnt besides the labels (distillation, arXiv 1503.02531).
+
+    Attributes:
+        bundle: its folder, with the labels of this run; None learns from the labels alone.
+        share: of the loss that comes from the teacher, 0-1; the labels have the rest.
+        temperature: softens both networks' answers, so that what the teacher thinks of the other labels counts.
+    """
+
+    bundle: str | None = None
+    share: float = 0.5
+    temperature: float = 2.0
+
+
+@dataclass(frozen=True)
 class Machine:
     """What the run may use; with the same global batch the result does not depend on it.
 
@@ -124,6 +146,11 @@ class Machine:
     devices: int = 1
     nodes: int = 1
     compile: bool = False
+
+    @property
+    def processes(self) -> int:
+        """All of them, on all machines."""
+        return self.devices * self.nodes
 
 
 @dataclass(frozen=True)
@@ -142,6 +169,14 @@ class Tracking:
     project: str = "visionserve"
     offline: bool = True
 
+    def __post_init__(self) -> None:
+        # It is written into the run's files, and a process list shows it.
+        if self.uri is not None and "@" in urlsplit(self.uri).netloc:
+            raise BundleError(
+                "tracking.uri must not hold a user or a password: set MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment"
+            )
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -150,8 +185,9 @@ class Recipe:
     Attributes:
         name: of the model and of its bundle.
         architecture: a torchvision network that ends in pool-then-linear.
-        init: ``torchvision`` downloads ImageNet weights, ``none`` starts at random, anything else is a safetensors
-            file with a torchvision state dict for ImageNet's normalisation.
+        init: ``torchvision`` downloads ImageNet weights, ``none`` starts at random, a bundle's folder goes on from its
+            weights and widths, head included; anything else is a safetensors file with a torchvision state dict for
+            ImageNet's normalisation.
         init_note: where those weights come from, for the card.
         data_note: what the photographs are, for the card.
         licence: of the resulting weights, for the card.
@@ -175,6 +211,7 @@ class Recipe:
     input: Input = field(default_factory=Input)
     augment: Augment = field(default_factory=Augment)
     optimiser: Optimiser = field(default_factory=Optimiser)
+    teacher: Teacher = field(default_factory=Teacher)
     machine: Machine = field(default_factory=Machine)
     tracking: Tracking = field(default_factory=Tracking)
     stages: tuple[Stage, ...] = (Stage(until=1.0, size=176),)
@@ -182,6 +219,14 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 2:
             raise BundleError("a recipe needs at least one epoch and two photographs per batch")
+        if min(self.machine.devices, self.machine.nodes) < 1 or self.optimiser.clip < 0:
+            raise BundleError("machine.devices and machine.nodes are at least 1, optimiser.clip at least 0")
+        processes = self.machine.processes
+        if processes > 1 and self.batch_size % (2 * processes):
+            raise BundleError(
+                f"batch_size {self.batch_size} is that of all {processes} processes together and must give each the "
+                f"same even number of photographs: take a multiple of {2 * processes}"
+            )
         ends = [stage.until for stage in self.stages]
         if not ends or ends != sorted(ends) or ends[0] <= 0 or ends[-1] != 1.0:
             raise BundleError(f"the stages must end in rising order, the last one at 1.0, not {ends}")
@@ -233,7 +278,12 @@ def resolve(options: Namespace) -> Recipe:
 
 def save(recipe: Recipe, path: Path) -> None:
     """Write the resolved recipe as YAML that ``--config`` reads back."""
-    path.write_text(yaml.safe_dump(plain(recipe), sort_keys=False), encoding="utf-8")
+    write_text(path, text(recipe))
+
+
+def text(recipe: Recipe) -> str:
+    """Return the resolved recipe as YAML."""
+    return yaml.safe_dump(plain(recipe), sort_keys=False)
 
 
 def load(path: Path) -> Recipe:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from visionserve.errors import BundleError
 
 TIMEOUT_S = (10, 60)  # to connect, and between two pieces
-PIECE = 1 << 20  # bytes
+PIECE = 1 << 16  # bytes; what is lost at most when a connection is cut
 DONE = ".downloaded"  # its presence says that everything below a folder arrived, was checked and unpacked
 _log = logging.getLogger(__name__)
 
@@ -139,6 +139,8 @@ def _reason(error: Exception) -> str:
         return f"the server answers {error.response.status_code}"
     if isinstance(error, requests.Timeout):
         return "the server does not answer in time"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection is cut again and again"
     if isinstance(error, requests.ConnectionError):
         return "no connection"
     return str(error)

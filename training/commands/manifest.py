@@ -1,0 +1,40 @@
+"""`python -m training data manifest`: which photographs a run would learn from, choose on and be measured on."""
+
+from collections import Counter
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from training import broken, division
+from training import recipe as recipes
+from training.sources import SPLITS
+
+
+def parser() -> ArgumentParser:
+    """Return the parser of recipes: only the entries of ``data`` matter here."""
+    return recipes.parser()
+
+
+def add_arguments(options: ArgumentParser) -> None:
+    """Declare what is not part of the recipe."""
+    options.add_argument("--output", help="write the manifest to this CSV file; a list of broken files goes beside it")
+    options.add_argument(
+        "--cache", default="runs/cache", help="folder that remembers which photographs decode (default: %(default)s)"
+    )
+
+
+def run(args: Namespace) -> int:
+    """Index, check and divide the photographs; print what there is."""
+    manifest, left_out = division.make(recipes.resolve(args).data, Path(args.cache))
+    if args.output is not None:
+        manifest.save(Path(args.output))
+        broken.save(left_out, Path(args.output).with_name(broken.FILE_NAME))
+    counts = Counter(row.label for row in manifest.rows)
+    print(f"{len(manifest.rows)} photographs of {len(manifest.labels)} labels in {manifest.root}")
+    print(", ".join(f"{split} {len(manifest.part(split))}" for split in SPLITS))
+    (most, many), (least, few) = counts.most_common(1)[0], counts.most_common()[-1]
+    print(f"most: {most} ({many}), fewest: {least} ({few})")
+    for file in left_out:
+        print(f"left out: {file.path} ({file.reason})")
+    print(f"manifest sha256 {manifest.digest}")
+    return 0

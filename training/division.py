@@ -1,0 +1,45 @@
+"""From a recipe's `data` to a manifest: photographs indexed, checked and divided, or a manifest that was written once."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from training import broken
+from training import manifest as manifests
+from training.broken import Broken
+from training.manifest import Manifest
+from training.recipe import Data
+from training.sources import SPLITS, Collection, collect
+from visionserve.errors import BundleError
+
+
+def make(data: Data, memory: Path | None = None) -> tuple[Manifest, tuple[Broken, ...]]:
+    """Return the manifest and the files that were left out.
+
+    Args:
+        memory: folder that remembers which photographs decode; None tries all of them.
+
+    Raises:
+        BundleError: the folder cannot be used, photographs are broken and the recipe does not skip them, or the given
+            manifest is not that of these photographs.
+    """
+    collection = collect(data.source, Path(data.root) if data.root is not None else None)
+    if data.manifest is not None:
+        return given(Path(data.manifest), collection), ()
+    digests = manifests.digests(collection)
+    found = broken.find(collection, digests, memory)
+    if data.broken == "refuse":
+        broken.refuse(collection, found)
+    others = tuple(Broken(path, broken.NO_PHOTOGRAPH) for path in collection.others)
+    return manifests.build(broken.without(collection, found), data.split, data.seed, digests), (*found, *others)
+
+
+def given(path: Path, collection: Collection) -> Manifest:
+    """Read a manifest and hold it against the disk; its labels keep the order that the source gives them."""
+    read = manifests.load(path, collection.root, collection.labels)
+    used = {row.label for row in read.rows}
+    missing = set(SPLITS) - {row.split for row in read.rows}
+    if missing:
+        raise BundleError(f"{path} has no {' and no '.join(sorted(missing))} photographs")
+    found = replace(read, labels=tuple(label for label in collection.labels if label in used))
+    found.verify()
+    return found
