@@ -5,6 +5,7 @@ The decoder is the one that serves. Files: ``<digest>.pixels`` (all photographs 
 """
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torchvision.transforms.v2 import functional
 
+from training.files import whole
 from training.manifest import Manifest
 from visionserve.errors import BundleError, ServiceError
 from visionserve.images import decode
@@ -35,6 +37,25 @@ class Cache:
         offset, height, width = (int(value) for value in self._index[place])
         return self._pixels[offset : offset + height * width * 3].reshape(height, width, 3)
 
+    @property
+    def size(self) -> int:
+        """Bytes on disk, and in memory once all of it has been read."""
+        return self._pixels.size
+
+
+class Files:
+    """The same photographs, to the pixel, decoded anew whenever one is asked for."""
+
+    def __init__(self, manifest: Manifest, side: int) -> None:
+        self._manifest, self._side = manifest, side
+
+    def __len__(self) -> int:
+        return len(self._manifest.rows)
+
+    def __getitem__(self, place: int) -> Pixels:
+        """Return the photograph of the manifest's row ``place``."""
+        return _decode(self._manifest.root / self._manifest.rows[place].path, self._side)
+
 
 def open_cache(manifest: Manifest, folder: Path, side: int) -> Cache:
     """Return the manifest's cache below ``folder``, decoding the photographs first if it is not there."""
@@ -44,7 +65,15 @@ def open_cache(manifest: Manifest, folder: Path, side: int) -> Cache:
         folder.mkdir(parents=True, exist_ok=True)
         _log.info("decoding %d photographs to %s", len(manifest.rows), pixels)
         _write(manifest, side, pixels, index)
-    return Cache(pixels, index)
+    cache = Cache(pixels, index)
+    if cache.size > memory():
+        _log.warning("%s does not fit into memory: `--data.cache false` may be faster, a profile shows it", pixels)
+    return cache
+
+
+def memory() -> int:
+    """Return the bytes of this machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def read(path: Path) -> bytes:
@@ -57,15 +86,14 @@ def read(path: Path) -> bytes:
 
 def _write(manifest: Manifest, side: int, pixels: Path, index: Path) -> None:
     entries, offset = [], 0
-    unfinished = pixels.with_suffix(".part")
-    with unfinished.open("wb") as file:
+    with whole(pixels) as unfinished, unfinished.open("wb") as file:
         for row in manifest.rows:
             photograph = _decode(manifest.root / row.path, side)
             file.write(photograph.tobytes())
             entries.append((offset, *photograph.shape[:2]))
             offset += photograph.size
-    unfinished.replace(pixels)
-    np.save(index, np.array(entries, np.int64))  # last: its presence says that the cache is whole
+    with whole(index) as unfinished:
+        np.save(unfinished, np.array(entries, np.int64))  # last: its presence says that the cache is whole
 
 
 def _decode(path: Path, side: int) -> Pixels:
