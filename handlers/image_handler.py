@@ -12,7 +12,6 @@ import re
 import sys
 import time
 import uuid
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,12 +25,22 @@ from visionserve.classifier import Classifier
 from visionserve.errors import BundleError
 from visionserve.log_lines import OneLine
 from visionserve.requests import Received
+from visionserve.tally import Tally
 
 # One class only: TorchServe takes the class of a handler's module, and refuses a module that defines two.
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # Characters that would break TorchServe's metric lines: name.unit:value|#dimension:value,dimension:value|#...
-_UNSAFE_IN_METRICS = re.compile(r"[^\w .'()/-]")
+_UNSAFE_IN_METRICS = re.compile(r"[^\w .'()/+-]")
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+# The upper bounds of the histograms' buckets.
+_BOUNDS: Mapping[str, Sequence[float]] = {
+    "visionserve_decode_seconds": _SECONDS,
+    "visionserve_inference_seconds": _SECONDS,
+    "visionserve_total_seconds": _SECONDS,
+    "visionserve_batch_size": (1, 2, 4, 8, 16, 32, 64, 128),
+    "visionserve_novelty": (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99),
+}
 _FAILED = 1
 # The launcher's question, who answers? It carries a secret that only the launcher and its workers share, so that no
 # client learns anything about processes.
@@ -49,6 +58,7 @@ class ImageHandler:
         self._classifier: Classifier
         self._batch_size = 1
         self._metrics: Mapping[str, Any] = {}
+        self._tally = Tally(self._emit, _BOUNDS)
         self._probe = os.environ.get(_PROBE_VARIABLE, "")
 
     def initialize(self, context: Any) -> None:
@@ -76,7 +86,9 @@ class ImageHandler:
             # The metrics that metrics.yaml declares, by name: TorchServe keeps them by type, then by name.
             self._metrics = {name: m for group in context.metrics.cache.values() for name, m in group.items()}
             self._classifier.warm_up(self._batch_size)
-        self._observe("visionserve_model_info", 1, version=card.version, digest=card.digest)
+        for histogram in _BOUNDS:
+            self._tally.begin(histogram)
+        self._emit("visionserve_model_info", 1, (card.version, card.digest))
 
     def handle(self, rows: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
         """Answer each row with bytes, a status and headers of its own; never raises for what a client sent."""
@@ -108,31 +120,28 @@ class ImageHandler:
             os._exit(_FAILED)
 
     def _report(self, outcome: Outcome, total_s: float) -> None:
-        """Emit the batch's metrics; each is a line that TorchServe parses, so counts are summed first."""
-        for (status, code), count in Counter((reply.status, reply.code) for reply in outcome.replies).items():
-            self._observe("visionserve_requests_total", count, status=str(status), code=code)
-        self._observe("visionserve_decode_seconds", sum(reply.decode_s for reply in outcome.replies))
-        self._observe("visionserve_total_seconds", total_s)
+        """Count the batch."""
+        tally = self._tally
+        for reply in outcome.replies:
+            tally.add("visionserve_requests_total", 1, str(reply.status), reply.code)
+        tally.observe("visionserve_decode_seconds", sum(reply.decode_s for reply in outcome.replies))
+        tally.observe("visionserve_total_seconds", total_s)
         if outcome.images == 0 or outcome.failure is not None:
             return
-        self._observe("visionserve_inference_seconds", outcome.inference_s)
-        self._observe("visionserve_batch_size", outcome.images)
-        found = [answer for reply in outcome.replies for answer in reply.answers]
-        for label, count in Counter(answer.top(1)[0].label for answer in found).items():
-            self._observe("visionserve_predictions_total", count, label=label)
-        for answer in found:
-            self._observe("visionserve_novelty", answer.novelty)
+        tally.observe("visionserve_inference_seconds", outcome.inference_s)
+        tally.observe("visionserve_batch_size", outcome.images)
+        for answer in (answer for reply in outcome.replies for answer in reply.answers):
+            tally.add("visionserve_predictions_total", 1, answer.top(1)[0].label)
+            tally.observe("visionserve_novelty", answer.novelty)
 
-    def _observe(self, name: str, value: float, **dimensions: str) -> None:
+    def _emit(self, name: str, value: float, labels: Sequence[str]) -> None:
         """Add to a metric of metrics.yaml, whose first dimension is always the model's name.
 
         A TorchServe that was started with another metrics_config has none of ours, and serves all the same.
         """
-        if name not in self._metrics:
-            return
-        values = [self._classifier.card.name, *dimensions.values()]
-        rounded = round(value, 6)
-        self._metrics[name].add_or_update(rounded, [_UNSAFE_IN_METRICS.sub("_", text) for text in values])
+        if name in self._metrics:
+            texts = [_UNSAFE_IN_METRICS.sub("_", text) for text in (self._classifier.card.name, *labels)]
+            self._metrics[name].add_or_update(value, texts)
 
 
 def _choose_devices() -> None:

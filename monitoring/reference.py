@@ -19,7 +19,7 @@ from visionserve.errors import BundleError
 
 OUTPUT = Path("monitoring/rules/reference.yml")
 # The handler replaces these characters in the labels of its metrics; a contract test holds the two together.
-UNSAFE_IN_METRICS = re.compile(r"[^\w .'()/-]")
+UNSAFE_IN_METRICS = re.compile(r"[^\w .'()/+-]")
 _HEADER = """\
 # What the traffic of {name} {version} should look like: written by
 # `python -m monitoring.reference --bundle model_store/{name}`, never by hand.

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from handlers import image_handler
 from serving.settings import read_properties
 from tests.contract.conftest import ROOT
 from tests.contract.java_class import JavaClass
@@ -98,6 +99,8 @@ def test_the_log_is_json_at_warn_and_holds_no_access_lines() -> None:
 def test_the_handler_and_metrics_yaml_name_the_same_metrics() -> None:
     declared = yaml.safe_load((ROOT / "metrics.yaml").read_text())["model_metrics"]
     used = set(re.findall(r'"(visionserve_\w+)"', Path(ROOT / "handlers" / "image_handler.py").read_text()))
+    used -= set(image_handler._BOUNDS)
+    used |= {f"{name}_{part}" for name in image_handler._BOUNDS for part in ("bucket", "sum", "count")}
     assert {entry["name"] for entries in declared.values() for entry in entries} == used
 
 

@@ -1,9 +1,11 @@
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import requests
 
 from tests.e2e.breakages import Breakage, breakages, error_of
 from tests.e2e.conftest import E2E, Service
+from visionserve import tally
 
 pytestmark = E2E
 
@@ -38,8 +40,10 @@ def test_good_answers_keep_every_bit_among_broken_requests(service: Service, pho
 
 def batched(service: Service) -> tuple[float, float]:
     """How many images were answered so far, and in how many batches, by the service's own metrics."""
+    time.sleep(2 * tally.PERIOD_S)
     text = requests.get(service.url("metrics", "metrics_port"), timeout=30).text
-    values = {line.split("{")[0]: float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if "_batch_size_" in line}
+    lines = [line for line in text.splitlines() if line.startswith("visionserve_batch_size_")]
+    values = {line.split("{")[0]: float(line.rsplit(" ", 1)[1]) for line in lines}
     return values.get("visionserve_batch_size_sum", 0.0), values.get("visionserve_batch_size_count", 0.0)
 
 

@@ -1,12 +1,16 @@
 import re
+import time
 
 import pytest
 import requests
 
+from handlers import image_handler
 from tests.e2e.conftest import E2E, Service
+from visionserve import tally
 
 pytestmark = E2E
 
+HANDED_ON_S = 2 * tally.PERIOD_S
 Samples = dict[tuple[str, frozenset[str]], float]
 SAMPLE = re.compile(r"(?P<name>\w+)\{(?P<labels>.*)\} (?P<value>\S+)")
 LABEL = re.compile(r'(\w+="[^"]*")')
@@ -25,8 +29,10 @@ def _labels(text: str) -> frozenset[str]:
 
 def growth(service: Service, body: bytes) -> Samples:
     """What one request adds to the metrics."""
+    time.sleep(HANDED_ON_S)
     before = scrape(service)
     service.put(body)
+    time.sleep(HANDED_ON_S)
     after = scrape(service)
     return {key: after[key] - before.get(key, 0.0) for key in after if after[key] != before.get(key, 0.0)}
 
@@ -43,6 +49,18 @@ def test_a_prediction_counts_once_in_every_metric(service: Service, photograph: 
     assert added["visionserve_batch_size_sum", frozenset({model})] == 1
     assert added.get(("visionserve_novelty_sum", frozenset({model})), 0) == pytest.approx(answer["novelty"], abs=1e-5)
     assert 0 < added["visionserve_total_seconds_sum", frozenset({model})] < 10
+
+
+def test_a_histogram_has_every_bucket_in_rising_order(service: Service, photograph: bytes) -> None:
+    service.put(photograph)
+    time.sleep(HANDED_ON_S)
+    found = scrape(service)
+    for name, bounds in image_handler._BOUNDS.items():
+        rows = [(labels, value) for (sample, labels), value in found.items() if sample == f"{name}_bucket"]
+        by_bound = {next(label for label in labels if label.startswith("le=")): value for labels, value in rows}
+        counts = [by_bound[f'le="{bound}"'] for bound in (*bounds, "+Inf")]
+        assert counts == sorted(counts)
+        assert counts[-1] == found[f"{name}_count", frozenset({'model="flowers"'})] > 0
 
 
 def test_an_error_counts_under_its_status_and_code(service: Service) -> None:

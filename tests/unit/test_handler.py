@@ -67,6 +67,12 @@ class FakeContext:
     def seen(self, name: str) -> list[tuple[float, dict[str, str]]]:
         return next(group[name].seen for group in self.cache.values() if name in group)
 
+    def sums(self, name: str, *dimensions: str) -> dict[tuple[str, ...], float]:
+        found: dict[tuple[str, ...], float] = defaultdict(float)
+        for value, entry in self.seen(name):
+            found[tuple(entry[dimension] for dimension in dimensions)] += value
+        return dict(found)
+
 
 @pytest.fixture
 def context(tiny: TinyBundle) -> FakeContext:
@@ -158,18 +164,23 @@ def test_every_batch_size_is_run_before_the_worker_is_ready(tiny: TinyBundle, mo
     assert sizes == [1, 2, 3, 4, 5]
 
 
-def test_a_batch_emits_each_count_once_and_each_observation(handler: ImageHandler, context: FakeContext) -> None:
+def test_a_batch_counts_each_request_once_and_each_observation(handler: ImageHandler, context: FakeContext) -> None:
     ask(handler, context, ({"body": png()}, {}), ({"body": png()}, {}), ({"body": b""}, {}), ({"body": b"x"}, {}))
-    statuses = {(entry["status"], entry["code"]): value for value, entry in context.seen("visionserve_requests_total")}
-    assert statuses == {("200", "ok"): 2, ("400", "empty_body"): 1, ("415", "unsupported_image"): 1}
-    assert [value for value, _ in context.seen("visionserve_batch_size")] == [2]
-    assert [value for value, _ in context.seen("visionserve_predictions_total")] == [2]
-    assert len(context.seen("visionserve_novelty")) == 2
+    handler._tally.flush()
+    assert context.sums("visionserve_requests_total", "status", "code") == {
+        ("200", "ok"): 2,
+        ("400", "empty_body"): 1,
+        ("415", "unsupported_image"): 1,
+    }
+    assert sum(context.sums("visionserve_predictions_total", "label").values()) == 2
+    assert context.sums("visionserve_batch_size_sum", "model") == {("shapes",): 2}
+    assert context.sums("visionserve_batch_size_bucket", "le") == {(str(2**n),): n > 0 for n in range(8)} | {
+        ("+Inf",): 1
+    }
+    assert context.sums("visionserve_novelty_count", "model") == {("shapes",): 2}
     for name in ("decode", "inference", "total"):
-        (value, entry), *others = context.seen(f"visionserve_{name}_seconds")
-        assert value > 0
-        assert entry == {"model": "shapes"}
-        assert not others
+        assert context.sums(f"visionserve_{name}_seconds_count", "model") == {("shapes",): 1}
+        assert context.sums(f"visionserve_{name}_seconds_sum", "model")["shapes",] > 0
 
 
 @pytest.mark.usefixtures("handler")
@@ -182,6 +193,7 @@ def test_a_label_cannot_break_a_metric_line(handler: ImageHandler, context: Fake
     card = handler._classifier.card
     handler._classifier.card = replace(card, labels=("a,b:c|#d\n", 'q"\\', "colt's foot"))
     ask(handler, context, ({"body": png()}, {}))
+    handler._tally.flush()
     label = context.seen("visionserve_predictions_total")[0][1]["label"]
     assert label in ("a_b_c__d_", "q__", "colt's foot")
 
@@ -220,7 +232,8 @@ def test_only_who_knows_the_launchers_secret_learns_which_worker_answered(
     ask(handler, context, *asked, ({"body": b"broken"}, {"X-Visionserve-Probe": "secret"}))
     named = [context.headers[place].get("x-visionserve-worker") for place in range(4)]
     assert named == [str(os.getpid()), None, None, None]
-    assert sum(count for count, _ in context.seen("visionserve_requests_total")) == 2
+    handler._tally.flush()
+    assert sum(context.sums("visionserve_requests_total", "status").values()) == 2
 
 
 def test_without_a_launcher_nobody_learns_which_worker_answered(handler: ImageHandler, context: FakeContext) -> None:

@@ -1,0 +1,81 @@
+"""Tally: counters and histograms of one process, summed here and handed on at most once a second.
+
+A server that reads metrics as lines of text pays for each of them, on both sides: at 300 photographs a second they were
+1,600 lines a second, and are some forty. Histograms are handed on as what they are underneath: three kinds of counters,
+NAME_bucket for each bound (cumulative, with a label `le`), NAME_sum and NAME_count, so each has bounds that suit it.
+"""
+
+import threading
+import time
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+Labels = tuple[str, ...]
+Emit = Callable[[str, float, Labels], None]
+PERIOD_S = 1.0
+_INFINITE = "+Inf"
+
+
+class Tally:
+    """Sums what is added; ``emit(name, growth, labels)`` gets each sum that grew, in a thread of its own.
+
+    What was added just before the process ends, within `PERIOD_S`, may be lost.
+    """
+
+    def __init__(self, emit: Emit, bounds: Mapping[str, Sequence[float]], period_s: float = PERIOD_S) -> None:
+        """Take the upper bounds of every histogram's buckets, in rising order, without the infinite one."""
+        self._emit, self._bounds, self._period_s = emit, bounds, period_s
+        self._buckets = {
+            name: tuple((f"{name}_bucket", bound) for bound in (*map(str, found), _INFINITE))
+            for name, found in bounds.items()
+        }
+        self._growth: defaultdict[tuple[str, Labels], float] = defaultdict(float)
+        self._adding, self._emitting = threading.Lock(), threading.Lock()
+        self._grown = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, histogram: str, *labels: str) -> None:
+        """Hand on a histogram's counters at zero: quantiles need the buckets below the first observation as well."""
+        with self._emitting:
+            for name, bound in self._buckets[histogram]:
+                self._emit(name, 0, (*labels, bound))
+            for name in (f"{histogram}_sum", f"{histogram}_count"):
+                self._emit(name, 0, labels)
+
+    def add(self, name: str, value: float, *labels: str) -> None:
+        """Add to a counter."""
+        with self._adding:
+            self._growth[name, labels] += value
+        self._wake()
+
+    def observe(self, histogram: str, value: float, *labels: str) -> None:
+        """Count a value in a histogram."""
+        with self._adding:
+            for name, bound in self._buckets[histogram][bisect_left(self._bounds[histogram], value) :]:
+                self._growth[name, (*labels, bound)] += 1
+            self._growth[f"{histogram}_sum", labels] += value
+            self._growth[f"{histogram}_count", labels] += 1
+        self._wake()
+
+    def flush(self) -> None:
+        """Hand on everything that was added until now; returns when it is done."""
+        with self._emitting:
+            with self._adding:
+                growth, self._growth = self._growth, defaultdict(float)
+            for (name, labels), value in growth.items():
+                self._emit(name, round(value, 6), labels)
+
+    def _wake(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="tally", daemon=True)
+            self._thread.start()
+        if not self._grown.is_set():
+            self._grown.set()
+
+    def _run(self) -> None:
+        while True:
+            self._grown.wait()
+            self._grown.clear()
+            self.flush()
+            time.sleep(self._period_s)
