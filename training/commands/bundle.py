@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from training import bundle
+from training import bundle, tracking
 from training.fit import Run
 from visionserve.card import ModelCard
 
@@ -20,8 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make the bundle; print its headline."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    report(bundle.make(Run(args.run), output(args.run, args.output)))
+    report(make(Run(args.run), output(args.run, args.output)))
     return 0
+
+
+def make(run: Run, folder: Path) -> ModelCard:
+    """Make the bundle of a run and keep it where the run is tracked."""
+    card = bundle.make(run, folder)
+    tracking.keep(run.folder, folder, card)
+    return card
 
 
 def output(folder: Path, wanted: Path | None) -> Path:

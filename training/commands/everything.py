@@ -1,11 +1,10 @@
 """`python -m training all`: fit, then bundle. What `make train` does."""
 
-import logging
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
-from training import bundle
+from training import processes
 from training.commands import bundle as bundling
 from training.commands import fit as fitting
 
@@ -23,9 +22,8 @@ def add_arguments(options: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Train and bundle; print the headline."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     _, place = fitting.train(args)
-    if not args.fast_dev_run:
+    if processes.first() and not args.fast_dev_run:
         wanted = Path(args.output) if args.output else None
-        bundling.report(bundle.make(place, bundling.output(place.folder, wanted)))
+        bundling.report(bundling.make(place, bundling.output(place.folder, wanted)))
     return 0
