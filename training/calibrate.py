@@ -36,8 +36,14 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
 
 def negative_log_likelihood(found: np.ndarray, targets: np.ndarray) -> float:
     """Return the mean of -log p(label) in nats; ``found`` is (N, C) probabilities."""
+    return float(log_losses(found, targets).mean())
+
+
+def log_losses(found: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return -log p(label) of each photograph, (N,) in nats; ``found`` is (N, C) probabilities."""
     own = found[np.arange(len(targets)), targets]
-    return float(-np.log(np.maximum(own, np.finfo(np.float64).tiny)).mean())
+    losses: np.ndarray = -np.log(np.maximum(own, np.finfo(np.float64).tiny))
+    return losses
 
 
 def reliability(found: np.ndarray, targets: np.ndarray, bins: int = BINS) -> np.ndarray:
@@ -52,11 +58,17 @@ def by_confidence(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -
         confidence: (N,) probabilities of the best label.
         right: (N,) whether it was the label.
     """
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    place = bin_of(confidence, bins)
     counts = np.bincount(place, minlength=bins)
     filled = np.maximum(counts, 1)
     means = np.bincount(place, confidence, minlength=bins) / filled
     return np.stack([counts, means, np.bincount(place, right, minlength=bins) / filled], axis=1)
+
+
+def bin_of(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """Return the place (N,), 0 to bins - 1, of each confidence (N,) among equal steps; a step holds its upper end."""
+    place: np.ndarray = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    return place
 
 
 def calibration_error(found: np.ndarray, targets: np.ndarray, bins: int = BINS) -> float:
@@ -67,3 +79,20 @@ def calibration_error(found: np.ndarray, targets: np.ndarray, bins: int = BINS) 
 def confidence_error(rows: np.ndarray) -> float:
     """Return the expected calibration error of the rows of `by_confidence`."""
     return float((rows[:, 0] * np.abs(rows[:, 1] - rows[:, 2])).sum() / rows[:, 0].sum())
+
+
+def equal_mass_error(found: np.ndarray, targets: np.ndarray, bins: int = BINS) -> float:
+    """Return the calibration error of bins that hold equally many photographs (Nguyen & O'Connor 2015), 0-1.
+
+    A good model is sure of nearly everything: of equal steps of confidence one then holds nearly all photographs.
+    """
+    confidence, right = found.max(1), found.argmax(1) == targets
+    parts = np.array_split(np.argsort(confidence, kind="stable"), min(bins, len(targets)))
+    return float(sum(abs(confidence[part].sum() - right[part].sum()) for part in parts) / len(targets))
+
+
+def brier(found: np.ndarray, targets: np.ndarray) -> float:
+    """Return the mean squared distance of probabilities (N, C) from the truth, 0-2 (Brier 1950)."""
+    own = found[np.arange(len(targets)), targets]
+    # (p - y)^2 summed over labels, y being 1 for the label and 0 elsewhere.
+    return float(((found**2).sum(1) - 2 * own + 1).mean())

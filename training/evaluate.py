@@ -1,32 +1,30 @@
-"""Evaluate: a bundle on photographs it never saw, as it is served and in fp32 -> figures and plots.
+"""Evaluate: a bundle on photographs it never saw, as it is served and in fp32 -> evidence for the report's sections.
 
 The served answers come from visionserve.Classifier, from the files' bytes on; the fp32 ones from the eager network with
 the bundle's weights.
 """
 
-import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from tqdm import tqdm
 
-from training import golden, metrics
+from training import golden
 from training.data import load_served
-from training.data import served as served_images
 from training.manifest import Manifest
 from training.sources import Split
-from training.sources.imagefolder import SUFFIXES
 from visionserve.card import FILE_NAME as CARD
 from visionserve.card import ModelCard
 from visionserve.classifier import Classifier
 from visionserve.errors import BundleError
+from visionserve.transforms import Preprocessing
 
-FILE_NAME = "metrics.json"
 BATCH = 16
+CHUNK = 64  # photographs decoded between two movements of the progress bar
 _SMALLEST = 1e-30  # a probability below it is rounding
 
 
@@ -62,53 +60,66 @@ class Evidence:
         return self.classifier.card
 
 
-@dataclass(frozen=True)
-class Result:
-    """The figures of an evaluation, and the served logits (N, C) with label indices (N,) for plots."""
-
-    figures: dict[str, Any]
-    logits: np.ndarray
-    targets: np.ndarray
-
-
-def evaluate(bundle: Path, manifest: Manifest, split: Split = "test", outside: Path | None = None) -> Result:
-    """Measure a bundle on one split.
-
-    Args:
-        outside: a folder of photographs that show none of the labels: adds how well novelty tells them apart.
+def gather(bundle: Path, manifest: Manifest, split: Split = "test") -> Evidence:
+    """Ask a bundle about every photograph of one split.
 
     Raises:
-        BundleError: the bundle or the manifest cannot be used together.
+        BundleError: the bundle, the manifest and the split cannot be used together.
     """
     card = ModelCard.load(bundle / CARD)
     if card.labels != manifest.labels:
         raise BundleError(f"{bundle} does not have the labels of this manifest")
+    places, targets = manifest.part(split), manifest.targets()
+    if not places:
+        raise BundleError(f"the manifest has no {split} photographs: choose another --split")
     classifier = Classifier.load(bundle, threads=os.cpu_count() or 1)
-    images, targets = served_images(manifest, split, classifier.preprocessing)
-    served = answers(classifier, images)
-    exact = np.concatenate([golden.reference_outputs(*job).logits for job in _eager_jobs(bundle, card, images)])
-    found = {
-        "split": split,
-        "manifest_sha256": manifest.digest,
-        "served": metrics.summarise(served.logits, targets, card.temperature),
-        "fp32": metrics.summarise(exact, targets, card.temperature),
-        "agreement": round(float((served.logits.argmax(1) == exact.argmax(1)).mean()), 4),
-        "novelty_mean": round(float(served.novelty.mean()), 4),
-        "labels": _named(card, metrics.per_label(served.logits, targets)),
-        "confusions": _confusions(card, metrics.confusion(served.logits, targets)),
-    }
-    if outside is not None:
-        found |= {"outside": _outside(classifier, served, outside)}
-    return Result(found, served.logits, targets)
+    files = tuple(manifest.root / manifest.rows[place].path for place in places)
+    images = prepare(files, classifier.preprocessing)
+    return Evidence(
+        bundle=bundle,
+        classifier=classifier,
+        manifest=manifest,
+        split=split,
+        files=files,
+        images=images,
+        targets=np.array([targets[place] for place in places]),
+        served=answers(classifier, images),
+        exact=_exact(bundle, card, images),
+    )
+
+
+def prepare(files: Sequence[Path], preprocessing: Preprocessing) -> np.ndarray:
+    """Return image files as serving prepares them, (N, S, S, 3) uint8, with a progress bar.
+
+    Raises:
+        BundleError: a file does not decode; the message names it.
+    """
+    found = np.empty((len(files), preprocessing.size, preprocessing.size, 3), np.uint8)
+    with progress(len(files), "photographs") as bar:
+        for start in range(0, len(files), CHUNK):
+            some = files[start : start + CHUNK]
+            found[start : start + len(some)] = load_served(some, preprocessing)
+            bar.update(len(some))
+    return found
+
+
+def progress(total: int, what: str) -> "tqdm[Any]":
+    """Return a progress bar on standard error; none where that is no terminal."""
+    return tqdm(total=total, desc=what, unit="", disable=None, leave=False)
 
 
 def answers(classifier: Classifier, images: np.ndarray) -> Served:
     """Classify prepared images (N, S, S, 3) in batches."""
-    found = [answer for batch in batches(images) for answer in classifier.classify(batch)]
-    probabilities = np.stack([answer.probabilities for answer in found]).astype(np.float64)
+    probabilities, novelty = [], []
+    with progress(len(images), "answers, as served") as bar:
+        for batch in batches(images):
+            for answer in classifier.classify(batch):
+                probabilities.append(answer.probabilities.astype(np.float64))
+                novelty.append(answer.novelty)
+            bar.update(len(batch))
     # Back to logits, up to a constant that softmax ignores.
-    logits = classifier.card.temperature * np.log(np.maximum(probabilities, _SMALLEST))
-    return Served(logits, np.array([answer.novelty for answer in found]))
+    logits = classifier.card.temperature * np.log(np.maximum(np.stack(probabilities), _SMALLEST))
+    return Served(logits, np.array(novelty))
 
 
 def batches(images: np.ndarray, size: int = BATCH) -> Iterator[np.ndarray]:
@@ -116,36 +127,11 @@ def batches(images: np.ndarray, size: int = BATCH) -> Iterator[np.ndarray]:
     yield from (images[start : start + size] for start in range(0, len(images), size))
 
 
-def save(found: dict[str, Any], path: Path) -> None:
-    """Write the figures as readable JSON."""
-    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _eager_jobs(
-    bundle: Path, card: ModelCard, images: np.ndarray
-) -> Iterator[tuple[torch.nn.Module, ModelCard, np.ndarray]]:
-    network = golden.eager(bundle)
-    yield from ((network, card, batch) for batch in batches(images))
-
-
-def _named(card: ModelCard, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{"label": label} | row for label, row in zip(card.labels, rows, strict=True)]
-
-
-def _confusions(card: ModelCard, counts: np.ndarray) -> list[dict[str, Any]]:
-    """Return every mistake that was made: what it was, what was said, how often; the most frequent first."""
-    places = [(int(t), int(p)) for t, p in zip(*np.nonzero(counts), strict=True) if t != p]
-    places.sort(key=lambda place: (-counts[place], place))
-    return [{"label": card.labels[t], "predicted": card.labels[p], "count": int(counts[t, p])} for t, p in places]
-
-
-def _outside(classifier: Classifier, inside: Served, folder: Path) -> dict[str, Any]:
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not files:
-        raise BundleError(f"{folder} holds no photographs")
-    outside = answers(classifier, load_served(files, classifier.preprocessing))
-    return {
-        "photographs": len(files),
-        "novelty_mean": round(float(outside.novelty.mean()), 4),
-        "novelty_auroc": round(metrics.separation(inside.novelty, outside.novelty), 4),
-    }
+def _exact(bundle: Path, card: ModelCard, images: np.ndarray) -> np.ndarray:
+    """Return the logits (N, C) of the fp32 network."""
+    network, found = golden.eager(bundle), []
+    with progress(len(images), "answers, in fp32") as bar:
+        for batch in batches(images):
+            found.append(golden.reference_outputs(network, card, batch).logits)
+            bar.update(len(batch))
+    return np.concatenate(found)

@@ -1,6 +1,11 @@
-"""Plots of an evaluation as PNG files: reliability, the confused labels, the accuracy of every label."""
+"""Plots: the look that all of them share, and those of an evaluation as figures.
 
+Reliability, the confused labels, recall and precision of every label.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,18 +19,12 @@ from training.calibrate import calibration_error, probabilities, reliability
 INK, ACCENT, PALE, WARN = "#263238", "#00796b", "#b2dfdb", "#c2571a"
 MOST_CONFUSED = 40  # labels in the confusion plot: more cannot be read
 LABELS_PER_COLUMN = 40
+MOST_LABELS = 120
 DPI = 110
 
 
-def draw(folder: Path, logits: np.ndarray, targets: np.ndarray, labels: tuple[str, ...], temperature: float) -> None:
-    """Write reliability.png, confusion.png and labels.png of (N, C) logits against (N,) label indices."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save(_reliability(logits, targets, temperature), folder / "reliability.png")
-    save(confusion_matrix(metrics.confusion(logits, targets), labels), folder / "confusion.png")
-    save(_labels(logits, targets, labels), folder / "labels.png")
-
-
-def _reliability(logits: np.ndarray, targets: np.ndarray, temperature: float) -> Figure:
+def reliability_diagram(logits: np.ndarray, targets: np.ndarray, temperature: float) -> Figure:
+    """Return stated probability against accuracy of (N, C) logits and (N,) label indices, before and after."""
     figure = Figure(figsize=(9.5, 4.6), layout="constrained")
     before, after = figure.subplots(1, 2, sharey=True)
     for axes, title, scale in (
@@ -36,7 +35,7 @@ def _reliability(logits: np.ndarray, targets: np.ndarray, temperature: float) ->
         error = 100 * calibration_error(probabilities(logits, scale), targets)
         axes.set_title(f"{title}: calibration error {error:.1f} %", color=INK, fontsize=11)
     before.set_ylabel("share that was right")
-    figure.suptitle(f"How far a probability can be trusted ({len(targets)} photographs never seen)", color=INK)
+    figure.suptitle(f"How far a probability can be trusted ({len(targets)} photographs)", color=INK)
     return figure
 
 
@@ -47,7 +46,14 @@ def _diagram(axes: Axes, found: np.ndarray, targets: np.ndarray) -> None:
     centres = (np.arange(len(rows)) + 0.5) * width
     axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle="--", zorder=3)
     axes.bar(centres[filled], rows[filled, 2], width * 0.92, color=PALE, edgecolor=ACCENT)
-    axes.scatter(rows[filled, 1], rows[filled, 2], 8 + 60 * np.sqrt(rows[filled, 0] / len(targets)), ACCENT, zorder=4)
+    axes.scatter(
+        rows[filled, 1],
+        rows[filled, 2],
+        8 + 60 * np.sqrt(rows[filled, 0] / len(targets)),
+        ACCENT,
+        zorder=4,
+        clip_on=False,
+    )
     for place in np.flatnonzero(filled):
         axes.annotate(str(int(rows[place, 0])), (centres[place], 0.015), ha="center", fontsize=7, color=INK)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="stated probability (photographs per bin at the foot)")
@@ -86,26 +92,33 @@ def _confused(wrong: np.ndarray) -> np.ndarray:
     return np.array(sorted(chosen))
 
 
-def _labels(logits: np.ndarray, targets: np.ndarray, labels: tuple[str, ...]) -> Figure:
-    rows = [(labels[index], row) for index, row in enumerate(metrics.per_label(logits, targets)) if row["count"]]
-    missed = sorted((row["accuracy"], name, row["right"], row["count"]) for name, row in rows if row["accuracy"] < 1)
-    columns = max(1, -(-len(missed) // LABELS_PER_COLUMN))
-    parts = np.array_split(np.arange(len(missed)), columns)
-    figure = Figure(figsize=(6.4 * columns, 1.6 + 0.26 * len(parts[0])), layout="constrained")
+def label_bars(rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> Figure:
+    """Return recall and precision of every label that was mistaken or said wrongly; ``rows`` of `metrics.per_label`."""
+    shown = [(row["f1"], row["accuracy"], label, row) for label, row in zip(labels, rows, strict=True) if row["count"]]
+    missed = sorted((entry for entry in shown if entry[0] < 1), key=lambda entry: entry[:3])
+    drawn = missed[:MOST_LABELS]
+    columns = max(1, -(-len(drawn) // LABELS_PER_COLUMN))
+    parts = np.array_split(np.arange(len(drawn)), columns)
+    figure = Figure(figsize=(6.4 * columns, 1.9 + 0.26 * len(parts[0])), layout="constrained")
     for axes, part in zip(np.atleast_1d(figure.subplots(1, columns)), parts, strict=True):
-        _bars(axes, [missed[place] for place in part])
-    whole = len(rows) - len(missed)
-    title = f"Share recognised, with its 95 % interval\n(all photographs of the other {whole} labels were recognised)"
-    figure.suptitle(title, color=INK)
+        _bars(axes, [drawn[place][2:] for place in part])
+    whole = f"{len(shown) - len(missed)} of {len(shown)} labels have no mistake and are left out"
+    rest = f"; {len(missed) - len(drawn)} more are not shown" if len(missed) > len(drawn) else ""
+    figure.suptitle(f"Labels with mistakes, the lowest F1 first\n{whole}{rest}", color=INK, fontsize=11)
     return figure
 
 
-def _bars(axes: Axes, entries: list[tuple[float, str, int, int]]) -> None:
-    for place, (share, _, right, count) in enumerate(entries):
-        axes.barh(place, share, color=PALE, edgecolor=ACCENT, height=0.7)
-        axes.plot(metrics.wilson(right, count), [place, place], color=INK, linewidth=1)
-    axes.set_yticks(range(len(entries)), [f"{name}  {right}/{count}" for _, name, right, count in entries], fontsize=8)
+def _bars(axes: Axes, entries: list[tuple[str, dict[str, Any]]]) -> None:
+    for place, (_, row) in enumerate(entries):
+        axes.barh(place, row["accuracy"], color=PALE, edgecolor=ACCENT, height=0.7)
+        axes.plot(metrics.wilson(row["right"], row["count"]), [place, place], color=INK, linewidth=1)
+        if row["precision"] is not None:
+            axes.plot(row["precision"], place, "D", color=WARN, markersize=5, clip_on=False, zorder=4)
+    axes.set_yticks(
+        range(len(entries)), [f"{name}  {row['right']}/{row['count']}" for name, row in entries], fontsize=8
+    )
     axes.set(xlim=(0, 1), ylim=(max(len(entries), 1) - 0.4, -0.6))
+    axes.set_xlabel("bar: recall, line: its 95 % interval, diamond: precision", fontsize=8, color=INK)
     plain(axes)
 
 

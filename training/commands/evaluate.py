@@ -1,14 +1,23 @@
-"""`python -m training evaluate`: a bundle on its own test photographs, as served and in fp32."""
+"""`python -m training evaluate`: a bundle on its own test photographs, as served and in fp32, as a report."""
 
 import argparse
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from training import evaluate as evaluation
 from training import manifest as manifests
-from training import plots
+from training.corruptions import SEVERITIES
+from training.evaluate import Evidence
+from training.report import novelty, robustness, shifted
+from training.report import write as report
+from training.report.robustness import DEFAULT
+from training.report.sections import Section
 from training.sources import SPLITS
 from visionserve.card import FILE_NAME as CARD
 from visionserve.card import ModelCard
+from visionserve.errors import BundleError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,23 +27,81 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data.root", dest="root", type=Path, required=True, help="folder of the manifest's photographs"
     )
     parser.add_argument("--split", choices=SPLITS, default="test", help="default: %(default)s")
-    parser.add_argument("--outside", type=Path, help="folder of photographs of other things: measures novelty")
-    parser.add_argument("--output", type=Path, help="folder for metrics.json and plots; default: print only")
+    parser.add_argument(
+        "--outside",
+        type=_named,
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="photographs of other things, anywhere below a folder: measures novelty; may be repeated",
+    )
+    parser.add_argument(
+        "--shifted", type=Path, metavar="DIR", help="class folders of photographs from elsewhere: measures accuracy"
+    )
+    parser.add_argument(
+        "--names", type=Path, metavar="CSV", help="which label each folder of --shifted shows: lines of folder,label"
+    )
+    parser.add_argument(
+        "--corruptions",
+        type=int,
+        nargs="*",
+        choices=SEVERITIES,
+        metavar="SEVERITY",
+        help=f"measure accuracy on corrupted photographs; default severities: {' '.join(map(str, DEFAULT))}",
+    )
+    parser.add_argument("--output", type=Path, help="folder for report.md, metrics.json and plots; default: print only")
+    parser.add_argument(
+        "--update",
+        action="store_true",
+        help="write the report, without photographs, and the card's figures into the bundle itself",
+    )
     parser.add_argument("--changed", action="store_true", help="accept photographs whose bytes are not the manifest's")
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate; print the figures, one a line."""
+    if args.update and args.split != "test":
+        raise BundleError(f"a bundle's own figures are those of its test split: leave out --split {args.split}")
+    if len(dict(args.outside)) < len(args.outside):
+        raise BundleError("two folders of --outside have the same name: write --outside NAME=DIR")
+    if args.names is not None and args.shifted is None:
+        raise BundleError("--names says what the folders of --shifted DIR show: give both")
     card = ModelCard.load(args.bundle / CARD)
     manifest = manifests.load(args.bundle / manifests.FILE_NAME, args.root, card.labels)
     if not args.changed:
         manifest.verify()
-    result = evaluation.evaluate(args.bundle, manifest, args.split, args.outside)
-    for part in ("served", "fp32", "outside"):
-        for name, value in result.figures.get(part, {}).items():
-            print(f"{part:<8} {name:<45} {value}")
+    evidence = evaluation.gather(args.bundle, manifest, args.split)
+    found = [*report.sections(evidence), *_asked_for(args, evidence)]
+    for name, value in _scalars(report.figures(evidence, found)):
+        print(f"{name:<62} {value}")
     if args.output is not None:
-        args.output.mkdir(parents=True, exist_ok=True)
-        evaluation.save(result.figures, args.output / evaluation.FILE_NAME)
-        plots.draw(args.output / "plots", result.logits, result.targets, card.labels, card.temperature)
+        report.write(args.output, evidence, found)
+    if args.update:
+        report.write(args.bundle, evidence, found, photographs=False)
+        replace(card, metrics=report.headline(evidence, found)).save(args.bundle / CARD)
     return 0
+
+
+def _asked_for(args: argparse.Namespace, evidence: Evidence) -> Iterator[Section]:
+    """Yield the sections that need photographs or time of their own."""
+    if args.shifted is not None:
+        yield shifted.section(evidence, args.shifted, args.names)
+    if args.outside:
+        yield novelty.section(evidence, dict(args.outside))
+    if args.corruptions is not None:
+        yield robustness.section(evidence, sorted(set(args.corruptions)) or DEFAULT)
+
+
+def _named(text: str) -> tuple[str, Path]:
+    """Read NAME=DIR; a folder alone is named after itself."""
+    name, given, folder = text.partition("=")
+    return (name, Path(folder)) if given else (Path(text).name, Path(text))
+
+
+def _scalars(found: dict[str, Any], above: str = "") -> Iterator[tuple[str, object]]:
+    """Yield single values and intervals with the names of what they are part of; tables stay in the files."""
+    for name, value in found.items():
+        if isinstance(value, dict):
+            yield from _scalars(value, f"{above}{name} ")
+        elif not isinstance(value, list) or (len(value) == 2 and isinstance(value[0], float)):
+            yield f"{above}{name}", value
