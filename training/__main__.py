@@ -9,7 +9,7 @@ from visionserve.errors import BundleError
 # command: (module that has add_arguments(parser) and run(args), what it does)
 COMMANDS = {
     "data manifest": ("training.commands.manifest", "list, check, hash and divide the photographs of a data set"),
-    "data describe": ("training.commands.describe", "report on a data set: balance, sizes, twins, broken files, samples"),
+    "data describe": ("training.commands.describe", "report on a data set: balance, sizes, twins, broken files"),
     "fit": ("training.commands.fit", "train a recipe; goes on where it was stopped"),
     "bundle": ("training.commands.bundle", "make model_store/NAME from a finished run: quantise, calibrate, prove"),
     "all": ("training.commands.everything", "fit, then bundle"),

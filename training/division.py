@@ -1,4 +1,4 @@
-"""From a recipe's `data` to a manifest: photographs indexed, checked and divided, or a manifest that was written once."""
+"""From a recipe's `data` to a manifest: photographs indexed, checked, divided, or a manifest written once before."""
 
 from dataclasses import replace
 from pathlib import Path

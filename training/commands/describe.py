@@ -1,0 +1,37 @@
+"""`python -m training data describe`: what is in a folder of photographs, as a report with pictures."""
+
+import argparse
+from pathlib import Path
+from typing import get_args
+
+from training import division
+from training.describe.report import REPORT, describe
+from training.recipe import SourceName
+from training.sources import collect
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("source", choices=get_args(SourceName), help="layout of the folder")
+    parser.add_argument("--root", type=Path, help="the folder; default: what the source publishes, downloaded")
+    parser.add_argument("--output", type=Path, help="folder of the report; default: runs/describe/SOURCE")
+    parser.add_argument("--seed", type=int, default=1, help="of the stratified division (default: %(default)s)")
+    parser.add_argument("--manifest", type=Path, help="a manifest whose division is looked at too")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Describe; print the headline and where the report is."""
+    collection = collect(args.source, args.root)
+    given = division.given(args.manifest, collection) if args.manifest is not None else None
+    folder = args.output if args.output is not None else Path("runs", "describe", args.source)
+    facts = describe(args.source, collection, folder, args.seed, given)
+    balance, twins = facts["balance"], facts["twins"]
+    print(
+        f"{facts['photographs']} photographs of {balance['labels']} labels, {balance['least']}-{balance['most']} each"
+    )
+    print(f"{len(facts['broken'])} files cannot be used")
+    print(f"{len(twins['same_files'])} files are there more than once, {len(twins['pairs'])} pairs look the same")
+    for name, found in facts["divisions"].items():
+        print(f"{name}: {found['tested_with_a_twin_in_training']} test photographs have a twin in training")
+    print(folder / REPORT)
+    return 0

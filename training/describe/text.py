@@ -1,0 +1,127 @@
+"""The figures of a description as Markdown for people."""
+
+from typing import Any
+
+MOST_LISTED = 50  # files in a list; describe.json has all of them
+_LEAKS = ("validated_with_a_twin_in_training", "tested_with_a_twin_in_training")
+
+
+def markdown(facts: dict[str, Any]) -> str:
+    """Return the report; the pictures lie beside it."""
+    parts = [_head(facts), _labels(facts), _sizes(facts), _twins(facts), _broken(facts["broken"])]
+    samples = "## Samples\n\nChosen at random, the same ones every time.\n\n![Samples of every label](samples.jpg)"
+    return "\n\n".join([*parts, samples]) + "\n"
+
+
+def _head(facts: dict[str, Any]) -> str:
+    lost = len(facts["broken"])
+    return (
+        f"# {facts['source']}: {_number(facts['photographs'])} photographs of {facts['balance']['labels']} labels\n\n"
+        f"In `{facts['root']}`: {facts['bytes'] / 1e6:,.0f} MB, "
+        f"{lost or 'no'} file{'' if lost == 1 else 's'} that cannot be used."
+    )
+
+
+def _labels(facts: dict[str, Any]) -> str:
+    balance = facts["balance"]
+    return (
+        f"## Labels\n\nPhotographs of a label: {balance['least']} at least, {balance['median']:g} in the middle, "
+        f"{balance['most']} at most; the most frequent label has {balance['most_to_least']:g} times as many as the "
+        "rarest.\n\n![Photographs of each label](labels.png)"
+    )
+
+
+def _sizes(facts: dict[str, Any]) -> str:
+    rows = [
+        [name.replace("_", " "), *(f"{spread[part]:g}" for part in ("least", "median", "most"))]
+        for name, spread in facts["sizes"].items()
+    ]
+    kinds = [
+        f"{title}: {', '.join(f'{name} {_number(count)}' for name, count in facts[key].items())}"
+        for title, key in (("File formats", "formats"), ("colours as stored", "colours"))
+    ]
+    return "\n\n".join(
+        [
+            "## Sizes and files",
+            "Pixels, upright:",
+            _table(["", "least", "median", "most"], rows),
+            f"{'; '.join(kinds)}; turned by their EXIF block: {facts['turned_by_exif']}.",
+            "![Sizes, shorter sides and shapes](sizes.png)",
+        ]
+    )
+
+
+def _twins(facts: dict[str, Any]) -> str:
+    found, pairs = facts["twins"], facts["twins"]["pairs"]
+    parts = [
+        "## Twins",
+        f"{len(found['same_files'])} files are there more than once, byte for byte. {len(pairs)} pairs look the same, "
+        f"those included: at most {found['distance']} of the 256 bits of their perceptual hashes differ. That finds "
+        "copies at another size, quality or brightness, and many shots of one motif a moment apart; it does not find "
+        "what was cropped far, mirrored, or taken from another side.",
+        "![How alike the most alike photographs are](alike.png)",
+        _divisions(facts["divisions"]),
+        _two_labels(pairs),
+    ]
+    if pairs:
+        parts += [_listed(pairs), "![The pairs, nearest first, with their distances](twins.jpg)"]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _divisions(divisions: dict[str, Any]) -> str:
+    rows = [
+        [
+            name,
+            *(_number(count) for count in of["photographs"].values()),
+            *(str(of[name]) for name in ("same_files_across", "twins_across", *_LEAKS)),
+        ]
+        for name, of in divisions.items()
+    ]
+    titles = [
+        "division",
+        "train",
+        "val",
+        "test",
+        "same files across",
+        "twins across",
+        *(n.replace("_", " ") for n in _LEAKS),
+    ]
+    return _table(titles, rows) if rows else "There are too few photographs of a label to divide them."
+
+
+def _two_labels(pairs: list[dict[str, Any]]) -> str:
+    lines = [
+        f"- `{a}` ({pair['labels'][0]}) and `{b}` ({pair['labels'][1]}), {pair['distance']} bits apart"
+        for pair in pairs
+        if pair["labels"][0] != pair["labels"][1]
+        for a, b in [pair["paths"]]
+    ]
+    return "\n".join(["Twins under two labels, of which one may be wrong:", "", *lines]) if lines else ""
+
+
+def _listed(pairs: list[dict[str, Any]]) -> str:
+    rows = [
+        ["0, same file" if pair["same_file"] else str(pair["distance"]), *(f"`{path}`" for path in pair["paths"])]
+        for pair in pairs[:MOST_LISTED]
+    ]
+    return _table(["bits", "photograph", "its twin"], rows)
+
+
+def _broken(files: list[dict[str, str]]) -> str:
+    if not files:
+        return "## Broken files\n\nNone: every photograph decodes as the service would decode it."
+    rows = [[f"`{file['path']}`", file["reason"]] for file in files[:MOST_LISTED]]
+    more = f"\n\n{len(files) - MOST_LISTED} more are in describe.json." if len(files) > MOST_LISTED else ""
+    return (
+        "## Broken files\n\nA run stops at the first that is broken, or leaves all of them out with "
+        f"`--data.broken skip`.\n\n{_table(['file', 'what is wrong'], rows)}{more}"
+    )
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _number(count: int) -> str:
+    return f"{count:,}"
