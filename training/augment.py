@@ -58,7 +58,11 @@ def random_box(height: int, width: int, min_area: float) -> tuple[int, int, int,
 
 @dataclass(frozen=True)
 class Blend:
-    """A batch of which every item may be two: ``share`` of its own label, the rest of the label of ``partner``."""
+    """A batch of which every item may be two: ``share`` of its own label, the rest of the label of ``partner``.
+
+    Neighbours are each other's partners. The batch comes shuffled, so the pairs are random; and a batch that several
+    processes share, an even number each, is blended just as in one process.
+    """
 
     images: Tensor
     partner: Tensor
@@ -68,7 +72,7 @@ class Blend:
 def blend(images: Tensor, settings: Augment, seed: int) -> Blend:
     """Mix (B, 3, S, S) float images with each other, or not, as ``seed`` decides."""
     generator = np.random.default_rng(seed)
-    partner = torch.from_numpy(generator.permutation(len(images))).to(images.device)
+    partner = _neighbours(len(images)).to(images.device)
     choice = generator.random()
     if choice < settings.mixup:
         share = float(generator.beta(MIXUP_ALPHA, MIXUP_ALPHA))
@@ -76,6 +80,11 @@ def blend(images: Tensor, settings: Augment, seed: int) -> Blend:
     if choice < settings.mixup + settings.cutmix:
         return _cutmix(images, partner, generator)
     return Blend(images, partner, 1.0)
+
+
+def _neighbours(count: int) -> Tensor:
+    """Return 1, 0, 3, 2, ...; the last of an odd number stays alone."""
+    return (torch.arange(count) ^ 1).clamp(max=count - 1)
 
 
 def _cutmix(images: Tensor, partner: Tensor, generator: np.random.Generator) -> Blend:

@@ -11,26 +11,31 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
 from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers.logger import Logger
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils import deterministic
 
-from training import broken, distil, division, golden, tracking
+from training import broken, compilation, distil, division, golden, processes, rehearsal, tracking
 from training import manifest as manifests
 from training import recipe as recipes
+from training.checkpoints import Patience, WholeCheckpoints
 from training.data import Photographs
+from training.files import whole, write_text
 from training.module import Classification
 from training.recipe import PrecisionName, Recipe
+from visionserve import timm_networks
 from visionserve.errors import BundleError
 from visionserve.network import adapt_imagenet
 
 Precision = Literal["bf16-mixed", "16-mixed", "32-true"]
+LAST, BEST = "last.ckpt", "best.ckpt"
 _log = logging.getLogger(__name__)
 
 
@@ -80,17 +85,17 @@ def fit(
     Args:
         resume: ``auto`` goes on from the run's last checkpoint if there is one, ``none`` starts anew, else a path.
         cache: folder of decoded photographs; None puts it beside the run.
-        fast: one batch of everything, to see that a recipe works.
+        fast: one batch of everything from a handful of photographs, to see that a recipe works; nothing is kept.
         callbacks: look on, or stop the run early.
     """
+    if fast:
+        return _rehearse(recipe, run, callbacks)
     module, photographs = begin(recipe, run, cache, anew=resume == "none")
-    tracker = None if fast else tracking.begin(recipe, read_manifest(run), run.folder, anew=resume == "none")
+    tracker = tracking.begin(recipe, read_manifest(run), run.folder, anew=resume == "none")
     tracked = tracking.callbacks(tracker, read_manifest(run).labels)
-    trainer = _trainer(recipe, run, fast, tracker, [*tracked, *callbacks])
+    trainer = _trainer(recipe, run, tracker, [*tracked, *callbacks])
     checkpoint = _resume_point(run, resume)
     trainer.fit(module, datamodule=photographs, ckpt_path=checkpoint, weights_only=True)
-    if fast:
-        return float(trainer.callback_metrics["val/accuracy"])
     return _finish(trainer, module, run)
 
 
@@ -98,15 +103,34 @@ def begin(
     recipe: Recipe, run: Run, cache: Path | None = None, *, anew: bool = True
 ) -> tuple[Classification, Photographs]:
     """Return the network as it starts, and its batches; the run's recipe and manifest are written."""
+    manifest = processes.once(lambda: prepare(recipe, run, cache, anew=anew), lambda: read_manifest(run))
+    photographs = Photographs(recipe, manifest, cache if cache is not None else run.folder.parent / "cache")
+    return _module(recipe, manifest.labels), photographs
+
+
+def _module(recipe: Recipe, labels: tuple[str, ...]) -> Classification:
     seed_everything(recipe.seed, workers=True, verbose=False)
-    manifest = prepare(recipe, run, cache, anew=anew)
-    distil.check_labels(recipe, manifest.labels)
-    module = Classification(recipe, len(manifest.labels), _initial(recipe))
-    return module, Photographs(recipe, manifest, cache if cache is not None else run.folder.parent / "cache")
+    distil.check_labels(recipe, labels)
+    module = Classification(recipe, len(labels), _initial(recipe))
+    if recipe.machine.compile:
+        compilation.fuse(module.network)
+    return module
+
+
+def _rehearse(recipe: Recipe, run: Run, callbacks: Sequence[Callback]) -> float:
+    """Try one batch of everything; return the validation accuracy (0-1), which means nothing."""
+    manifest = rehearsal.handful(recipe)
+    with TemporaryDirectory() as folder:
+        trainer = _trainer(recipe, run, None, callbacks, fast=True)
+        trainer.fit(_module(recipe, manifest.labels), datamodule=Photographs(recipe, manifest, Path(folder)))
+    return float(trainer.callback_metrics["val/accuracy"])
 
 
 def prepare(recipe: Recipe, run: Run, cache: Path | None = None, *, anew: bool) -> manifests.Manifest:
-    """Write the run's recipe, manifest and list of broken files, or read the manifest back and verify it."""
+    """Write the run's recipe, manifest and list of broken files, or read the manifest back and verify it.
+
+    The manifest is written last: when it is there, so is the rest.
+    """
     run.folder.mkdir(parents=True, exist_ok=True)
     if run.manifest.is_file() and not anew:
         _same_photographs(recipes.load(run.recipe), recipe, run)
@@ -114,12 +138,13 @@ def prepare(recipe: Recipe, run: Run, cache: Path | None = None, *, anew: bool) 
         found = read_manifest(run)
         found.verify()
         return found
+    for old in (run.manifest, run.checkpoints / LAST, run.checkpoints / BEST, run.weights):  # of another run
+        old.unlink(missing_ok=True)
     recipes.save(recipe, run.recipe)
     made, left_out = division.make(recipe.data, cache if cache is not None else run.folder.parent / "cache")
-    made.save(run.manifest)
     broken.save(left_out, run.folder / broken.FILE_NAME)
-    facts = {"root": str(made.root.resolve()), "labels": list(made.labels)}
-    run.facts.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
+    _state(run, {"root": str(made.root.resolve()), "labels": list(made.labels)})
+    made.save(run.manifest)
     return made
 
 
@@ -132,8 +157,14 @@ def read_manifest(run: Run) -> manifests.Manifest:
     return manifests.load(run.manifest, Path(facts["root"]), tuple(facts["labels"]))
 
 
+def _state(run: Run, facts: dict[str, Any]) -> None:
+    write_text(run.facts, json.dumps(facts, indent=1, ensure_ascii=False))
+
+
 def precision(wanted: PrecisionName) -> Precision:
     """Return Lightning's name of the arithmetic: bf16 where the machine computes in it, else fp32, and say so."""
+    if wanted == "16-mixed" and not torch.cuda.is_available():
+        raise BundleError("precision 16-mixed needs a GPU: choose bf16-mixed, 32-true or auto")
     if wanted != "auto":
         return wanted
     if torch.cuda.is_available():
@@ -164,6 +195,10 @@ def _initial(recipe: Recipe) -> dict[str, Tensor] | None:
 def _published(architecture: str) -> dict[str, Tensor]:
     import torchvision
 
+    if architecture.startswith(timm_networks.PREFIX):
+        raise BundleError(
+            f"torchvision has no weights of {architecture}: --init none, or a .safetensors file of timm's"
+        )
     try:
         published: dict[str, Tensor] = torchvision.models.get_model(architecture, weights="DEFAULT").state_dict()
     except OSError as error:
@@ -178,12 +213,14 @@ def _same_photographs(old: Recipe, new: Recipe, run: Run) -> None:
     for name in ("source", "split", "seed", "manifest"):
         if getattr(old.data, name) != getattr(new.data, name):
             raise BundleError(f"{run.folder} was begun with another data.{name}: use --resume none or another --run")
+    if old.architecture != new.architecture:
+        raise BundleError(f"{run.folder} was begun as a {old.architecture}: use --resume none or another --run")
 
 
 def _resume_point(run: Run, resume: str) -> Path | None:
     if resume == "none":
         return None
-    last = run.checkpoints / "last.ckpt" if resume == "auto" else Path(resume)
+    last = run.checkpoints / LAST if resume == "auto" else Path(resume)
     if last.is_file():
         return last
     if resume == "auto":
@@ -197,7 +234,9 @@ def calculator(recipe: Recipe, **settings: Any) -> Trainer:
     # A debugging aid of deterministic mode: it writes every new tensor twice.
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return Trainer(
+        **processes.settings(recipe),
         precision=precision(recipe.precision),
+        gradient_clip_val=recipe.optimiser.clip or None,
         deterministic="warn",
         benchmark=torch.cuda.is_available(),
         num_sanity_val_steps=0,
@@ -206,10 +245,12 @@ def calculator(recipe: Recipe, **settings: Any) -> Trainer:
     )
 
 
-def _trainer(recipe: Recipe, run: Run, fast: bool, tracker: Logger | None, callbacks: Sequence[Callback]) -> Trainer:
+def _trainer(
+    recipe: Recipe, run: Run, tracker: Logger | None, callbacks: Sequence[Callback], *, fast: bool = False
+) -> Trainer:
     best = ModelCheckpoint(run.checkpoints, "best", monitor="val/accuracy", mode="max", enable_version_counter=False)
     last = ModelCheckpoint(run.checkpoints, "last", enable_version_counter=False)  # of every epoch, to resume from
-    stop = EarlyStopping("val/accuracy", mode="max", patience=recipe.patience)
+    stop = Patience("val/accuracy", mode="max", patience=recipe.patience)
     return calculator(
         recipe,
         max_epochs=recipe.epochs,
@@ -219,6 +260,7 @@ def _trainer(recipe: Recipe, run: Run, fast: bool, tracker: Logger | None, callb
             *([] if fast else [best, last, stop]),
             *callbacks,
         ],
+        plugins=[WholeCheckpoints()],
         fast_dev_run=fast,
         log_every_n_steps=20,
     )
@@ -228,14 +270,17 @@ def _finish(trainer: Trainer, module: Classification, run: Run) -> float:
     """Write the averaged weights of the best epoch."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     keep = next(c for c in callbacks if isinstance(c, ModelCheckpoint) and c.monitor)
-    best = torch.load(run.checkpoints / "best.ckpt", map_location="cpu", weights_only=True)
-    module.load_state_dict(best["state_dict"])
-    save_file({name: tensor.contiguous() for name, tensor in module.weights().items()}, run.weights)
     accuracy = float(keep.best_model_score if keep.best_model_score is not None else 0.0)
+    if not processes.first():
+        return accuracy
+    best = torch.load(run.checkpoints / BEST, map_location="cpu", weights_only=True)
+    module.load_state_dict(best["state_dict"])
+    with whole(run.weights) as unfinished:
+        save_file({name: tensor.contiguous() for name, tensor in module.weights().items()}, unfinished)
     facts = json.loads(run.facts.read_text(encoding="utf-8")) | {
         "val_accuracy": round(accuracy, 4),
         "epoch": best["epoch"],
     }
-    run.facts.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
+    _state(run, facts)
     _log.info("best validation accuracy %.2f %% in epoch %d: %s", 100 * accuracy, best["epoch"], run.weights)
     return accuracy

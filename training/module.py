@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -35,6 +36,10 @@ class Classification(LightningModule):
             self.network.load_state_dict(weights)  # a finished network: its head is for the same labels
         elif weights is not None:
             load_body(self.network, weights)
+        if recipe.machine.processes > 1:
+            from training import norms  # timm takes a while to import
+
+            self.network = norms.synchronise(self.network, cuda=torch.cuda.is_available())
         self.network.to(memory_format=torch.channels_last)
         self.average = AveragedModel(
             self.network, multi_avg_fn=_averaging(recipe.optimiser.average_decay), use_buffers=True
@@ -51,7 +56,11 @@ class Classification(LightningModule):
         return inputs.contiguous(memory_format=torch.channels_last)
 
     def on_train_epoch_start(self) -> None:
-        """Freeze what the stage freezes; in the head's epochs, everything else."""
+        """Freeze what the stage freezes; in the head's epochs, everything else.
+
+        Dropout draws anew from the seed: the random numbers of an epoch do not depend on where the run was resumed.
+        """
+        torch.manual_seed(_draws(self.recipe.seed, self.current_epoch, self.global_rank))
         self.average.eval()
         settings = self.recipe.optimiser
         head_only = self.current_epoch < settings.head_epochs
@@ -69,14 +78,14 @@ class Classification(LightningModule):
         mixed = blend(self.prepare(images), self.recipe.augment, _mix(self.recipe.seed, self.global_step))
         logits = self.network(mixed.images).float()
         smoothing = self.recipe.optimiser.label_smoothing
-        loss = mixed.share * cross_entropy(logits, targets, label_smoothing=smoothing)
+        loss: Tensor = mixed.share * cross_entropy(logits, targets, label_smoothing=smoothing)
         if mixed.share < 1:
             loss = loss + (1 - mixed.share) * cross_entropy(logits, targets[mixed.partner], label_smoothing=smoothing)
         share = self.imitation.share
         if share:
             loss = (1 - share) * loss + share * self.imitation.loss(mixed.images, logits)
         self.train_accuracy(logits, targets)
-        self.log("train/loss", loss, prog_bar=True, on_step=False, on_epoch=True)
+        self.log("train/loss", loss, prog_bar=True, on_step=False, on_epoch=True, sync_dist=True)
         self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
         return loss
 
@@ -89,7 +98,7 @@ class Classification(LightningModule):
         images, targets = batch
         logits = self.average(self.prepare(images)).float()
         self.val_accuracy(logits, targets)
-        self.log("val/loss", cross_entropy(logits, targets), on_epoch=True, prog_bar=True)
+        self.log("val/loss", cross_entropy(logits, targets), on_epoch=True, prog_bar=True, sync_dist=True)
         self.log("val/accuracy", self.val_accuracy, on_epoch=True, prog_bar=True)
         return logits
 
@@ -150,6 +159,10 @@ def _averaging(decay: float) -> Any:
                 old.copy_(new)  # counters
 
     return torch.no_grad()(update)
+
+
+def _draws(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def _mix(seed: int, step: int) -> int:

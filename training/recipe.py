@@ -184,7 +184,7 @@ class Recipe:
 
     Attributes:
         name: of the model and of its bundle.
-        architecture: a torchvision network that ends in pool-then-linear.
+        architecture: a network of torchvision, or of timm as ``timm/NAME``, that ends in pool-then-linear.
         init: ``torchvision`` downloads ImageNet weights, ``none`` starts at random, a bundle's folder goes on from its
             weights and widths, head included; anything else is a safetensors file with a torchvision state dict for
             ImageNet's normalisation.

@@ -16,7 +16,7 @@ def parser() -> ArgumentParser:
 
 def add_arguments(options: ArgumentParser) -> None:
     """Declare the options of fit and of bundle."""
-    fitting.add_arguments(options)
+    fitting.add_training_arguments(options)
     options.add_argument("--output", help="folder of the bundle; default: model_store/ and the run's name")
 
 

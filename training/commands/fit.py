@@ -1,13 +1,17 @@
 """`python -m training fit`: options are the entries of the recipe; the run's folder resumes by itself."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from training import processes
 from training import recipe as recipes
-from training.fit import Run, fit
+from training.commands import profile
+from training.fit import LAST, Run, fit
+from training.interruption import Stopped, attention
 
 
 def parser() -> ArgumentParser:
@@ -17,6 +21,12 @@ def parser() -> ArgumentParser:
 
 def add_arguments(options: ArgumentParser) -> None:
     """Declare what is not part of the recipe."""
+    add_training_arguments(options)
+    profile.add_arguments(options)
+
+
+def add_training_arguments(options: ArgumentParser) -> None:
+    """Declare how the run itself goes."""
     options.add_argument("--run", help="folder of the run; default: runs/NAME")
     options.add_argument(
         "--resume", default="auto", help="auto (default): from the run's last checkpoint if any; none; a path"
@@ -27,15 +37,37 @@ def add_arguments(options: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Train; print the best validation accuracy."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if args.profile:
+        return profile.run(args)
     accuracy, place = train(args)
-    print(f"{place.folder}: validation accuracy {100 * accuracy:.2f} %")
+    if processes.first():
+        print(f"{place.folder}: validation accuracy {100 * accuracy:.2f} %")
     return 0
 
 
 def train(args: Namespace) -> tuple[float, Run]:
-    """Train what the options say; return the validation accuracy (0-1) and the run."""
-    recipe = recipes.resolve(args)
+    """Train what the options say; return the validation accuracy (0-1) and the run.
+
+    Several processes all return; the `processes.first` of them has written the run.
+
+    Raises:
+        Stopped: by Ctrl-C or SIGTERM; the last line on stderr says how to go on.
+    """
+    logging.basicConfig(level=logging.INFO if processes.first() else logging.ERROR, format="%(message)s")
+    recipe = processes.adopt(recipes.resolve(args))
     place = Run(Path(args.run if args.run is not None else f"runs/{recipe.name}"))
     settings: dict[str, Any] = {"resume": args.resume, "fast": args.fast_dev_run}
-    return fit(recipe, place, cache=Path(args.cache) if args.cache else None, **settings), place
+    try:
+        with attention() as listener:
+            cache = Path(args.cache) if args.cache else None
+            return fit(recipe, place, cache=cache, callbacks=[listener], **settings), place
+    except Stopped:
+        if processes.first():
+            print(f"\npython -m training fit: stopped; {_going_on(place)}", file=sys.stderr)
+        raise
+
+
+def _going_on(run: Run) -> str:
+    if not (run.checkpoints / LAST).is_file():
+        return "no epoch was finished, so the same command begins again"
+    return f"with --resume auto the same command goes on after the last finished epoch ({run.checkpoints / LAST})"

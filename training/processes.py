@@ -1,0 +1,89 @@
+"""Several processes that train as one: who is first, who launched them, and what Lightning is told.
+
+    python -m training fit --machine.devices 2        Lightning starts the second process itself, after `once`
+    torchrun ... -m training fit, a PyTorchJob        all start at the same time; `once` makes the others wait
+
+This is the only module that reads the launchers' environment variables.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
+from torch import distributed
+
+from training.recipe import Recipe
+from visionserve.errors import BundleError
+
+T = TypeVar("T")
+PATIENCE = timedelta(days=1)  # for hashing the photographs of a large data set on a slow volume
+
+
+def first() -> bool:
+    """Tell whether this process is the one that writes files and speaks."""
+    return bool(rank_zero_only.rank == 0)  # type: ignore[attr-defined]  # Lightning sets it
+
+
+def adopt(recipe: Recipe) -> Recipe:
+    """Return the recipe with the processes that a launcher has started, if one has; its numbers win.
+
+    Raises:
+        BundleError: there are several machines, and no launcher has said which of them this is.
+    """
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        devices = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return replace(recipe, machine=replace(recipe.machine, devices=devices, nodes=_world() // devices))
+    if recipe.machine.nodes > 1:
+        raise BundleError(
+            "several machines need a launcher that numbers them: on each, "
+            f"`torchrun --nnodes {recipe.machine.nodes} --nproc-per-node {recipe.machine.devices} "
+            "--rdzv-backend c10d --rdzv-endpoint HOST:PORT -m training fit ...`"
+        )
+    return recipe
+
+
+def once(write: Callable[[], T], read: Callable[[], T]) -> T:
+    """Return ``write()`` in the first process and, when that is done, ``read()`` in all others."""
+    if first():
+        made = write()
+        _meet()
+        return made
+    _meet()
+    return read()
+
+
+def settings(recipe: Recipe) -> dict[str, Any]:
+    """Return what Lightning's Trainer is told about devices.
+
+    Raises:
+        BundleError: there are fewer GPUs than processes to use them.
+    """
+    machine = recipe.machine
+    if torch.cuda.is_available() and machine.devices > torch.cuda.device_count():
+        raise BundleError(
+            f"machine.devices is {machine.devices}, but this machine has {torch.cuda.device_count()} GPUs"
+        )
+    single = {"devices": machine.devices, "num_nodes": machine.nodes, "use_distributed_sampler": False}
+    if machine.processes == 1:
+        return single
+    freezes = recipe.optimiser.head_epochs > 0 or any(stage.freeze for stage in recipe.stages)
+    # Frozen parts have no gradient to wait for; buffers are the same everywhere, because batch norms are synchronised.
+    return single | {"strategy": DDPStrategy(find_unused_parameters=freezes, broadcast_buffers=False)}
+
+
+def _meet() -> None:
+    """Wait for all processes, if somebody else than Lightning has started them."""
+    if "RANK" not in os.environ or _world() == 1:
+        return
+    distributed.init_process_group("gloo", timeout=PATIENCE)
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+def _world() -> int:
+    return int(os.environ["WORLD_SIZE"])
