@@ -30,8 +30,8 @@ def intervals(
         temperature: divides the logits.
     """
     figures = _figures(logits, targets, temperature)
-    drawn = list(weights(len(targets), resamples, seed))
-    return {name: _percentiles(np.concatenate([of(w) for w in drawn])) for name, of in figures.items()}
+    pieces = [{name: of(w) for name, of in figures.items()} for w in weights(len(targets), resamples, seed)]
+    return {name: _percentiles(np.concatenate([piece[name] for piece in pieces])) for name in figures}
 
 
 def mean_interval(values: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED) -> list[float]:

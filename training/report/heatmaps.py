@@ -48,7 +48,7 @@ def _tiles(evidence: Evidence, found: np.ndarray, place: int, labels: tuple[int,
     names = evidence.card.labels
     tiles = [Tile(image, names[target])]
     for label in labels:
-        title = f"{'true' if len(tiles) > 1 else 'said'}: {names[label]}, {100 * found[place, label]:.0f}\N{NO-BREAK SPACE}%"
+        part, share = "true" if len(tiles) > 1 else "said", f"{100 * found[place, label]:.0f}\N{NO-BREAK SPACE}%"
         overlay = Image.open(io.BytesIO(overlay_png(image, answer.class_map(int(label)))))
-        tiles.append(Tile(np.asarray(overlay), title, ACCENT if label == target else WARN))
+        tiles.append(Tile(np.asarray(overlay), f"{part}: {names[label]}, {share}", ACCENT if label == target else WARN))
     return tiles
