@@ -20,12 +20,26 @@ def intensity(class_map: np.ndarray, size: int) -> np.ndarray:
     Places that speak against the label are 0, as in Grad-CAM (Selvaraju et al. 2017, equation 2).
     """
     positive = np.maximum(class_map, 0).astype(np.float32)
-    peak = float(positive.max())
-    if peak > 0:
-        positive = positive / peak
-    enlarged = Image.fromarray(positive).resize((size, size), Image.Resampling.BICUBIC)
-    clipped: np.ndarray = np.clip(np.asarray(enlarged), 0, 1)
+    strongest = float(positive.max())
+    if strongest > 0:
+        positive = positive / strongest
+    clipped: np.ndarray = np.clip(_enlarged(positive, size), 0, 1)
     return clipped
+
+
+def peak(class_map: np.ndarray, size: int) -> tuple[float, float]:
+    """Return the place (x, y) where the heatmap of ``size`` x ``size`` pixels is strongest: a pixel's centre, n + 0.5.
+
+    Found between the places of the class map (h, w), and before `intensity` cuts off what the enlargement overshoots.
+    Where nothing speaks for the label, it is the place that speaks the least against it.
+    """
+    values = np.maximum(class_map, 0) if class_map.max() > 0 else class_map
+    row, column = divmod(int(_enlarged(values.astype(np.float32), size).argmax()), size)
+    return column + 0.5, row + 0.5
+
+
+def _enlarged(values: np.ndarray, size: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(values).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def grey_png(class_map: np.ndarray, size: int) -> bytes:

@@ -129,7 +129,7 @@ def _decode(file: bytes | bytearray, image_format: str, limits: Limits, min_side
         _check_tiles(image, limits)
         image.load()
         pixels = colour.rgb_on_white(image)
-    return _upright(pixels, _orientation(image))
+    return _upright(pixels, orientation(image))
 
 
 def _check_segments(file: bytes | bytearray) -> None:
@@ -198,23 +198,23 @@ def _operator() -> torch._ops.OpOverloadPacket:
     return torch.ops.image.decode_jpeg
 
 
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation of a loaded image, 1-8; TIFFs are turned already, by Pillow."""
+def orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1-8, that `decode` undoes; loaded TIFFs are turned already, by Pillow."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # noqa: BLE001 - a photograph whose EXIF block is damaged is still a photograph
         return 1
 
 
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+def _upright(pixels: np.ndarray, turn: int) -> np.ndarray:
     """Undo an EXIF orientation (tag 274); values outside 2-8 change nothing."""
-    if orientation not in range(2, 9):
+    if turn not in range(2, 9):
         return pixels
     turned = pixels.view("V3")[:, :, 0]  # (H, W), a pixel an item: copied whole, twice as fast
-    if orientation >= 5:
+    if turn >= 5:
         turned = turned.T
-    if orientation in (3, 4, 7, 8):
+    if turn in (3, 4, 7, 8):
         turned = turned[::-1]
-    if orientation in (2, 3, 6, 7):
+    if turn in (2, 3, 6, 7):
         turned = turned[:, ::-1]
     return np.ascontiguousarray(turned).view(np.uint8).reshape(*turned.shape, 3)

@@ -1,4 +1,4 @@
-"""Networks: torchvision's architectures with our head, and the form of them that is exported and served.
+"""Networks: torchvision's and timm's architectures with our head, and the form of them that is exported and served.
 
     uint8 (B, H, W, 3) -> normalise -> features (B, D, h, w) -> classifier at every place -> class maps (B, C, h, w)
                                               |                                             `-> mean = logits (B, C)
@@ -16,6 +16,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
+from visionserve import timm_networks
 from visionserve.errors import BundleError
 
 # The input normalisation of our own models, the same for the three channels: pixel 124 is zero and 58 levels are one
@@ -30,11 +31,13 @@ Triple = tuple[float, float, float]
 
 
 def build(architecture: str, classes: int) -> nn.Module:
-    """Return a torchvision network with random weights and a linear head for ``classes`` labels.
+    """Return a network of torchvision, or of timm (``timm/NAME``), with random weights and ``classes`` labels.
 
     Raises:
-        BundleError: torchvision has no such network, or its head is deeper than pool-then-linear.
+        BundleError: there is no such network, or its head is deeper than pool-then-linear.
     """
+    if architecture.startswith(timm_networks.PREFIX):
+        return timm_networks.build(architecture, classes)
     if architecture not in torchvision.models.list_models(module=torchvision.models):
         raise BundleError(f"torchvision has no classification network named {architecture!r}")
     network: nn.Module = torchvision.models.get_model(architecture, weights=None)
@@ -44,8 +47,43 @@ def build(architecture: str, classes: int) -> nn.Module:
     return network
 
 
+def adopt_widths(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give the convolutions, batch norms and linear layers of ``network`` the widths that ``weights`` have.
+
+    A pruned network is its architecture with narrower layers, so its state dict says all there is to know. What the
+    layers held is lost wherever a width changes: load the weights afterwards, which refuses what still does not fit
+    (other labels, other kernels).
+    """
+    last = head(network)
+    for name, module in network.named_modules():
+        if not isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.Linear):
+            continue
+        for own, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+            found = weights.get(f"{name}.{own}", tensor)
+            fixed = slice(0, 1) if module is last else slice(2, None)  # the number of labels, the size of a kernel
+            if found.shape == tensor.shape or found.ndim != tensor.ndim or found.shape[fixed] != tensor.shape[fixed]:
+                continue
+            narrow = tensor.new_zeros(found.shape)
+            setattr(module, own, nn.Parameter(narrow) if isinstance(tensor, nn.Parameter) else narrow)
+        _note_widths(module)
+
+
+def _note_widths(module: nn.Conv2d | nn.BatchNorm2d | nn.Linear) -> None:
+    """Write down the widths of a layer's weight where its forward pass and exporters read them."""
+    if isinstance(module, nn.Conv2d):
+        if module.groups == module.in_channels:  # one group per channel, also of fewer channels
+            module.groups = module.weight.shape[0]
+        module.out_channels, module.in_channels = module.weight.shape[0], module.weight.shape[1] * module.groups
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    else:
+        module.num_features = len(module.weight)
+
+
 def head(network: nn.Module) -> nn.Linear:
     """Return the network's last linear layer: (D) -> (C)."""
+    if timm_networks.is_of_timm(network):
+        return timm_networks.head(network)
     owner, name = _head_place(network, type(network).__name__)
     return cast(nn.Linear, getattr(owner, name))
 
@@ -55,6 +93,8 @@ def features(network: nn.Module) -> nn.Module:
 
     The modules are the network's own, so its weights are shared.
     """
+    if timm_networks.is_of_timm(network):
+        return timm_networks.Features(network)
     if hasattr(network, "features"):
         last = [nn.ReLU()] if isinstance(network, torchvision.models.DenseNet) else []
         return nn.Sequential(cast(nn.Module, network.features), *last)

@@ -36,11 +36,14 @@ class Preprocessing:
         """The shorter side, in pixels, that a reduced decode must keep."""
         return _MARGIN * math.ceil(self.size / self.crop)
 
+    def square(self, height: int, width: int) -> tuple[int, int, int]:
+        """Return (top, left, side) of the square, in pixels, that is taken of a photograph of this size."""
+        side = max(1, round(self.crop * min(height, width)))
+        return (height - side) // 2, (width - side) // 2, side
+
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Turn (H, W, 3) uint8 into (size, size, 3) uint8, C-contiguous and writable."""
-        height, width = image.shape[:2]
-        side = max(1, round(self.crop * min(height, width)))
-        top, left = (height - side) // 2, (width - side) // 2
+        top, left, side = self.square(*image.shape[:2])
         # A copy: torch resizes pixels that lie together, channels last, in half the time, and refuses read-only ones.
         square = torch.from_numpy(image[top : top + side, left : left + side].copy())  # (side, side, 3)
         planes = square.permute(2, 0, 1)[None]  # (1, 3, side, side)

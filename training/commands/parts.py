@@ -1,0 +1,43 @@
+"""`python -m training parts`: on which parts of the birds a bundle's heatmaps peak, and whether on the birds at all."""
+
+import argparse
+from pathlib import Path
+
+from training import manifest as manifests
+from training import parts, parts_report
+from training.sources import SPLITS
+from visionserve.card import FILE_NAME as CARD
+from visionserve.card import ModelCard
+from visionserve.errors import BundleError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--bundle", type=Path, required=True, help="the folder that holds card.json and manifest.csv")
+    parser.add_argument(
+        "--data.root", dest="root", type=Path, required=True, help="the CUB-200-2011 folder of the manifest"
+    )
+    parser.add_argument("--split", choices=SPLITS, default="test", help="default: %(default)s")
+    parser.add_argument(
+        "--tolerance", type=float, default=0.0, help="pixels by which a peak may miss the box (default: %(default)s)"
+    )
+    parser.add_argument("--output", type=Path, default=Path("runs/parts"), help="folder (default: %(default)s)")
+    parser.add_argument("--changed", action="store_true", help="accept photographs whose bytes are not the manifest's")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure; print the pointing game's shares and the most frequent parts."""
+    if not args.tolerance >= 0:
+        raise BundleError(f"--tolerance is a number of pixels, 0 or more, not {args.tolerance:g}")
+    card = ModelCard.load(args.bundle / CARD)
+    manifest = manifests.load(args.bundle / manifests.FILE_NAME, args.root, card.labels)
+    if not args.changed:
+        manifest.verify()
+    found = parts.point(args.bundle, manifest, args.split, args.tolerance)
+    figures = parts.figures(found, args.split, args.tolerance)
+    parts_report.write(args.output, found, figures, args.root)
+    for name, entry in figures["pointing"].items():
+        print(f"{name:<22} {entry['share']}")
+    print("nearest parts          " + ", ".join(f"{row['part']} {row['hits']}" for row in figures["parts"][:5]))
+    print(args.output / "parts.md")
+    return 0

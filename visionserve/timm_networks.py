@@ -1,0 +1,78 @@
+"""Networks of timm (https://github.com/huggingface/pytorch-image-models), under the names `timm/NAME`.
+
+Training and packaging need timm for them, serving does not: it runs an ONNX file.
+"""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from visionserve.errors import BundleError
+
+PREFIX = "timm/"
+_SIDE = 96  # pixels of the pictures that a new network is tried with: enough for a stride of 32
+_EXACT = 1e-9  # of the largest logit, in double precision; a batch norm behind the pooling shows as 5e-6
+
+
+class Features(nn.Module):
+    """The part of a timm network before its global average pool: (B, 3, H, W) -> (B, D, h, w); shares its weights."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the last feature maps."""
+        return cast(Tensor, cast(Any, self.network).forward_features(inputs))
+
+
+def build(architecture: str, classes: int) -> nn.Module:
+    """Return a timm network with random weights and a linear head for ``classes`` labels.
+
+    Raises:
+        BundleError: timm is not installed or has no such network, or the network has no class maps for pictures of any
+            size.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise BundleError(f"{architecture} needs timm, which is not installed: pip install timm") from error
+    name = architecture.removeprefix(PREFIX)
+    if not timm.is_model(name):
+        raise BundleError(f"timm has no network named {name!r}")
+    network: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes)
+    if not _pools_then_classifies(network):
+        raise BundleError(
+            f"{architecture} does not end in pool-then-linear or takes pictures of one size only, so it has no class "
+            "maps; choose another network"
+        )
+    return network
+
+
+def is_of_timm(network: nn.Module) -> bool:
+    """Whether a network was built by timm; asked of the network itself, so that timm need not be there."""
+    return hasattr(network, "get_classifier") and hasattr(network, "forward_features")
+
+
+def head(network: nn.Module) -> nn.Linear:
+    """Return the last linear layer of a network that `build` made: (D) -> (C)."""
+    return cast(nn.Linear, cast(Any, network).get_classifier())
+
+
+def _pools_then_classifies(network: nn.Module) -> bool:
+    """Try it: the head applied to the mean of the feature maps must be what the network itself answers."""
+    known = cast(Any, network)
+    linear = known.get_classifier()
+    if not isinstance(linear, nn.Linear) or known.pretrained_cfg.get("fixed_input_size"):
+        return False
+    pictures = torch.linspace(-2, 2, 6 * _SIDE**2, dtype=torch.float64).view(3, _SIDE, 2, _SIDE).permute(2, 0, 1, 3)
+    network.double().eval()
+    with torch.no_grad():
+        places = known.forward_features(pictures)
+        if not isinstance(places, Tensor) or places.ndim != 4 or places.shape[1] != linear.in_features:
+            return False
+        expected = known(pictures)
+        far = (linear(places.mean((2, 3))) - expected).abs().max() > _EXACT * expected.abs().max()
+    network.float().train()
+    return not far
