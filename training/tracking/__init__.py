@@ -13,8 +13,8 @@ from pathlib import Path
 
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.loggers.logger import DummyLogger, Logger
-from lightning.pytorch.utilities import rank_zero_only
 
+from training import processes
 from training import recipe as recipes
 from training.manifest import Manifest
 from training.recipe import Recipe
@@ -38,7 +38,7 @@ def begin(recipe: Recipe, manifest: Manifest, folder: Path, *, anew: bool) -> Lo
     """
     if recipe.tracking.tracker == "none":
         return None
-    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]  # one process writes, the others must look alike
+    if not processes.first():  # it writes for all; the others need a logger too, or they would be told otherwise
         return DummyLogger()
     found = None if anew else states.read(folder)
     if found is None or not found.belongs_to(recipe.tracking):

@@ -39,12 +39,12 @@ class Pictures(Callback):
     ) -> None:
         self._logits.append(outputs.detach())
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Remember the logits of the best epoch, and draw them unless it was done a moment ago."""
         if not _improved(trainer):
             return
-        logits = _whole(torch.cat(self._logits), trainer, pl_module)
-        self._best = (logits.float().cpu(), trainer.current_epoch, trainer.global_step)
+        # The step of this epoch's curves; each process validates all photographs.
+        self._best = (torch.cat(self._logits).float().cpu(), trainer.current_epoch, trainer.global_step - 1)
         if time.monotonic() >= self._not_before:
             self._draw(trainer)
 
@@ -82,12 +82,3 @@ def _improved(trainer: Trainer) -> bool:
     keep = next(c for c in trainer.checkpoint_callbacks if getattr(c, "monitor", None))
     best: Tensor | None = keep.best_model_score  # type: ignore[attr-defined]
     return best is None or bool(trainer.callback_metrics["val/accuracy"] > best)
-
-
-def _whole(logits: Tensor, trainer: Trainer, module: LightningModule) -> Tensor:
-    """Return the logits of all photographs in their order: of W processes, number r measured r, r + W, r + 2 W, ..."""
-    count = len(_photographs(trainer))
-    if len(logits) >= count:
-        return logits
-    gathered = module.all_gather(logits)  # (W, N / W, C), the last photographs repeated to fill it
-    return gathered.transpose(0, 1).flatten(0, 1)[:count]  # type: ignore[union-attr]

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from training.files import write_text
 from training.recipe import TrackerName, Tracking
 from visionserve.errors import BundleError
 
@@ -38,9 +39,7 @@ class State:
 
     def save(self, folder: Path) -> None:
         """Write the file, whole or not at all."""
-        unfinished = folder / f"{FILE_NAME}.part"
-        unfinished.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-        unfinished.replace(folder / FILE_NAME)
+        write_text(folder / FILE_NAME, json.dumps(asdict(self), indent=1) + "\n")
 
 
 def read(folder: Path) -> State | None:
