@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
 
 from training.sources import Collection, Photograph, Split
 from visionserve.errors import BundleError
@@ -23,7 +24,7 @@ def collect(root: Path) -> Collection:
     if strange:
         raise BundleError(f"{root / 'imagelabels.mat'} has the class {strange[0]}; there are 1 to {len(LABELS)}")
     splits = {int(number): split for key, split in _OFFICIAL.items() for number in _read(root / "setid.mat", key)}
-    present = {path.name for path in (root / "jpg").glob("image_*.jpg")}
+    present = {path.name for path in (root / "jpg").iterdir()}
     photographs = tuple(
         Photograph(f"jpg/{name}", LABELS[class_id - 1], splits.get(number))
         for number, class_id in enumerate(ids, start=1)
@@ -37,5 +38,5 @@ def _read(path: Path, key: str) -> np.ndarray:
         raise BundleError(f"{path.parent} is no Oxford 102 Flowers folder: {path.name} is missing")
     try:
         return np.asarray(loadmat(path)[key]).ravel()
-    except (ValueError, TypeError, KeyError) as error:
+    except (MatReadError, ValueError, TypeError, KeyError) as error:
         raise BundleError(f"{path} is not the published file: it holds no {key}") from error

@@ -1,5 +1,6 @@
 """Any folder of class folders, or of train, val and test folders of class folders; a label is its folder's name."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from training.sources import SPLITS, Collection, Photograph, Split
@@ -10,24 +11,34 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", 
 
 def collect(root: Path) -> Collection:
     """Index every image file below ``root``; labels are sorted by name."""
-    if (root / "train").is_dir() and ((root / "val").is_dir() or (root / "test").is_dir()):
-        parts: list[tuple[Path, Split | None]] = [(root / split, split) for split in SPLITS if (root / split).is_dir()]
+    names = {folder.name for folder in _folders(root)}
+    if "train" in names and names & {"val", "test"}:
+        parts: list[tuple[Path, Split | None]] = [(root / split, split) for split in SPLITS if split in names]
     else:
         parts = [(root, None)]
     labels = tuple(sorted({folder.name for part, _ in parts for folder in _folders(part)}))
     if len(labels) < 2:
         raise BundleError(f"{root} needs a folder of photographs for each of two or more labels")
-    return Collection(root, labels, tuple(p for part, split in parts for p in _photographs(root, part, split)))
+    files = [
+        (path, folder.name, split) for part, split in parts for folder in _folders(part) for path in _files(folder)
+    ]
+    photographs = tuple(
+        Photograph(path.relative_to(root).as_posix(), label, split)
+        for path, label, split in files
+        if path.suffix.lower() in SUFFIXES
+    )
+    others = tuple(path.relative_to(root).as_posix() for path, _, _ in files if path.suffix.lower() not in SUFFIXES)
+    return Collection(root, labels, photographs, others)
 
 
 def _folders(part: Path) -> list[Path]:
     return sorted(path for path in part.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _photographs(root: Path, part: Path, split: Split | None) -> list[Photograph]:
-    return [
-        Photograph(path.relative_to(root).as_posix(), folder.name, split)
-        for folder in _folders(part)
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES
-    ]
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield every file at any depth; unlike rglob, a folder that cannot be read is an error."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            yield from _files(path)
+        elif not path.name.startswith("."):
+            yield path

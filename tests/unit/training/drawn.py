@@ -31,6 +31,30 @@ def flowers(root: Path, labels: list[int], train: list[int], val: list[int], tes
     return root
 
 
+def pets(root: Path, per_label: int = 10) -> Path:
+    """Write the layout of the cats and dogs below PetImages/, its Thumbs.db included."""
+    for place, name in enumerate(("Cat", "Dog")):
+        folder = root / "PetImages" / name
+        folder.mkdir(parents=True)
+        (folder / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+        for number in range(per_label):
+            picture((60 + 120 * place, 90, 40), 100 * place + number).save(folder / f"{number}.jpg", quality=95)
+    return root
+
+
+def damage(folder: Path) -> dict[str, str]:
+    """Break three photographs as those of the published cats and dogs are broken; return name -> what is wrong."""
+    whole = (folder / "2.jpg").read_bytes()
+    (folder / "0.jpg").write_bytes(b"")
+    (folder / "2.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "5.jpg").write_bytes(b"<html>not found</html>")
+    return {
+        "0.jpg": "empty",
+        "2.jpg": "cut short, broken or of a rare kind",
+        "5.jpg": "not an image of an accepted format",
+    }
+
+
 def picture(colour: tuple[int, int, int], seed: int) -> Image.Image:
     """Draw a noisy square of one colour, higher than wide."""
     noise = np.random.default_rng(seed).integers(-25, 25, (41, 35, 3))
