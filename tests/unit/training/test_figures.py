@@ -12,7 +12,7 @@ from sklearn.metrics import (
 
 from training import bootstrap, metrics, selective
 from training.calibrate import equal_mass_error, probabilities
-from training.compare import compare, mcnemar
+from training.paired import compare, mcnemar
 
 ROUNDING = 0.5e-4 + 1e-12
 

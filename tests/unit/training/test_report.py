@@ -18,7 +18,7 @@ from training.evaluate import Evidence, Served
 from training.manifest import Manifest, Row, hash_file
 from training.report import write as report
 from training.report.sections import Plot, Section, table
-from visionserve.card import ModelCard
+from visionserve.card import Device, ModelCard
 from visionserve.classifier import Classifier
 from visionserve.engines import Outputs
 from visionserve.novelty import Reference
@@ -30,7 +30,7 @@ FIGURES = {"labels", "confusion", "reliability", "coverage"}
 class Engine:
     """Answers anything with the same class maps; the logits of the evidence are given."""
 
-    device = "cpu"
+    device: Device = "cpu"
     name = "a fake"
 
     def __init__(self, classes: int) -> None:
