@@ -11,12 +11,17 @@ COMMANDS = {
     "data manifest": ("training.commands.manifest", "list, check, hash and divide the photographs of a data set"),
     "data describe": ("training.commands.describe", "report on a data set: balance, sizes, twins, broken files"),
     "fit": ("training.commands.fit", "train a recipe; goes on where it was stopped"),
+    "lr-find": ("training.commands.lr_find", "raise the learning rate until the loss runs away; suggest one"),
+    "sweep": ("training.commands.sweep", "search a space of recipes for the best validation accuracy; resumes"),
     "bundle": ("training.commands.bundle", "make model_store/NAME from a finished run: quantise, calibrate, prove"),
     "all": ("training.commands.everything", "fit, then bundle"),
     "evaluate": ("training.commands.evaluate", "measure a bundle on photographs, as served and in fp32"),
+    "parts": ("training.commands.parts", "on which parts of the birds of CUB-200-2011 a bundle's heatmaps peak"),
     "export": ("training.commands.export", "write a bundle's network as a fp32 or half precision ONNX file"),
     "quantise": ("training.commands.quantise", "write a bundle's network as an int8 ONNX file"),
     "golden": ("training.commands.golden", "write a bundle's golden answers anew"),
+    "prune": ("training.commands.prune", "narrow a bundle's network, to be fine-tuned by fit --init"),
+    "compare": ("training.commands.compare", "bundles and precisions side by side: accuracy, work, size, speed"),
     "package": ("training.package", "pack a bundle into a .mar archive for TorchServe"),
 }
 

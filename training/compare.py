@@ -1,41 +1,202 @@
-"""Compare: two models' answers about the same photographs, the one that is served and the one it was made from."""
+"""Compare: bundles and precisions by accuracy, work, size and speed on this machine.
 
-from typing import Any
+Accuracy is measured on the photographs of the manifest that all bundles share, speed by the engine alone on drawn
+pictures, in rounds that visit every network in turn, so that a busy moment of the machine meets all of them.
+"""
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import binomtest
 
+from training import evaluate, golden, metrics, operations
 from training.bootstrap import mean_interval
-from training.calibrate import log_losses, probabilities
-from training.metrics import rounded
+from training.data import served
+from training.export import export
+from training.manifest import Manifest
+from visionserve import engines
+from visionserve.card import FILE_NAME as CARD
+from visionserve.card import ModelCard
+from visionserve.engines import Engine
+from visionserve.errors import BundleError
+from visionserve.transforms import Preprocessing
+
+Precision = Literal["int8", "fp32", "fp16", "bf16"]
+PRECISIONS: tuple[Precision, ...] = ("int8", "fp32", "fp16", "bf16")
+_COLUMNS = (
+    "network",
+    "precision",
+    "input, crop",
+    "validation top-1",
+    "test top-1 (95 % interval)",
+    "difference on test (95 % interval; lost, won)",
+    "multiplications",
+    "file",
+    "images/s, median (range)",
+    "times as fast",
+)
+SPLITS: tuple[Literal["val", "test"], ...] = ("val", "test")
 
 
-def compare(one: np.ndarray, other: np.ndarray, targets: np.ndarray, temperature: float) -> dict[str, Any]:
-    """Return how the logits ``one`` (N, C) differ from ``other`` (N, C) about photographs with label indices (N,).
+@dataclass(frozen=True)
+class Contender:
+    """One network in one precision, as an ONNX file."""
 
-    Differences are one minus other, with 95 % intervals of a paired bootstrap. ``mcnemar_p`` is the exact two-sided
-    probability of so uneven a split of the photographs that only one of the two got right, if both were equally good.
+    name: str
+    precision: Precision
+    card: ModelCard
+    file: Path
+    operations: int
+
+    def engine(self, threads: int) -> Engine:
+        """Return the engine that runs it."""
+        if self.precision == "bf16":
+            return _InBf16(self.file, threads)
+        return engines.load(self.file, threads=threads)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was found about a contender.
+
+    ``right`` has the correctness of every photograph per split; ``rates`` the images/s of every round.
     """
-    first, second = one.argmax(1) == targets, other.argmax(1) == targets
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    accuracy = first.astype(float) - second
-    likelihood = log_losses(probabilities(one, temperature), targets) - log_losses(
-        probabilities(other, temperature), targets
-    )
-    return {
-        "agreement": rounded((one.argmax(1) == other.argmax(1)).mean()),
-        "disagreements": int((one.argmax(1) != other.argmax(1)).sum()),
-        "right_only_as_served": only_first,
-        "right_only_in_fp32": only_second,
-        "mcnemar_p": mcnemar(only_first, only_second),
-        "top1_difference": rounded(accuracy.mean()),
-        "top1_difference_interval": mean_interval(accuracy),
-        "negative_log_likelihood_difference": rounded(likelihood.mean()),
-        "negative_log_likelihood_difference_interval": mean_interval(likelihood),
-    }
+
+    contender: Contender
+    right: dict[str, np.ndarray]
+    rates: tuple[float, ...] = ()
 
 
-def mcnemar(only_first: int, only_second: int) -> float:
-    """Return the exact two-sided p of McNemar's test (1947) from the two counts of discordant pairs."""
-    discordant = only_first + only_second
-    return rounded(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
+def contenders(bundle: Path, precisions: tuple[Precision, ...], folder: Path) -> list[Contender]:
+    """Return a bundle's network in each precision; those that it does not hold are exported to ``folder``.
+
+    ``fp16`` keeps the weights in half precision and, on a CPU, computes in fp32; ``bf16`` is the fp32 file computed in
+    bf16, which OpenVINO does where the processor can.
+    """
+    card, network = ModelCard.load(bundle / CARD), golden.eager(bundle)
+    work = operations.count(network, card.input.size)
+    files: dict[Precision, Path] = {"int8": bundle / card.model}
+    for precision in precisions:
+        if precision != "int8":
+            files[precision] = folder / f"{bundle.name}.{precision}.onnx"
+            export(network, card.input, files[precision], half=precision == "fp16")
+    return [Contender(bundle.name, precision, card, files[precision], work) for precision in precisions]
+
+
+def correctness(contender: Contender, manifest: Manifest, threads: int) -> dict[str, np.ndarray]:
+    """Return for every photograph of each split whether its label was recognised."""
+    engine = contender.engine(threads)
+    preprocessing = Preprocessing(contender.card.input.size, contender.card.input.crop)
+    found = {}
+    for split in SPLITS:
+        images, targets = served(manifest, split, preprocessing)
+        answers = [engine.run(batch).logits.argmax(1) for batch in evaluate.batches(images, 8)]
+        found[split] = np.concatenate(answers) == targets
+    return found
+
+
+def race(
+    entrants: Sequence[Contender], rounds: int, seconds: float, *, batch: int = 4, threads: int = 1
+) -> list[tuple[float, ...]]:
+    """Return the images/s of every contender in each round; a round gives each ``seconds`` in turn."""
+    jobs = [(entrant.engine(threads), golden.draw(entrant.card.input.size, batch)) for entrant in entrants]
+    for engine, images in jobs:
+        engine.run(images)  # compiles for the size of the batch
+    found = [[_rate(engine, images, seconds) for engine, images in jobs] for _ in range(rounds)]
+    return list(zip(*found, strict=True)) if found else [() for _ in entrants]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return the comparison as a Markdown table; differences and ratios are to the first row."""
+    first = rows[0]
+    lines = [f"| {' | '.join(_COLUMNS)} |", "|" + "---|" * len(_COLUMNS)]
+    for row in rows:
+        one, right = row.contender, row.right["test"]
+        low, high = metrics.wilson(int(right.sum()), len(right))
+        cells = [
+            one.name,
+            one.precision,
+            f"{one.card.input.size} px, {one.card.input.crop:g}",
+            f"{100 * row.right['val'].mean():.2f} %",
+            f"{100 * right.mean():.2f} % ({100 * low:.1f}-{100 * high:.1f})",
+            _difference(first.right["test"], right) if row is not first else "",
+            f"{one.operations / 1e9:.2f} x 10^9",
+            f"{one.file.stat().st_size / 1e6:.1f} MB",
+            _spread(row.rates, ".0f"),
+            _spread(ratios(row, first), ".2f"),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def paired(before: np.ndarray, after: np.ndarray) -> tuple[int, int, float, float]:
+    """Return how many of the same photographs (N,) were lost and won, and the paired bootstrap's 95 % interval.
+
+    The interval is that of the change of the share of photographs that were right.
+    """
+    low, high = mean_interval(after.astype(np.float64) - before)
+    return int((before & ~after).sum()), int((~before & after).sum()), low, high
+
+
+def ratios(row: Row, first: Row) -> tuple[float, ...]:
+    """Return how many times as fast as the first row each round was."""
+    return tuple(mine / theirs for mine, theirs in zip(row.rates, first.rates, strict=True))
+
+
+def plain(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return the figures behind table and plot, for a JSON file."""
+    return [
+        {
+            "network": row.contender.name,
+            "precision": row.contender.precision,
+            "size": row.contender.card.input.size,
+            "crop": row.contender.card.input.crop,
+            "operations": row.contender.operations,
+            "bytes": row.contender.file.stat().st_size,
+            "images_per_second": [round(rate, 1) for rate in row.rates],
+            **{split: {"right": int(found.sum()), "photographs": len(found)} for split, found in row.right.items()},
+            "paired_test": paired(rows[0].right["test"], row.right["test"]),
+        }
+        for row in rows
+    ]
+
+
+class _InBf16:
+    """OpenVINO computing in bf16, which no engine of the service does: answers then differ by machine."""
+
+    def __init__(self, file: Path, threads: int) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise BundleError("bf16 is OpenVINO's, which is not installed; choose other --precisions") from error
+        settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "bf16"}
+        self.device: Literal["cpu"] = "cpu"
+        self.name = "OpenVINO, bf16"
+        self._request = openvino.Core().compile_model(file, "CPU", settings).create_infer_request()
+
+    def run(self, images: np.ndarray) -> engines.Outputs:
+        found = self._request.infer({engines.INPUT: images}, share_inputs=True)
+        return engines.Outputs(*(found[name] for name in engines.OUTPUTS))
+
+
+def _rate(engine: Engine, images: np.ndarray, seconds: float) -> float:
+    done, start = 0, time.perf_counter()
+    while (passed := time.perf_counter() - start) < seconds:
+        engine.run(images)
+        done += len(images)
+    return done / passed
+
+
+def _difference(before: np.ndarray, after: np.ndarray) -> str:
+    lost, won, low, high = paired(before, after)
+    return f"{100 * (won - lost) / len(before):+.2f} ({100 * low:+.2f} to {100 * high:+.2f}; -{lost} +{won})"
+
+
+def _spread(values: tuple[float, ...], form: str) -> str:
+    if not values:
+        return "not measured"
+    return f"{statistics.median(values):{form}} ({min(values):{form}}-{max(values):{form}})"

@@ -59,6 +59,7 @@ def eager(bundle: Path) -> torch.nn.Module:
     net = network.build(card.architecture, len(card.labels))
     try:
         weights = load_file(bundle / WEIGHTS)
+        network.adopt_widths(net, weights)
         net.load_state_dict(
             {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
         )
