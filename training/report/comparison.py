@@ -1,7 +1,7 @@
 """What serving costs: the network as it is served beside the fp32 network that it was made from."""
 
-from training.paired import compare
 from training.evaluate import Evidence
+from training.paired import compare
 from training.report.sections import Section, percent, table
 
 
