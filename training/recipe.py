@@ -301,27 +301,38 @@ def revise(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     An unknown entry, a wrong type or an impossible recipe is a BundleError.
     """
     content = plain(recipe)
-    for entry, value in changes.items():
-        *above, last = (int(part) if part.isdecimal() else part for part in entry.split("."))
-        try:
-            place: Any = content
-            for part in above:
-                place = place[part]
-            if isinstance(place[last], dict):
-                raise TypeError("a section, not an entry")
-            place[last] = value
-        except (LookupError, TypeError) as error:
-            raise BundleError(f"a recipe has no entry {entry}") from error
+    for entry, new in changes.items():
+        place, last = _find(content, entry)
+        place[last] = new
     try:
         return resolve(_bare(exit_on_error=False).parse_object(content))
     except ArgumentError as error:
         raise BundleError(f"no usable recipe with {dict(changes)}: {' '.join(str(error).split())}") from error
 
 
+def value(recipe: Recipe, entry: str) -> Any:
+    """Return the value of an entry such as ``stages.0.size``; a BundleError when there is none."""
+    place, last = _find(plain(recipe), entry)
+    return place[last]
+
+
 def plain(recipe: Recipe) -> dict[str, Any]:
     """Return lists and dictionaries only, as YAML wants them."""
     content: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
     return content
+
+
+def _find(content: Any, entry: str) -> tuple[Any, str | int]:
+    """Return the section or list that holds an entry, and its key there."""
+    *above, last = (int(part) if part.isdecimal() else part for part in entry.split("."))
+    try:
+        for part in above:
+            content = content[part]
+        if isinstance(content, str) or isinstance(content[last], dict):
+            raise TypeError("no entry but a word or a section")
+    except (LookupError, TypeError) as error:
+        raise BundleError(f"a recipe has no entry {entry}") from error
+    return content, last
 
 
 _NAMES = tuple(entry.name for entry in fields(Recipe))
