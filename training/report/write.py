@@ -92,6 +92,8 @@ def _section(section: Section, photographs: bool) -> str:
     for plot in section.plots:
         if photographs or not plot.photographs:
             lines += ["", f"![{plot.caption}]({PLOTS}/{plot.name}.png)", "", f"*{plot.caption}.*"]
+        else:
+            lines += ["", f"*Photographs are not passed on; `--output` draws them. {plot.caption}.*"]
     return "\n".join(lines)
 
 
