@@ -79,18 +79,20 @@ def prune(
     for inputs, targets in batches:
         cross_entropy(network(inputs), targets, reduction="sum").backward()  # type: ignore[no-untyped-call]
     example = inputs[:1]
-    pruner = pruning.pruner.BasePruner(
-        network,
-        example,
-        importance=pruning.importance.GroupTaylorImportance(),
-        pruning_ratio=ratio,
-        max_pruning_ratio=_MOST,
-        global_pruning=True,
-        isomorphic=True,
-        round_to=multiple,
-        ignored_layers=[head(network)],
-    )
-    pruner.step()
+    try:
+        pruning.pruner.BasePruner(
+            network,
+            example,
+            importance=pruning.importance.GroupTaylorImportance(),
+            pruning_ratio=ratio,
+            max_pruning_ratio=_MOST,
+            global_pruning=True,
+            isomorphic=True,
+            round_to=multiple,
+            ignored_layers=[head(network)],
+        ).step()
+    except Exception as error:  # what the library does not understand fails in many ways
+        raise BundleError(f"{architecture} cannot be pruned ({error}); prune another network") from error
     return _rebuilt(network, architecture, example)
 
 
@@ -106,5 +108,5 @@ def _rebuilt(pruned: nn.Module, architecture: str, example: Tensor) -> nn.Module
     except RuntimeError:
         same = False
     if not same:
-        raise BundleError(f"the layers of {architecture} cannot be narrowed one by one; prune another network")
+        raise BundleError(f"{architecture} cannot be pruned (its widths alone do not make it); prune another network")
     return again
