@@ -102,7 +102,7 @@ def _sheet(found: Sequence[Pointing], root: Path) -> Figure:
     """Return photographs taken at equal steps from the split."""
     places = np.unique(np.linspace(0, len(found) - 1, SHOWN).round().astype(int))
     rows = -(-len(places) // _ACROSS)
-    figure = Figure(figsize=(_INCHES * _ACROSS, (_INCHES + 0.45) * rows + 0.6), layout="constrained")
+    figure = Figure(figsize=(_INCHES * _ACROSS, (_INCHES + 0.25) * rows + 0.4), layout="constrained")
     grid = figure.subplots(rows, _ACROSS, squeeze=False).ravel()
     for axes in grid:
         axes.set_axis_off()

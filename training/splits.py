@@ -58,8 +58,9 @@ def given(photographs: Sequence[Photograph], digests: Mapping[str, str]) -> dict
     kept = {path: split for path, split in splits.items() if SPLITS.index(split) == last[digests[path]]}
     missing = set(SPLITS) - set(kept.values())
     if missing:
+        remedy = "given-test" if missing == {"val"} else "stratified"
         raise BundleError(
-            f"the source has no {' and no '.join(sorted(missing))} photographs; use --data.split stratified"
+            f"the source has no {' and no '.join(sorted(missing))} photographs; use --data.split {remedy}"
         )
     return kept
 
