@@ -27,7 +27,7 @@ def section(evidence: Evidence) -> Section:
         f"As served: `{evidence.card.model}` by {evidence.classifier.engine.name}. In fp32: the network with the "
         "bundle's weights, by PyTorch. The same photographs, the same temperature; intervals by a paired bootstrap.",
         "",
-        *table(["", ""], rows),
+        *table(["on the same photographs", ""], rows),
     ]
     figures = {"agreement": found["agreement"], "comparison": found}
     return Section("As served beside fp32", lines, figures)

@@ -9,7 +9,6 @@ from matplotlib.ticker import PercentFormatter
 from training import selective
 from training.calibrate import probabilities
 from training.evaluate import Evidence
-from training.metrics import rounded
 from training.plots import ACCENT, INK, PALE, WARN, plain
 from training.report.sections import Plot, Section, interval, percent, table
 
@@ -19,7 +18,7 @@ def section(evidence: Evidence) -> Section:
     found = probabilities(evidence.served.logits, evidence.card.temperature)
     confidence, right = found.max(1), found.argmax(1) == evidence.targets
     rows = [selective.at(coverage, confidence, right) for coverage in selective.COVERAGES]
-    area, best = (rounded(selective.area(order, right)) for order in (confidence, right.astype(float)))
+    area, best = (round(selective.area(order, right), 6) for order in (confidence, right.astype(float)))
     figures = {"rows": rows, "area": area, "best_area": best}
     lines = [
         *table(
@@ -36,8 +35,8 @@ def section(evidence: Evidence) -> Section:
             ],
         ),
         "",
-        f"The area under the curve of wrong answers over coverage is {100 * area:.2f} %; the least that "
-        f"these mistakes allow is {100 * best:.2f} %. These thresholds were read off the photographs they are "
+        f"The area under the curve of wrong answers over coverage is {100 * area:.3f} %; the least that "
+        f"these mistakes allow is {100 * best:.3f} %. These thresholds were read off the photographs they are "
         "measured on: a service that wants one takes it from validation (`--split val`).",
     ]
     caption = "Share of right answers when only the surest are given"
