@@ -48,4 +48,6 @@ def draw(test: RangeTest, recipe_rate: float, path: Path) -> None:
 def _mark(axes: Axes, rate: float, loss: float) -> None:
     axes.scatter(rate, loss, 60, plots.ACCENT, zorder=4)
     words = f"falls fastest: {rate:.2g}"
-    axes.annotate(words, (rate, loss), xytext=(10, 10), textcoords="offset points", color=plots.ACCENT)
+    axes.annotate(
+        words, (rate, loss), xytext=(10, 10), textcoords="offset points", color=plots.ACCENT, backgroundcolor="white"
+    )

@@ -1,12 +1,13 @@
 """A sweep as a table, plots and a recipe: what was tried, what made the difference, what to train with."""
 
 import math
+from typing import Any
 
 import numpy as np
 import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -96,10 +97,10 @@ def _history(axes: Axes, study: Study, trials: list[FrozenTrial]) -> None:
     _dots(axes, numbers, trials)
     failed = len([trial for trial in finished(study) if trial.state is TrialState.FAIL])
     title = f"{len(trials) + failed} trials, the best {100 * study.best_value:.2f} %"
-    axes.set_title(title + (f"; {failed} failed" if failed else ""), color=plots.INK, fontsize=11)
+    axes.set_title(title + (f"; {failed} failed" if failed else ""), color=plots.INK, fontsize=11, loc="left")
     axes.set(xlabel="trial", ylabel="validation accuracy, %")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
     plots.plain(axes)
 
 
@@ -112,14 +113,29 @@ def _slice(axes: Axes, name: str, trials: list[FrozenTrial], best: FrozenTrial, 
         values = [choices.index(value) for value in values]
         axes.set_xticks(range(len(choices)), [str(choice) for choice in choices])
         axes.set_xlim(-0.5, len(choices) - 0.5)
-    elif distribution.log:  # type: ignore[attr-defined]  # of bounds
-        axes.set_xscale("log")
+    else:
+        _bounds(axes, distribution)
     _dots(axes, values, tried)
     place = tried.index(best) if best in tried else 0
     axes.axvline(values[place], color=plots.ACCENT, linewidth=1, linestyle="--", zorder=1)
     known = "" if share is None else f"  ({100 * share:.0f} %)"
     axes.set_title(name + known, color=plots.INK, fontsize=9)
     plots.plain(axes)
+
+
+def _bounds(axes: Axes, distribution: Any) -> None:
+    """Show the whole range that was searched, with plain numbers."""
+    if distribution.log:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        room = (distribution.high / distribution.low) ** 0.04
+        axes.set_xlim(distribution.low / room, distribution.high * room)
+    else:
+        room = 0.04 * (distribution.high - distribution.low)
+        axes.set_xlim(distribution.low - room, distribution.high + room)
+    if isinstance(distribution, optuna.distributions.IntDistribution):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _dots(axes: Axes, places: list[float] | list[int], trials: list[FrozenTrial]) -> None:
@@ -130,7 +146,8 @@ def _dots(axes: Axes, places: list[float] | list[int], trials: list[FrozenTrial]
         chosen = [place for place, trial in enumerate(trials) if trial.state is state]
         across = [places[place] for place in chosen]
         height = [100 * _value(trials[place]) for place in chosen]
-        axes.scatter(across, height, 28, face, edgecolors=plots.ACCENT, zorder=3, label=label)
+        if chosen:
+            axes.scatter(across, height, 28, face, edgecolors=plots.ACCENT, zorder=3, label=label)
 
 
 def _row(trial: FrozenTrial, entries: list[str]) -> str:
