@@ -107,7 +107,7 @@ def _prove(card: ModelCard, manifest: Manifest, bundle: Path, fp32: Path, seed: 
     card = replace(card, temperature=round(fit_temperature(found.logits, val_targets), 4))
     card.save(bundle / CARD)
     learnt = outputs(bundle / card.model, train)
-    Reference.fit(learnt.embedding, train_targets, found.embedding).save(bundle / novelty.FILE_NAME)
+    Reference.fit(learnt.embedding, train_targets, found.embedding, found.logits).save(bundle / novelty.FILE_NAME)
     classifier = Classifier.load(bundle, threads=os.cpu_count() or 1)
     files = [manifest.root / manifest.rows[place].path for place in manifest.part("val")]
     findings = [
@@ -163,6 +163,8 @@ def _public(recipe: Recipe) -> dict[str, Any]:
         content.pop(of_this_machine)
     for told_elsewhere in ("init_note", "data_note", "licence"):
         content.pop(told_elsewhere)
+    if recipe.teacher.bundle is not None:
+        content["teacher"]["bundle"] = Path(recipe.teacher.bundle).name
     return content | {"init": Path(recipe.init).name}
 
 

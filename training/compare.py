@@ -8,25 +8,18 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from training import evaluate, golden, metrics, operations
+from training import evaluate, golden, metrics
 from training.bootstrap import mean_interval
+from training.contenders import Contender
 from training.data import served
-from training.export import export
 from training.manifest import Manifest
-from visionserve import engines
-from visionserve.card import FILE_NAME as CARD
-from visionserve.card import ModelCard
 from visionserve.engines import Engine
-from visionserve.errors import BundleError
 from visionserve.transforms import Preprocessing
 
-Precision = Literal["int8", "fp32", "fp16", "bf16"]
-PRECISIONS: tuple[Precision, ...] = ("int8", "fp32", "fp16", "bf16")
 _COLUMNS = (
     "network",
     "precision",
@@ -43,23 +36,6 @@ SPLITS: tuple[Literal["val", "test"], ...] = ("val", "test")
 
 
 @dataclass(frozen=True)
-class Contender:
-    """One network in one precision, as an ONNX file."""
-
-    name: str
-    precision: Precision
-    card: ModelCard
-    file: Path
-    operations: int
-
-    def engine(self, threads: int) -> Engine:
-        """Return the engine that runs it."""
-        if self.precision == "bf16":
-            return _InBf16(self.file, threads)
-        return engines.load(self.file, threads=threads)
-
-
-@dataclass(frozen=True)
 class Row:
     """What was found about a contender.
 
@@ -71,27 +47,11 @@ class Row:
     rates: tuple[float, ...] = ()
 
 
-def contenders(bundle: Path, precisions: tuple[Precision, ...], folder: Path) -> list[Contender]:
-    """Return a bundle's network in each precision; those that it does not hold are exported to ``folder``.
-
-    ``fp16`` keeps the weights in half precision and, on a CPU, computes in fp32; ``bf16`` is the fp32 file computed in
-    bf16, which OpenVINO does where the processor can.
-    """
-    card, network = ModelCard.load(bundle / CARD), golden.eager(bundle)
-    work = operations.count(network, card.input.size)
-    files: dict[Precision, Path] = {"int8": bundle / card.model}
-    for precision in precisions:
-        if precision != "int8":
-            files[precision] = folder / f"{bundle.name}.{precision}.onnx"
-            export(network, card.input, files[precision], half=precision == "fp16")
-    return [Contender(bundle.name, precision, card, files[precision], work) for precision in precisions]
-
-
 def correctness(contender: Contender, manifest: Manifest, threads: int) -> dict[str, np.ndarray]:
     """Return for every photograph of each split whether its label was recognised."""
     engine = contender.engine(threads)
     preprocessing = Preprocessing(contender.card.input.size, contender.card.input.crop)
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for split in SPLITS:
         images, targets = served(manifest, split, preprocessing)
         answers = [engine.run(batch).logits.argmax(1) for batch in evaluate.batches(images, 8)]
@@ -163,24 +123,6 @@ def plain(rows: Sequence[Row]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
-
-
-class _InBf16:
-    """OpenVINO computing in bf16, which no engine of the service does: answers then differ by machine."""
-
-    def __init__(self, file: Path, threads: int) -> None:
-        try:
-            import openvino
-        except ImportError as error:
-            raise BundleError("bf16 is OpenVINO's, which is not installed; choose other --precisions") from error
-        settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "bf16"}
-        self.device: Literal["cpu"] = "cpu"
-        self.name = "OpenVINO, bf16"
-        self._request = openvino.Core().compile_model(file, "CPU", settings).create_infer_request()
-
-    def run(self, images: np.ndarray) -> engines.Outputs:
-        found = self._request.infer({engines.INPUT: images}, share_inputs=True)
-        return engines.Outputs(*(found[name] for name in engines.OUTPUTS))
 
 
 def _rate(engine: Engine, images: np.ndarray, seconds: float) -> float:

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from training import metrics, plots
-from training.compare import PRECISIONS, Row
+from training.compare import Row
+from training.contenders import PRECISIONS
 
 _MARKS = dict(zip(PRECISIONS, "osD^", strict=True))
 _COLOURS = (plots.INK, plots.ACCENT, plots.WARN, "#5e35b1", "#1565c0", "#ad1457", "#6d4c41", "#9e9d24")

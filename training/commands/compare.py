@@ -6,12 +6,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from training import compare, frontier, plots
+from training import compare, contenders, frontier, plots
 from training import manifest as manifests
-from training.compare import PRECISIONS, Row
+from training.compare import Row
+from training.contenders import PRECISIONS
 from visionserve.card import FILE_NAME as CARD
 from visionserve.card import ModelCard
 from visionserve.errors import BundleError
+from visionserve.transforms import Preprocessing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data.root", dest="root", type=Path, required=True, help="folder of their photographs")
     parser.add_argument(
         "--precisions", nargs="+", choices=PRECISIONS, default=["int8"], help="default: int8, as the bundles are served"
+    )
+    parser.add_argument(
+        "--inputs",
+        nargs="+",
+        type=_picture,
+        default=[],
+        metavar="SIZE/CROP",
+        help="the first bundle also in fp32 at other inputs, such as 176/0.875: what fewer pixels alone cost",
     )
     parser.add_argument("--rounds", type=int, default=10, help="of the race; 0 leaves it out (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each network per round (default: %(default)s)")
@@ -39,8 +49,9 @@ def run(args: argparse.Namespace) -> int:
         entrants = [
             entrant
             for place, bundle in enumerate(args.bundles)
-            for entrant in compare.contenders(bundle, tuple(args.precisions), _made(Path(folder, str(place))))
+            for entrant in contenders.contenders(bundle, tuple(args.precisions), _made(Path(folder, str(place))))
         ]
+        entrants += contenders.resized(args.bundles[0], args.inputs, Path(folder))
         found = []
         for entrant in entrants:
             found.append(compare.correctness(entrant, manifest, args.threads))
@@ -58,6 +69,12 @@ def _write(rows: Sequence[Row], folder: Path) -> None:
     if all(row.rates for row in rows):
         plots.save(frontier.draw(rows), folder / "compare.png")
     print(text, end="")
+
+
+def _picture(text: str) -> tuple[int, float]:
+    size, crop = text.split("/")
+    made = Preprocessing(int(size), float(crop))  # a ValueError of either is a usage error
+    return made.size, made.crop
 
 
 def _made(folder: Path) -> Path:

@@ -63,7 +63,7 @@ def test_the_loss_is_shared_between_labels_and_teacher(bundle: Path, tmp_path: P
     torch.manual_seed(1)
     module = Classification(recipe, len(LABELS)).eval()
     images, targets = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8), torch.tensor([0, 1, 2, 0])
-    module.log = lambda *_, **__: None  # type: ignore[method-assign,assignment]  # no trainer is there to log to
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]  # no trainer is there to log to
     with torch.no_grad():
         inputs = module.prepare(images)
         logits = module.network(inputs)

@@ -13,7 +13,8 @@ from tests.unit.training import drawn
 from training import compare, frontier, gates, golden, operations
 from training import manifest as manifests
 from training.__main__ import main
-from training.compare import Contender, Row
+from training.compare import Row
+from training.contenders import Contender
 from training.export import export
 from training.quantise import quantise
 from training.sources import collect
@@ -144,13 +145,22 @@ def test_the_comparison_has_a_row_for_every_network_and_precision(
     bundle: Path, pruned: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--data.root", str(photographs), "--output", str(tmp_path), "--rounds", "2", "--seconds", "0.01"]
-    assert main(["compare", str(bundle), str(pruned), *options, "--precisions", "int8", "fp16"]) == 0
+    assert (
+        main(["compare", str(bundle), str(pruned), *options, "--precisions", "int8", "fp16", "--inputs", "24/0.8"]) == 0
+    )
     lines = (tmp_path / "compare.md").read_text(encoding="utf-8").splitlines()
     assert [line.split(" | ")[:2] for line in lines[2:]] == [
         [f"| {name}", precision] for name in ("wide", "narrow") for precision in ("int8", "fp16")
-    ]
+    ] + [["| wide at 24 px", "fp32"]]
     assert lines[0] in capsys.readouterr().out
     assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("text", ["176", "176/2", "0/0.9", "a/b"])
+def test_an_impossible_input_is_a_usage_error(text: str, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", str(tmp_path), "--data.root", "x", "--output", "y", "--inputs", text])
+    assert ended.value.code == 2
 
 
 def test_bundles_of_different_divisions_are_not_compared(
@@ -170,7 +180,7 @@ def test_a_paired_difference_counts_only_the_photographs_that_changed() -> None:
     lost, won, low, high = compare.paired(before, after)
     assert (lost, won) == (4, 1)
     half = 1.96 * np.sqrt(5 - 0.09) / 100  # the normal interval of paired shares: -0.03 -+ half
-    assert (low, high) == (pytest.approx(-0.03 - half, abs=0.01), pytest.approx(-0.03 + half, abs=0.01))
+    assert [low, high] == pytest.approx([-0.03 - half, -0.03 + half], abs=0.01)
     assert compare.paired(before, before) == (0, 0, 0.0, 0.0)
 
 
@@ -188,11 +198,9 @@ def test_the_table_gives_medians_and_ratios_round_by_round(bundle: Path) -> None
     assert "60.00 % (50.2-69.1)" in line
     assert "+10.00 (+5.00 to +16.00; -0 +10)" in line
     assert "160 (150-200) | 2.00 (2.00-3.00) |" in line
-    assert [text.get_text() for text in frontier.draw(rows).axes[0].get_legend().get_texts()] == [
-        "first",
-        "second",
-        "int8",
-    ]
+    legend = frontier.draw(rows).axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["first", "second", "int8"]
 
 
 def test_a_table_without_a_race_says_so(bundle: Path) -> None:
