@@ -85,10 +85,12 @@ class Classifier:
     def classify(self, images: np.ndarray) -> list[Answer]:
         """Return an answer for each of the prepared images (B, S, S, 3), in their order."""
         outputs = self.engine.run(images)
-        return [
-            Answer(self.card.labels, softmax(logits / self.card.temperature), self.reference.novelty(point), maps)
-            for logits, point, maps in zip(outputs.logits, outputs.embedding, outputs.class_maps, strict=True)
-        ]
+        images_apart = zip(outputs.logits, outputs.embedding, outputs.class_maps, strict=True)
+        return [self._answer(logits, point, maps) for logits, point, maps in images_apart]
+
+    def _answer(self, logits: np.ndarray, embedding: np.ndarray, maps: np.ndarray) -> Answer:
+        probabilities = softmax(logits / self.card.temperature)
+        return Answer(self.card.labels, probabilities, self.reference.novelty(embedding, logits), maps)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

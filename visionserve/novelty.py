@@ -1,11 +1,15 @@
 """Novelty: how unlike the training photographs an image is, as a percentile of the validation photographs.
 
-The Mahalanobis distance of its embedding to the nearest class mean under one covariance for all classes (Lee et al.
-2018, arXiv 1807.03888, equation 2, at the last layer), looked up among the validation photographs' own distances:
-0.5 is the most ordinary of photographs, 1.0 further away than any of them.
+embedding -> Mahalanobis distance to the nearest class mean, one covariance for all classes (Lee et al. 2018, arXiv
+             1807.03888, equation 2, at the last layer)
+logits    -> the largest of them: how strongly the image speaks for any label (Hendrycks et al. 2022, arXiv 1911.11132)
+
+The second is taken from the first, both in the spread that they have among validation photographs, and the result
+looked up among the validation photographs' own: 0.5 is the most ordinary of photographs, 1.0 stranger than any of them.
+What one of the two misses the other often sees; docs/training.md compares them with a dozen more.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,16 +29,23 @@ class Reference:
     """Statistics of the training photographs' embeddings, all float32.
 
     ``whitening`` is (D, D): distances are Euclidean behind it. ``class_means`` is (C, D), already whitened.
-    ``distances`` is (Q,): the validation photographs' distances, ascending.
+    ``distances`` is (Q,): the validation photographs' strangeness, ascending. ``logit_weight`` is (1,): what one unit
+    of the largest logit takes off a distance; 0 in bundles from the time when novelty was the distance alone.
     """
 
     class_means: np.ndarray
     whitening: np.ndarray
     distances: np.ndarray
+    logit_weight: np.ndarray = field(default_factory=lambda: np.zeros(1, np.float32))
 
     @classmethod
     def fit(
-        cls, embeddings: np.ndarray, labels: np.ndarray, validation: np.ndarray, quantiles: int = 1001
+        cls,
+        embeddings: np.ndarray,
+        labels: np.ndarray,
+        validation: np.ndarray,
+        validation_logits: np.ndarray,
+        quantiles: int = 1001,
     ) -> "Reference":
         """Estimate the statistics.
 
@@ -42,7 +53,8 @@ class Reference:
             embeddings: (N, D) of the training photographs, without augmentation.
             labels: (N,) their label indices; every index from 0 to the largest occurs.
             validation: (M, D) of the validation photographs.
-            quantiles: how many of the validation distances are kept, evenly spaced in rank.
+            validation_logits: (M, C) of the same.
+            quantiles: how many of the validation photographs' values are kept, evenly spaced in rank.
         """
         classes = int(labels.max()) + 1
         means = np.stack([embeddings[labels == index].mean(0) for index in range(classes)]).astype(np.float64)
@@ -54,9 +66,13 @@ class Reference:
         values, vectors = np.linalg.eigh(covariance)
         whitening = (vectors / np.sqrt(values)) @ vectors.T
         plain = cls((means @ whitening).astype(np.float32), whitening.astype(np.float32), np.zeros(1, np.float32))
-        found = np.array([plain.distance(embedding) for embedding in validation])
+        spread = float(np.std([plain.distance(embedding) for embedding in validation]))
+        certainty = float(np.std(validation_logits.max(1)))
+        weight = np.array([spread / certainty if certainty else 0], np.float32)
+        weighted = replace(plain, logit_weight=weight)
+        found = [weighted.strangeness(*image) for image in zip(validation, validation_logits, strict=True)]
         ranks = np.linspace(0, 1, min(quantiles, len(found)))
-        return cls(plain.class_means, plain.whitening, np.quantile(found, ranks).astype(np.float32))
+        return replace(weighted, distances=np.quantile(found, ranks).astype(np.float32))
 
     def distance(self, embedding: np.ndarray) -> float:
         """Return the distance of one embedding (D,) to the nearest class mean, in standard deviations.
@@ -66,19 +82,18 @@ class Reference:
         offsets = self.class_means - self.whitening @ embedding.astype(np.float32)  # (C, D)
         return float(np.sqrt(np.einsum("cd,cd->c", offsets, offsets).min()))
 
-    def novelty(self, embedding: np.ndarray) -> float:
-        """Return the share of validation photographs, 0-1, that lie nearer to their class mean than this one (D,)."""
-        nearer = np.searchsorted(self.distances, self.distance(embedding))
-        return float(nearer) / len(self.distances)
+    def strangeness(self, embedding: np.ndarray, logits: np.ndarray) -> float:
+        """Return the distance of one image's embedding (D,), less its largest logit (C,) by weight."""
+        return self.distance(embedding) - float(self.logit_weight[0]) * float(logits.max())
+
+    def novelty(self, embedding: np.ndarray, logits: np.ndarray) -> float:
+        """Return the share of validation photographs, 0-1, that are less strange than this image."""
+        less = np.searchsorted(self.distances, self.strangeness(embedding, logits))
+        return float(less) / len(self.distances)
 
     def save(self, path: Path) -> None:
         """Write the statistics as safetensors."""
-        tensors = {
-            "class_means": self.class_means,
-            "whitening": self.whitening,
-            "distances": self.distances,
-        }
-        save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, path)
+        save_file({name: np.ascontiguousarray(values) for name, values in vars(self).items()}, path)
 
     @classmethod
     def load(cls, path: Path) -> "Reference":
