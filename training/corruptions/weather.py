@@ -26,11 +26,11 @@ def snow(
 ) -> np.ndarray:
     """Let flakes fall, near and far, and whiten the picture behind them."""
     height, width = pixels.shape[:2]
-    factor = scale(pixels)
+    factor, degrees = scale(pixels), chance.uniform(-135, -45)
     cells = (math.ceil(height / (size * factor)), math.ceil(width / (size * factor)))
     layer = enlarge(chance.normal(mean, spread, cells).astype(np.float32), height, width)
     flakes = np.clip(np.where(layer < least, 0, layer), 0, 1)
-    falling = convolve(flakes, trail(half * factor, fading * factor, chance.uniform(-135, -45)))[..., None]
+    falling = convolve(flakes, trail(half * factor, fading * factor, degrees))[..., None]
     pale = np.maximum(pixels, (pixels @ _GREY)[..., None] * 1.5 + 0.5)
     snowed: np.ndarray = kept * pixels + (1 - kept) * pale + falling + falling[::-1, ::-1]
     return snowed
@@ -59,7 +59,8 @@ def brightness(pixels: np.ndarray, _: np.random.Generator, light: float) -> np.n
     """Overexpose: raise the value of hue, saturation and value; the other two stay."""
     value = pixels.max(-1, keepdims=True)
     raised = np.minimum(value + light, 1)
-    return np.where(value > 0, pixels * raised / np.maximum(value, 1e-6), raised)
+    lit: np.ndarray = np.where(value > 0, pixels * raised / np.maximum(value, 1e-6), raised)
+    return lit
 
 
 def plasma(chance: np.random.Generator, side: int, evenness: float) -> np.ndarray:

@@ -144,15 +144,18 @@ def _heat(figures: dict[str, Any]) -> Figure:
 def _sheet(size: int) -> Figure:
     """Return a drawn flower in every kind and severity, as it is at the left."""
     flower = golden.draw(size, _DRAWN + 1)[_DRAWN]
-    figure = Figure(figsize=(1.05 * (len(SEVERITIES) + 1) + 1.2, 1.08 * len(KINDS) + 0.3), layout="constrained")
-    grid = figure.subplots(len(KINDS), len(SEVERITIES) + 1)
-    for line, kind in zip(grid, KINDS, strict=True):
-        pictures = [flower, *(corrupt(flower, kind, severity, _DRAWN) for severity in SEVERITIES)]
-        for axes, picture in zip(line, pictures, strict=True):
-            axes.imshow(picture)
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-        line[0].set_ylabel(kind, rotation=0, ha="right", va="center", fontsize=9, color=INK)
-    for axes, name in zip(grid[0], ["as it is", *(f"severity {s}" for s in SEVERITIES)], strict=True):
-        axes.set_title(name, fontsize=9, color=INK)
+    rows = [[flower, *(corrupt(flower, kind, severity, _DRAWN) for severity in SEVERITIES)] for kind in KINDS]
+    gap = max(1, size // 32)
+    framed = [[np.pad(picture, ((0, gap), (0, gap), (0, 0)), constant_values=255) for picture in row] for row in rows]
+    sheet = np.concatenate([np.concatenate(row, axis=1) for row in framed])
+    figure = Figure(figsize=(8.2, 16.2), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(sheet)
+    centres = (np.arange(len(KINDS)) + 0.5) * (size + gap)
+    names = ["as it is", *(f"severity {severity}" for severity in SEVERITIES)]
+    axes.set_xticks(centres[: len(names)], names, fontsize=9, color=INK)
+    axes.set_yticks(centres, list(KINDS), fontsize=9, color=INK)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
     return figure
