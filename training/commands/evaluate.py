@@ -1,6 +1,7 @@
 """`python -m training evaluate`: a bundle on its own test photographs, as served and in fp32, as a report."""
 
 import argparse
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         report.write(args.output, evidence, found)
     if args.update:
+        shutil.rmtree(args.bundle / report.PLOTS, ignore_errors=True)  # those of sections that were not asked for again
         report.write(args.bundle, evidence, found, photographs=False)
         replace(card, metrics=report.headline(evidence, found)).save(args.bundle / CARD)
     return 0

@@ -159,6 +159,8 @@ def bundle(tiny: TinyBundle, tmp_path: Path) -> Path:
 def test_update_writes_report_and_figures_into_the_bundle_and_leaves_the_rest(bundle: Path, tmp_path: Path) -> None:
     before = ModelCard.load(bundle / "card.json")
     replace(before, metrics={"an": "older entry"}).save(bundle / "card.json")
+    (bundle / "plots").mkdir()
+    (bundle / "plots" / "older.png").touch()
     assert main(["evaluate", "--bundle", str(bundle), "--data.root", str(tmp_path), "--update"]) == 0
     card = ModelCard.load(bundle / "card.json")
     figures = json.loads((bundle / "metrics.json").read_text(encoding="utf-8"))
@@ -167,7 +169,7 @@ def test_update_writes_report_and_figures_into_the_bundle_and_leaves_the_rest(bu
     assert {"macro_f1", "intervals", "negative_log_likelihood", "coverage", "top1_fp32"} <= set(card.metrics)
     assert "an" not in card.metrics
     assert card.metrics["macro_f1"] == figures["served"]["macro_f1"]
-    assert not PHOTOGRAPHS & {path.stem for path in (bundle / "plots").iterdir()}
+    assert not (PHOTOGRAPHS | {"older"}) & {path.stem for path in (bundle / "plots").iterdir()}
     assert "3 test photographs" in (bundle / "report.md").read_text(encoding="utf-8")
 
 
