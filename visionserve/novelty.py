@@ -6,7 +6,7 @@ logits    -> the largest of them: how strongly the image speaks for any label (H
 
 The second is taken from the first, both in the spread that they have among validation photographs, and the result
 looked up among the validation photographs' own: 0.5 is the most ordinary of photographs, 1.0 stranger than any of them.
-What one of the two misses the other often sees; docs/training.md compares them with a dozen more.
+What one of the two misses the other often sees; docs/LOG.md compares them with a dozen more.
 """
 
 from dataclasses import dataclass, field, replace
