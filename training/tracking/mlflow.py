@@ -4,7 +4,6 @@ runs/mlflow.db          the local store: parameters, curves, registry (SQLite)
 runs/mlflow-artifacts/  its files: pictures, bundles
 """
 
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from training.tracking.tracker import Parameter, headline
 from visionserve.card import ModelCard
 from visionserve.errors import BundleError
 
+_KIND = {"mlflow.experimentKind": "custom_model_development"}  # or its page looks for conversations
 LOCAL_STORE, LOCAL_FILES = "mlflow.db", "mlflow-artifacts"
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it reports each table of a new store
 
@@ -78,8 +78,7 @@ class Mlflow:
             self._client.create_registered_model(card.name, description=str(card.provenance.get("trained_on", "")))
         found = self._client.search_model_versions(f"name = '{card.name}' and run_id = '{self.id}'")
         if all(version.tags.get("card_sha256") != card.digest for version in found):
-            text = json.dumps(card.metrics, ensure_ascii=False)
-            self._client.create_model_version(card.name, source, self.id, tags, description=_description(card, text))
+            self._client.create_model_version(card.name, source, self.id, tags, description=_description(card))
 
 
 def open_tracker(recipe: Recipe, folder: Path, state: State) -> Mlflow:
@@ -100,9 +99,14 @@ def open_tracker(recipe: Recipe, folder: Path, state: State) -> Mlflow:
     experiment = client.get_experiment_by_name(settings.project)
     # A server knows where its files go; a store by itself would put them below the current folder.
     files = None if uri.startswith(("http://", "https://")) else (beside / LOCAL_FILES).as_uri()
-    number = experiment.experiment_id if experiment else client.create_experiment(settings.project, files)
+    number = experiment.experiment_id if experiment else client.create_experiment(settings.project, files, _KIND)
     return Mlflow(client, client.create_run(number, run_name=folder.name).info.run_id, uri)
 
 
-def _description(card: ModelCard, figures: str) -> str:
-    return f"{card.architecture}, {len(card.labels)} labels.\n\n```json\n{figures}\n```"
+def _description(card: ModelCard) -> str:
+    """Return the card's first lines as Markdown; the whole card is among the version's files."""
+    figures = [f"| {name.removeprefix('bundle/')} | {value:g} |" for name, value in headline(card).items()]
+    about = (
+        f"{card.architecture}, {len(card.labels)} labels, measured on the {card.metrics.get('split', 'test')} split."
+    )
+    return "\n".join([about, "", "| figure | value |", "|---|---|", *figures])

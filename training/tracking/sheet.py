@@ -56,8 +56,8 @@ def pixels(figure: Figure) -> Pixels:
 
 def _sheet(photographs: Photographs, answers: Answers, chosen: list[int], title: str) -> Figure:
     rows = -(-len(chosen) // COLUMNS)
-    figure = Figure(figsize=(2 * COLUMNS, 2.55 * rows + 0.6), layout="constrained")
-    figure.suptitle(f"{title}; probabilities are not calibrated yet", color=_INK, fontsize=11)
+    figure = Figure(figsize=(2 * COLUMNS, 2.45 * rows + 0.4), layout="constrained")
+    figure.suptitle(f"{title}; probabilities are not calibrated yet", color=_INK, fontsize=13)
     grid = figure.subplots(rows, COLUMNS, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -68,5 +68,5 @@ def _sheet(photographs: Photographs, answers: Answers, chosen: list[int], title:
         answer = f"{answers.labels[int(said)]} {100 * float(probability):.0f} %"
         axes.imshow(image.numpy())
         text = answer if right else f"{answer}\nis {answers.labels[target]}"
-        axes.set_title(text, fontsize=8, color=_RIGHT if right else _WRONG)
+        axes.set_title(text, fontsize=10, color=_RIGHT if right else _WRONG)
     return figure

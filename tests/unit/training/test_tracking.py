@@ -150,7 +150,7 @@ def test_mlflow_registers_the_bundle_with_its_card_and_a_second_time_changes_not
     assert version.tags["top1"] == "0.75"
     assert version.tags["licence"] == "CC0-1.0"
     assert version.tags["card_sha256"] == made.card.digest
-    assert '"top1": 0.75' in version.description
+    assert "| top1 | 0.75 |" in version.description
     place = version.source.partition("/artifacts/")[2]
     fetched = Path(client.download_artifacts(_id(made), place, str(tmp_path)))
     assert ModelCard.load(fetched / "card.json") == made.card
