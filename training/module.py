@@ -96,7 +96,7 @@ class Classification(LightningModule):
     def validation_step(self, batch: Batch) -> Tensor:
         """Measure the averaged weights; return their logits (B, C)."""
         images, targets = batch
-        logits = self.average(self.prepare(images)).float()
+        logits: Tensor = self.average(self.prepare(images)).float()
         self.val_accuracy(logits, targets)
         self.log("val/loss", cross_entropy(logits, targets), on_epoch=True, prog_bar=True, sync_dist=True)
         self.log("val/accuracy", self.val_accuracy, on_epoch=True, prog_bar=True)
