@@ -29,9 +29,9 @@ def run(args: argparse.Namespace) -> int:
     print(
         f"{facts['photographs']} photographs of {balance['labels']} labels, {balance['least']}-{balance['most']} each"
     )
-    print(f"{len(facts['broken'])} files cannot be used")
-    print(f"{len(twins['same_files'])} files are there more than once, {len(twins['pairs'])} pairs look the same")
+    print(f"files that cannot be used: {len(facts['broken'])}")
+    print(f"files there more than once: {len(twins['same_files'])}; pairs that look the same: {len(twins['pairs'])}")
     for name, found in facts["divisions"].items():
-        print(f"{name}: {found['tested_with_a_twin_in_training']} test photographs have a twin in training")
+        print(f"test photographs with a twin in training, {name}: {found['tested_with_a_twin_in_training']}")
     print(folder / REPORT)
     return 0

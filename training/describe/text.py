@@ -23,11 +23,11 @@ def _head(facts: dict[str, Any]) -> str:
 
 
 def _labels(facts: dict[str, Any]) -> str:
-    balance = facts["balance"]
+    balance, ratio = facts["balance"], facts["balance"]["most_to_least"]
+    share = f"the most frequent label has {ratio:g} times as many as the rarest" if ratio else "some label has none"
     return (
         f"## Labels\n\nPhotographs of a label: {balance['least']} at least, {balance['median']:g} in the middle, "
-        f"{balance['most']} at most; the most frequent label has {balance['most_to_least']:g} times as many as the "
-        "rarest.\n\n![Photographs of each label](labels.png)"
+        f"{balance['most']} at most; {share}.\n\n![Photographs of each label](labels.png)"
     )
 
 
@@ -55,10 +55,10 @@ def _twins(facts: dict[str, Any]) -> str:
     found, pairs = facts["twins"], facts["twins"]["pairs"]
     parts = [
         "## Twins",
-        f"{len(found['same_files'])} files are there more than once, byte for byte. {len(pairs)} pairs look the same, "
-        f"those included: at most {found['distance']} of the 256 bits of their perceptual hashes differ. That finds "
-        "copies at another size, quality or brightness, and many shots of one motif a moment apart; it does not find "
-        "what was cropped far, mirrored, or taken from another side.",
+        f"Files that are there more than once, byte for byte: {len(found['same_files'])}. Pairs that look the same, "
+        f"those included: {len(pairs)}; at most {found['distance']} of the 256 bits of their perceptual hashes differ. "
+        "That finds copies at another size, quality or brightness, and many shots of one motif a moment apart; "
+        "it does not find what was cropped far, mirrored, or taken from another side.",
         "![How alike the most alike photographs are](alike.png)",
         _divisions(facts["divisions"]),
         _two_labels(pairs),
@@ -113,8 +113,9 @@ def _broken(files: list[dict[str, str]]) -> str:
     rows = [[f"`{file['path']}`", file["reason"]] for file in files[:MOST_LISTED]]
     more = f"\n\n{len(files) - MOST_LISTED} more are in describe.json." if len(files) > MOST_LISTED else ""
     return (
-        "## Broken files\n\nA run stops at the first that is broken, or leaves all of them out with "
-        f"`--data.broken skip`.\n\n{_table(['file', 'what is wrong'], rows)}{more}"
+        "## Broken files\n\nA run stops at the first that does not decode, or leaves all of them out with "
+        "`--data.broken skip`. Files that are no photographs by their names are never read.\n\n"
+        f"{_table(['file', 'what is wrong'], rows)}{more}"
     )
 
 

@@ -114,6 +114,15 @@ def test_a_division_that_was_written_once_is_looked_at_too(tmp_path: Path) -> No
     assert list(facts["divisions"]) == ["stratified, seed 1", "manifest"]
 
 
+def test_a_label_of_which_nothing_decodes_is_counted_as_none(tmp_path: Path) -> None:
+    root = drawn.image_folder(tmp_path / "data", per_label=2)
+    for file in (root / "red").glob("*.png"):
+        file.write_bytes(b"nonsense")
+    facts = describe("imagefolder", root, tmp_path / "report")
+    assert facts["labels"] == {"blue": 2, "green": 2, "red": 0}
+    assert "2 at most; some label has none." in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+
+
 def test_a_set_of_which_nothing_decodes_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = drawn.image_folder(tmp_path / "data", per_label=2)
     for file in root.rglob("*.png"):
