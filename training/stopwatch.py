@@ -96,11 +96,13 @@ def _known(action: str) -> str | None:
 
 def _parts(taken: dict[str, float], whole: float) -> dict[str, float]:
     """Return the seconds of every part of a step; Lightning's optimiser step encloses forward and backward."""
+    before = taken.get(PREPARE, 0.0)
+    network = taken.get(_NETWORK, taken[_STEP])  # a compiled network passes hooks by: all is forward then
     parts = {
         WAIT: taken[_NEXT] + taken.get(_DEVICE, 0.0),
-        PREPARE: taken[PREPARE],
-        FORWARD: taken[_NETWORK],
-        LOSS: taken[_STEP] - taken[PREPARE] - taken[_NETWORK],
+        PREPARE: before,
+        FORWARD: network,
+        LOSS: taken[_STEP] - before - network,
         BACKWARD: taken[_BACK],
         OPTIMISER: taken[_OPTIMISE] - taken[_STEP] - taken[_BACK],
         AVERAGE: taken[_END],
