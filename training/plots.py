@@ -77,7 +77,7 @@ def confusion_matrix(counts: np.ndarray, labels: tuple[str, ...]) -> Figure:
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set(xlabel="predicted", ylabel="true label")
-    title = f"The labels that were mistaken ({int(wrong.sum())} of {int(counts.sum())} photographs wrong)"
+    title = f"The labels that were mistaken\n({int(wrong.sum())} of {int(counts.sum())} photographs wrong)"
     axes.set_title(title, color=INK)
     return figure
 
