@@ -73,6 +73,7 @@ def keep(folder: Path, bundle: Path, card: ModelCard) -> None:
     except Exception as error:  # noqa: BLE001  # each tracker's library has errors of its own
         _log.warning("%s is made, but %s did not take it: %s", bundle, recipe.tracking.tracker, sentence(error))
         return
+    found.sent += 1
     found.save(folder)
     _log.info("%s is kept in %s", bundle, tracker.place)
 

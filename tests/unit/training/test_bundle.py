@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing import event_accumulator  # type: ignore[import-untyped]
 
 from tests.unit.training import drawn
 from training import acceptance, bundle
@@ -92,6 +93,13 @@ def test_the_card_says_where_the_model_comes_from_and_nothing_about_this_machine
     assert card.metrics["photographs"] == 6
     assert card.metrics["top1"] == 1.0
     assert str(photographs) not in (made / "bundle" / "card.json").read_text(encoding="utf-8")
+
+
+def test_the_bundle_is_kept_where_the_run_is_tracked(made: Path) -> None:
+    (folder,) = (made / "run").glob("version_*")
+    events = event_accumulator.EventAccumulator(str(folder)).Reload()
+    top1 = ModelCard.load(made / "bundle" / "card.json").metrics["top1"]
+    assert [point.value for point in events.Scalars("bundle/top1")] == [pytest.approx(top1)]
 
 
 def test_evaluate_finds_the_figures_of_the_card_again(

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -16,6 +17,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from tests.unit.training import drawn
+from training import tracking
 from training.cache import Pixels
 from training.fit import Run, fit
 from training.recipe import TrackerName, Tracking
@@ -24,8 +26,9 @@ from training.tracking import state as states
 from training.tracking.journal import Journal
 from training.tracking.state import State
 from training.tracking.tracker import Parameter
-from visionserve.card import ModelCard
+from visionserve.card import Input, ModelCard
 from visionserve.errors import BundleError
+from visionserve.network import MEAN, STD
 
 pytestmark = [
     # Lightning's own: parts of torch that it still uses, and advice about workers and logging on data this small.
@@ -128,8 +131,15 @@ def test_a_server_keeps_a_run_and_its_death_does_not_end_the_training(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     caplog.set_level(logging.WARNING)
     photographs, run = drawn.image_folder(tmp_path / "colours"), Run(tmp_path / "run")
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    picture = Input(drawn.SIDE, 0.9, MEAN, STD)
+    ModelCard("colours", "1.0", "shufflenet_v2_x0_5", tuple(drawn.COLOURS), picture).save(bundle / "card.json")
     with server(tmp_path) as (process, uri):
         recipe = drawn.recipe(photographs, tracking=Tracking(tracker="mlflow", uri=uri))
+        first = Run(tmp_path / "first")
+        fit(replace(recipe, epochs=1), first)
+        tracking.keep(first.folder, bundle, ModelCard.load(bundle / "card.json"))
         fit(recipe, run, callbacks=[Murder(process)])
     assert run.weights.is_file()
     assert [message for message in caplog.messages if message.startswith("mlflow fails")]
@@ -140,7 +150,10 @@ def test_a_server_keeps_a_run_and_its_death_does_not_end_the_training(
     store = MlflowClient(f"sqlite:///{tmp_path / 'server.db'}")  # what the server had written
     steps = [point.step for point in store.get_metric_history(found.id, "val/accuracy")]
     assert steps == [2]
-    assert list((tmp_path / "files").rglob("pictures/confusion.png"))
+    assert len(list((tmp_path / "files").rglob("pictures/confusion.png"))) == 2
+    assert len(list((tmp_path / "files").rglob("bundle/*/card.json"))) == 1
+    (version,) = store.search_model_versions("name = 'colours'")
+    assert version.tags["card_sha256"] == ModelCard.load(bundle / "card.json").digest
 
 
 class Murder(Callback):
