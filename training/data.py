@@ -119,6 +119,7 @@ class Photographs(LightningDataModule):
             Varied(self._cache, self._targets, Augmentation(self._recipe.augment)),
             batch_size=sampler.share,
             sampler=sampler,
+            generator=torch.Generator(),  # a loader draws a number, in a resumed epoch earlier: not from dropout's
             num_workers=workers,
             persistent_workers=False,
             prefetch_factor=4 if workers else None,

@@ -73,7 +73,7 @@ def settings(recipe: Recipe) -> dict[str, Any]:
         return single
     freezes = recipe.optimiser.head_epochs > 0 or any(stage.freeze for stage in recipe.stages)
     # Frozen parts have no gradient to wait for; buffers are the same everywhere, because batch norms are synchronised.
-    return single | {"strategy": DDPStrategy(find_unused_parameters=freezes, broadcast_buffers=False)}
+    return single | {"strategy": DDPStrategy(find_unused_parameters=freezes, forward_sync_buffers=False)}
 
 
 def _meet() -> None:
