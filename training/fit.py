@@ -138,10 +138,10 @@ def prepare(recipe: Recipe, run: Run, cache: Path | None = None, *, anew: bool) 
         found = read_manifest(run)
         found.verify()
         return found
+    made, left_out = division.make(recipe.data, cache if cache is not None else run.folder.parent / "cache")
     for old in (run.manifest, run.checkpoints / LAST, run.checkpoints / BEST, run.weights):  # of another run
         old.unlink(missing_ok=True)
     recipes.save(recipe, run.recipe)
-    made, left_out = division.make(recipe.data, cache if cache is not None else run.folder.parent / "cache")
     broken.save(left_out, run.folder / broken.FILE_NAME)
     _state(run, {"root": str(made.root.resolve()), "labels": list(made.labels)})
     made.save(run.manifest)

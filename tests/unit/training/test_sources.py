@@ -169,6 +169,12 @@ def test_a_manifest_that_was_written_once_is_used_again_to_the_byte(tmp_path: Pa
     assert run.manifest.read_bytes() == (tmp_path / "once.csv").read_bytes()
 
 
+def test_a_run_begins_anew_with_its_own_manifest(tmp_path: Path) -> None:
+    root, run = drawn.image_folder(tmp_path / "data"), Run(tmp_path / "run")
+    first = prepare(drawn.recipe(root), run, anew=True)
+    assert prepare(drawn.recipe(root, data=given(root, run.manifest)), run, anew=True) == first
+
+
 def test_a_manifest_of_some_labels_keeps_their_order(tmp_path: Path) -> None:
     root = drawn.image_folder(tmp_path / "data")
     whole, _ = division.make(Data(source="imagefolder", root=str(root)))
