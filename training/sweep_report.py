@@ -18,7 +18,7 @@ from training.sweep import Sweep, finished, short
 
 MARKDOWN, PLOT, BEST = "sweep.md", "sweep.png", "best.yaml"
 COLUMNS = 3  # of the plots of single entries
-FEWEST = 4  # completed trials that an importance is computed from
+FEWEST = 10  # completed trials that an importance is computed from: of fewer it would be chance
 _STATES = {TrialState.COMPLETE: "", TrialState.PRUNED: "stopped early", TrialState.FAIL: "failed"}
 
 

@@ -6,14 +6,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
 from tests.unit.training import drawn
+from training import plots, space, sweep_report
 from training import recipe as recipes
-from training import space, sweep_report
 from training.__main__ import main
 from training.recipe import Recipe, Stage
 from training.space import Dimension
@@ -95,6 +97,24 @@ def test_a_sweep_leaves_a_table_a_plot_and_a_recipe_that_fits(
     best = recipes.load(tmp_path / "run" / "best.yaml")
     assert best == recipes.revise(recipe, {"batch_size": best.batch_size})
     assert not list((tmp_path / "run" / "trials").glob("*/checkpoints"))
+
+
+def test_the_entry_that_makes_the_difference_has_the_largest_share(tmp_path: Path) -> None:
+    study = optuna.create_study(direction="maximize")
+    bounds = {"rate": FloatDistribution(0.001, 0.1, log=True), "policy": CategoricalDistribution(("a", "b"))}
+    assert sweep_report.importances(study) == {}
+    for number in range(20):
+        params = {"rate": 10 ** (-3 + number / 10), "policy": "ab"[number % 2]}
+        study.add_trial(optuna.create_trial(params=params, distributions=bounds, value=0.5 + number / 100))
+    seen = {0: 0.4}
+    study.add_trial(
+        optuna.create_trial(state=TrialState.PRUNED, params=params, distributions=bounds, intermediate_values=seen)
+    )
+    shares = sweep_report.importances(study)
+    assert list(shares) == ["rate", "policy"]
+    assert shares["rate"] > 0.8
+    plots.save(sweep_report.draw(study, shares), tmp_path / "sweep.png")
+    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
 class Spoiler(Callback):
