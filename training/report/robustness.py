@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from training import bootstrap, golden, metrics
 from training.calibrate import probabilities
-from training.corruptions import KINDS, SEVERITIES, corrupt
+from training.corruptions import KINDS, corrupt
 from training.evaluate import Evidence, Served, answers, progress
 from training.metrics import rounded
 from training.plots import INK
@@ -40,7 +40,7 @@ def section(evidence: Evidence, severities: Sequence[int] = DEFAULT) -> Section:
     names = ("severities", "mean_accuracy", "mean_accuracy_interval", "relative_accuracy")
     plots = [
         Plot("robustness", _heat(figures), "Accuracy by kind and severity of corruption, in percent"),
-        Plot("corruptions", _sheet(evidence.card.input.size), "The corruptions, on a drawn flower"),
+        Plot("corruptions", _sheet(evidence.card.input.size, severities), "The corruptions, on a drawn flower"),
     ]
     headline = {"robustness": {name: figures[name] for name in names}}
     return Section("Corrupted photographs", _lines(figures), figures, "robustness", plots, headline)
@@ -141,18 +141,18 @@ def _heat(figures: dict[str, Any]) -> Figure:
     return figure
 
 
-def _sheet(size: int) -> Figure:
-    """Return a drawn flower in every kind and severity, as it is at the left."""
+def _sheet(size: int, severities: Sequence[int]) -> Figure:
+    """Return a drawn flower in every kind and in the severities, as it is at the left."""
     flower = golden.draw(size, _DRAWN + 1)[_DRAWN]
-    rows = [[flower, *(corrupt(flower, kind, severity, _DRAWN) for severity in SEVERITIES)] for kind in KINDS]
+    rows = [[flower, *(corrupt(flower, kind, severity, _DRAWN) for severity in severities)] for kind in KINDS]
     gap = max(1, size // 32)
     framed = [[np.pad(picture, ((0, gap), (0, gap), (0, 0)), constant_values=255) for picture in row] for row in rows]
     sheet = np.concatenate([np.concatenate(row, axis=1) for row in framed])
-    figure = Figure(figsize=(8.2, 16.2), layout="constrained")
+    names = ["as it is", *(f"severity {severity}" for severity in severities)]
+    figure = Figure(figsize=(1.2 + 0.74 * len(names), 11), layout="constrained")
     axes = figure.subplots()
     axes.imshow(sheet)
     centres = (np.arange(len(KINDS)) + 0.5) * (size + gap)
-    names = ["as it is", *(f"severity {severity}" for severity in SEVERITIES)]
     axes.set_xticks(centres[: len(names)], names, fontsize=9, color=INK)
     axes.set_yticks(centres, list(KINDS), fontsize=9, color=INK)
     axes.xaxis.tick_top()
