@@ -1,7 +1,7 @@
 """Several processes that train as one: who is first, who launched them, and what Lightning is told.
 
     python -m training fit --machine.devices 2        Lightning starts the second process itself, after `once`
-    torchrun ... -m training fit, a PyTorchJob        all start at the same time; `once` makes the others wait
+    torchrun ... -m -- training fit, a PyTorchJob      all start at the same time; `once` makes the others wait
 
 This is the only module that reads the launchers' environment variables.
 """
@@ -42,7 +42,7 @@ def adopt(recipe: Recipe) -> Recipe:
         raise BundleError(
             "several machines need a launcher that numbers them: on each, "
             f"`torchrun --nnodes {recipe.machine.nodes} --nproc-per-node {recipe.machine.devices} "
-            "--rdzv-backend c10d --rdzv-endpoint HOST:PORT -m training fit ...`"
+            "--rdzv-backend c10d --rdzv-endpoint HOST:PORT -m -- training fit ...`"
         )
     return recipe
 
