@@ -149,7 +149,7 @@ def _sheet(size: int, severities: Sequence[int]) -> Figure:
     framed = [[np.pad(picture, ((0, gap), (0, gap), (0, 0)), constant_values=255) for picture in row] for row in rows]
     sheet = np.concatenate([np.concatenate(row, axis=1) for row in framed])
     names = ["as it is", *(f"severity {severity}" for severity in severities)]
-    figure = Figure(figsize=(1.2 + 0.74 * len(names), 11), layout="constrained")
+    figure = Figure(figsize=(1.9 + 0.74 * len(names), 11), layout="constrained")
     axes = figure.subplots()
     axes.imshow(sheet)
     centres = (np.arange(len(KINDS)) + 0.5) * (size + gap)

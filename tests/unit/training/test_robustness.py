@@ -13,7 +13,7 @@ from training.corruptions import KINDS
 from training.evaluate import Evidence, answers, prepare
 from training.manifest import Manifest, Row
 from training.report import novelty, robustness, shifted
-from visionserve.card import Input, ModelCard
+from visionserve.card import Device, Input, ModelCard
 from visionserve.classifier import Classifier
 from visionserve.engines import Outputs
 from visionserve.errors import BundleError
@@ -27,7 +27,7 @@ PURPLE = (150, 20, 160)
 class Eye:
     """Says crimson, emerald or navy by the mean colour of a picture, which is its embedding, too."""
 
-    device = "cpu"
+    device: Device = "cpu"
     name = "an eye"
 
     def run(self, images: np.ndarray) -> Outputs:
@@ -53,7 +53,7 @@ def evidence(tmp_path: Path) -> Evidence:
     manifest = Manifest(tmp_path, LABELS, tuple(rows))
     bare = Reference(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), np.ones(1, np.float32))
     plain = Classifier(card, Eye(), bare)
-    places = {split: manifest.part(split) for split in ("val", "test")}  # type: ignore[arg-type]
+    places = {split: manifest.part(split) for split in ("val", "test")}
     images = {split: prepare([tmp_path / rows[p].path for p in places[split]], plain.preprocessing) for split in places}
     targets = {split: np.array([manifest.targets()[p] for p in places[split]]) for split in places}
     seen = Eye().run(images["val"])
