@@ -68,7 +68,11 @@ def bundle(root: Path, directory: Path) -> Path:
         helper.make_node("Flatten", ["means"], ["logits"]),
         helper.make_node("Identity", ["logits"], ["embedding"]),
     ]
-    shapes = {"logits": ["N", 3], "class_maps": ["N", 3, SIDE // 8, SIDE // 8], "embedding": ["N", 3]}
+    shapes: dict[str, list[str | int | None]] = {
+        "logits": ["N", 3],
+        "class_maps": ["N", 3, SIDE // 8, SIDE // 8],
+        "embedding": ["N", 3],
+    }
     graph = helper.make_graph(
         steps,
         "brightness",

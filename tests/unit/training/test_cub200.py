@@ -46,7 +46,7 @@ def test_photographs_to_validate_on_are_taken_out_of_the_official_training_split
 
 
 def test_the_official_split_alone_has_nothing_to_validate_on(birds: Path) -> None:
-    with pytest.raises(BundleError, match="no val photographs; use --data.split given-test"):
+    with pytest.raises(BundleError, match=r"no val photographs; use --data\.split given-test"):
         manifests.build(collect("cub200", birds), "given", 1)
 
 
