@@ -20,6 +20,7 @@ COMMANDS = {
     "export": ("training.commands.export", "write a bundle's network as a fp32 or half precision ONNX file"),
     "quantise": ("training.commands.quantise", "write a bundle's network as an int8 ONNX file"),
     "golden": ("training.commands.golden", "write a bundle's golden answers anew"),
+    "resize": ("training.commands.resize", "a bundle's network for another input: fewer pixels are faster"),
     "prune": ("training.commands.prune", "narrow a bundle's network, to be fine-tuned by fit --init"),
     "compare": ("training.commands.compare", "bundles and precisions side by side: accuracy, work, size, speed"),
     "package": ("training.package", "pack a bundle into a .mar archive for TorchServe"),

@@ -10,7 +10,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -54,28 +55,60 @@ def make(run: Run, bundle: Path) -> ModelCard:
     """
     if not run.weights.is_file():
         raise BundleError(f"{run.folder} has no weights.safetensors yet: let `python -m training fit` finish")
+    recipe = recipes.load(run.recipe)
+    manifest = read_manifest(run)
+    with _replaced(bundle) as made:
+        _halve(run.weights, made / golden.WEIGHTS)
+        return _fill(made, _first_card(recipe, manifest), manifest, recipe.seed)
+
+
+def resize(source: Path, root: Path, picture: Preprocessing, version: str, bundle: Path) -> ModelCard:
+    """Write a bundle of the same weights for another input and return its card; ``bundle`` may be the source itself.
+
+    Ranges, temperature, reference statistics, gates and figures are made anew: nothing of the old input stays.
+
+    Args:
+        root: the folder of the source's photographs.
+        picture: the new input.
+
+    Raises:
+        BundleError: photographs changed, or a gate failed (the message has the numbers).
+    """
+    card = ModelCard.load(source / CARD)
+    manifest = manifests.load(source / manifests.FILE_NAME, root, card.labels)
+    served_as = replace(card.input, size=picture.size, crop=picture.crop)
+    recipe = card.provenance["recipe"] | {"version": version, "input": asdict(picture)}
+    provenance = card.provenance | {"recipe": recipe, "date": datetime.now(UTC).date().isoformat()}
+    card = replace(card, version=version, input=served_as, temperature=1.0, metrics={}, provenance=provenance)
+    with _replaced(bundle) as made:
+        shutil.copy(source / golden.WEIGHTS, made)
+        return _fill(made, card, manifest, int(recipe["seed"]))
+
+
+@contextmanager
+def _replaced(bundle: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of ``bundle`` once it was filled without an error."""
     bundle.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=bundle.parent, prefix=".") as folder:
         made = Path(folder, "bundle")
         made.mkdir()
-        card = _fill(run, made)
+        yield made
+        for file in made.rglob("*"):  # safetensors writes files that only their owner may read
+            file.chmod(0o755 if file.is_dir() else 0o644)
         shutil.rmtree(bundle, ignore_errors=True)
         made.rename(bundle)
-    return card
 
 
-def _fill(run: Run, bundle: Path) -> ModelCard:
-    recipe, manifest = recipes.load(run.recipe), read_manifest(run)
+def _fill(bundle: Path, card: ModelCard, manifest: Manifest, seed: int) -> ModelCard:
+    """Make everything that follows from the weights in ``bundle``, a first card and the photographs."""
     manifest.verify()
     manifest.save(bundle / manifests.FILE_NAME)
-    _halve(run.weights, bundle / golden.WEIGHTS)
-    card = _first_card(recipe, manifest)
     card.save(bundle / CARD)
     with tempfile.TemporaryDirectory() as folder:
         fp32 = Path(folder, "fp32.onnx")
         _log.info("exporting, quantising, calibrating")
         export(golden.eager(bundle), card.input, fp32)
-        card, findings = _prove(card, manifest, bundle, fp32, recipe.seed)
+        card, findings = _prove(card, manifest, bundle, fp32, seed)
     for finding in findings:
         _log.info("%s", finding)
     golden.write(bundle)

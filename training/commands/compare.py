@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--inputs",
         nargs="+",
-        type=_picture,
+        type=picture,
         default=[],
         metavar="SIZE/CROP",
         help="the first bundle also in fp32 at other inputs, such as 176/0.875: what fewer pixels alone cost",
@@ -62,6 +62,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def picture(text: str) -> tuple[int, float]:
+    """Return size and crop of SIZE/CROP; a ValueError is a usage error."""
+    size, crop = text.split("/")
+    made = Preprocessing(int(size), float(crop))
+    return made.size, made.crop
+
+
 def _write(rows: Sequence[Row], folder: Path) -> None:
     text = compare.table(rows)
     (folder / "compare.md").write_text(text, encoding="utf-8")
@@ -69,12 +76,6 @@ def _write(rows: Sequence[Row], folder: Path) -> None:
     if all(row.rates for row in rows):
         plots.save(frontier.draw(rows), folder / "compare.png")
     print(text, end="")
-
-
-def _picture(text: str) -> tuple[int, float]:
-    size, crop = text.split("/")
-    made = Preprocessing(int(size), float(crop))  # a ValueError of either is a usage error
-    return made.size, made.crop
 
 
 def _made(folder: Path) -> Path:

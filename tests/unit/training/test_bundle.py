@@ -152,6 +152,21 @@ def test_int8_may_lose_half_a_point_and_no_more() -> None:
         assert acceptance.int8_gate(int8, fp32, targets).passed is passed
 
 
+def test_the_same_weights_serve_another_input_proven_anew(made: Path, photographs: Path, tmp_path: Path) -> None:
+    before, resized = ModelCard.load(made / "bundle" / "card.json"), tmp_path / "resized"
+    options = ["--bundle", str(made / "bundle"), "--data.root", str(photographs), "--output", str(resized)]
+    assert main(["resize", *options, "--input", "24/0.8", "--version", before.version]) == 1
+    assert main(["resize", *options, "--input", "24/0.8", "--version", "1.1"]) == 0
+    card = ModelCard.load(resized / "card.json")
+    assert (card.version, card.input.size, card.input.crop, card.input.mean) == ("1.1", 24, 0.8, before.input.mean)
+    assert card.provenance["recipe"]["input"] == {"size": 24, "crop": 0.8}
+    assert card.provenance["manifest_sha256"] == before.provenance["manifest_sha256"]
+    assert card.metrics["photographs"] == before.metrics["photographs"]
+    classifier = Classifier.load(resized)
+    assert classifier.classify(np.zeros((1, 24, 24, 3), np.uint8))[0].probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert (resized / "weights.safetensors").read_bytes() == (made / "bundle" / "weights.safetensors").read_bytes()
+
+
 def test_of_a_few_photographs_int8_may_lose_one_and_no_more() -> None:
     targets, fp32 = np.zeros(12, int), np.tile([1.0, 0.0], (12, 1))
     for wrong, passed in ((0, True), (1, True), (2, False)):
