@@ -57,7 +57,7 @@ def test_a_compiled_run_learns_the_same_under_the_same_names(
         runs[name] = Run(tmp_path / name)
         fit(drawn.recipe(photographs, machine=machine, epochs=2, stages=(Stage(1.0, 24),)), runs[name])
     eager, compiled = (load_file(run.weights) for run in runs.values())
-    assert list(compiled) == list(eager) == list(_Small().state_dict())
+    assert set(compiled) == set(eager) == set(_Small().state_dict())
     expected = {name: pytest.approx(values, rel=1e-4) for name, values in curves(runs["eager"].folder).items()}
     assert curves(runs["compiled"].folder) == expected
 
