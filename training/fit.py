@@ -83,13 +83,16 @@ def fit(
     """Train and return the best validation accuracy (0-1).
 
     Args:
-        resume: ``auto`` goes on from the run's last checkpoint if there is one, ``none`` starts anew, else a path.
+        resume: ``auto`` goes on from the run's last checkpoint if there is one, ``unfinished`` only if the run has not
+            ended and was begun with this recipe and division, ``none`` starts anew, else a path.
         cache: folder of decoded photographs; None puts it beside the run.
         fast: one batch of everything from a handful of photographs, to see that a recipe works; nothing is kept.
         callbacks: look on, or stop the run early.
     """
     if fast:
         return _rehearse(recipe, run, callbacks)
+    if resume == "unfinished":
+        resume = processes.once(lambda: "auto" if _unfinished(recipe, run) else "none", lambda: "auto")
     module, photographs = begin(recipe, run, cache, anew=resume == "none")
     tracker = tracking.begin(recipe, read_manifest(run), run.folder, anew=resume == "none")
     tracked = tracking.callbacks(tracker, read_manifest(run).labels)
@@ -215,6 +218,14 @@ def _same_photographs(old: Recipe, new: Recipe, run: Run) -> None:
             raise BundleError(f"{run.folder} was begun with another data.{name}: use --resume none or another --run")
     if old.architecture != new.architecture:
         raise BundleError(f"{run.folder} was begun as a {old.architecture}: use --resume none or another --run")
+
+
+def _unfinished(recipe: Recipe, run: Run) -> bool:
+    """Tell whether the run has still to end and was begun with the same recipe and division."""
+    if run.weights.is_file() or not run.manifest.is_file() or recipes.load(run.recipe) != recipe:
+        return False
+    given = recipe.data.manifest
+    return given is None or Path(given).read_bytes() == run.manifest.read_bytes()
 
 
 def _resume_point(run: Run, resume: str) -> Path | None:
