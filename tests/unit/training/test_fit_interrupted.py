@@ -76,10 +76,7 @@ def test_a_run_that_is_killed_around_every_file_and_within_epochs_comes_to_the_s
         assert any(moment.startswith(when) and moment.endswith(file) for moment in killed), when + file
     assert run.weights.read_bytes() == undisturbed.weights.read_bytes()
     assert run.facts.read_bytes() == undisturbed.facts.read_bytes()
-    logged, expected = curves(run.folder), curves(undisturbed.folder)
-    assert logged["val/loss"] == expected["val/loss"]
-    # Lightning logs an epoch's training loss just after the checkpoint: a kill between the two loses the point.
-    assert logged["train/loss"].items() <= expected["train/loss"].items()
+    _same_curves(run, undisturbed)
 
 
 @pytest.mark.slow
@@ -96,7 +93,7 @@ def test_the_command_ends_at_a_signal_with_a_sentence_and_goes_on_after_a_kill(t
     assert not run.weights.exists()
     fit(recipe, run, resume="auto")
     assert run.weights.read_bytes() == undisturbed.weights.read_bytes()
-    assert curves(run.folder) == curves(undisturbed.folder)
+    _same_curves(run, undisturbed)
 
 
 def test_the_same_seed_gives_the_same_curves_whoever_augments(recipe: Recipe, undisturbed: Run, tmp_path: Path) -> None:
@@ -144,6 +141,13 @@ def test_a_checkpoint_is_written_beside_the_old_one(tmp_path: Path, monkeypatch:
         with pytest.raises(OSError, match="full"):
             WholeCheckpoints().save_checkpoint({"epoch": 2}, tmp_path / "last.ckpt")
     assert torch.load(tmp_path / "last.ckpt", weights_only=True) == {"epoch": 1}
+
+
+def _same_curves(run: Run, undisturbed: Run) -> None:
+    logged, expected = curves(run.folder), curves(undisturbed.folder)
+    assert logged["val/loss"] == expected["val/loss"]
+    # Lightning logs an epoch's training loss just after its checkpoint: an end between the two loses the point.
+    assert logged["train/loss"].items() <= expected["train/loss"].items()
 
 
 def _half_a_file(_: object, path: Path) -> None:
