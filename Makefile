@@ -17,7 +17,7 @@ BUILD = docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git 
 export PYTHONWARNINGS ?= ignore::FutureWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve door predict ui archive image up monitoring down smoke manifests dashboard train evaluate test test-unit live drift loadtest bench restarts tune picture lint format lock clean
+.PHONY: help setup serve door predict ui archive image up monitoring down smoke manifests dashboard train pipeline evaluate test test-unit live drift loadtest bench restarts tune picture lint format lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,11 @@ dashboard: .venv/.serve ## write the Grafana dashboard and the drift reference o
 
 train: .venv/.train ## train, evaluate, export, quantise, bundle: make train [RECIPE=training/recipes/flowers102.yaml]
 	$(BIN)/python -m training all --config $(or $(RECIPE),training/recipes/flowers102.yaml) $(ARGS)
+
+pipeline: .venv/.train ## the same in steps that run again only when what they need has changed (params.yaml, dvc.yaml)
+	@test -e "$$(sed -n 's/^root: *\([^ ]*\).*/\1/p' params.yaml)" || \
+		$(BIN)/python -m training data manifest --config "$$(sed -n 's/^recipe: *\([^ ]*\).*/\1/p' params.yaml)"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro $(ARGS)
 
 evaluate: .venv/.train ## evaluate the shipped bundle as it is served: make evaluate ARGS="--data.root DIR"
 	$(BIN)/python -m training evaluate --bundle $(BUNDLE) $(ARGS)

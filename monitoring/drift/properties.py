@@ -1,6 +1,6 @@
 """Properties of an image that need no network: how bright, how contrasty, how sharp, how well resolved.
 
-Computed from the pixels that the network sees, 224 x 224, so a large photograph costs no more than a small one.
+Computed from the pixels that the network sees, so a large photograph costs no more than a small one.
 """
 
 from dataclasses import dataclass

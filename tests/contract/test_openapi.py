@@ -15,7 +15,7 @@ from visionserve import errors, requests, tensors
 from visionserve.images import DEFAULT_LIMITS
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
-PARAMETERS = {"model": "flowers", "version": "1.0"}
+PARAMETERS = {"model": "flowers", "version": "1.1"}
 
 
 def operations() -> list[tuple[str, str, dict[str, Any]]]:

@@ -1,6 +1,7 @@
 """A real TorchServe on free ports with the real archive, started as a user starts it."""
 
 import io
+import json
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "model_store" / "flowers"
+VERSION = json.loads((BUNDLE / "card.json").read_text(encoding="utf-8"))["version"]
 PORTS = ("port", "management_port", "metrics_port", "grpc_port", "grpc_management_port", "status_port", "access_port")
 # Generous: a worker loads within ten seconds, unless its cores are busy with something else.
 START_TIMEOUT_S = 400

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import E2E, Service
+from tests.e2e.conftest import E2E, VERSION, Service
 from visionserve.client import AsyncClient, Client, GrpcClient, Refused, Unreachable
 
 pytestmark = E2E
@@ -36,7 +36,7 @@ def test_an_answer_is_the_services_own(client: Client, service: Service, photogr
     assert (answer.novelty, answer.model.name) == (wanted["novelty"], "flowers")
     assert set(answer.timings) == {"decode", "inference", "total"}
     if client.address.protocol == "native":  # TorchServe knows no versions in V2; the door does
-        assert len(client.predict(photograph, version="1.0").predictions) == 5
+        assert len(client.predict(photograph, version=VERSION).predictions) == 5
 
 
 def test_explanations_are_pictures(client: Client, photograph: bytes) -> None:

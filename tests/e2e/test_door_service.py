@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from tests.e2e.breakages import Breakage, breakages
-from tests.e2e.conftest import E2E, Service, start, stop
+from tests.e2e.conftest import E2E, VERSION, Service, start, stop
 from tests.e2e.doors import NEEDS_NGINX, Door, code, running
 
 pytestmark = [*E2E, NEEDS_NGINX]
@@ -37,7 +37,7 @@ def door(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def test_an_answer_is_the_same_with_and_without_the_door(service: Service, door: Door, photograph: bytes) -> None:
     direct = service.put(photograph, x_top_k="3")
-    for path in ("predictions/flowers?top_k=3", "predictions/flowers/1.0?top_k=3"):
+    for path in ("predictions/flowers?top_k=3", f"predictions/flowers/{VERSION}?top_k=3"):
         answer = door.put(photograph, path)
         assert (answer.status_code, answer.content) == (200, direct.content)
         assert answer.headers["server-timing"].startswith("decode;dur=")

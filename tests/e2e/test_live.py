@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from monitoring.live import journal
-from tests.e2e.conftest import BUNDLE, E2E, ROOT, Service, free_ports
+from tests.e2e.conftest import BUNDLE, E2E, ROOT, VERSION, Service, free_ports
 
 pytestmark = E2E
 LABELS = ("rose", "sunflower", "water lily")
@@ -49,10 +49,10 @@ def test_the_service_answers_as_the_bundle_does_in_this_process(
     assert found["agreement"]["same_label"] == found["agreement"]["same_probability"] == 60
     assert found["refused"] == {"unsupported_image": 1}
     assert found["unreadable"] == 1
-    assert found["models"] == ["flowers 1.0"]
+    assert found["models"] == [f"flowers {VERSION}"]
     assert set(found["timings_s"]) == {"decode", "inference", "total"}
     assert "rose/gone.jpg: unreadable" in done.stderr
-    assert 'visionserve_live_agreement{models="flowers 1.0"} 1.0' in (tmp_path / "live.prom").read_text()
+    assert f'visionserve_live_agreement{{models="flowers {VERSION}"}} 1.0' in (tmp_path / "live.prom").read_text()
 
 
 def test_ctrl_c_loses_nothing_and_the_same_command_goes_on(service: Service, labelled: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.contract.schemas import OPENAPI
-from tests.e2e.conftest import E2E, Service
+from tests.e2e.conftest import E2E, VERSION, Service
 from tests.e2e.doors import NEEDS_NGINX, running
 
 pytestmark = [*E2E, pytest.mark.slow, NEEDS_NGINX]
@@ -26,7 +26,7 @@ def description(tmp_path: Path) -> Path:
     narrowed = {
         **parameters,
         "model": {**parameters["model"], "schema": {"enum": ["flowers", "nothing"]}},
-        "version": {**parameters["version"], "schema": {"enum": ["1.0", "9.9"]}},
+        "version": {**parameters["version"], "schema": {"enum": [VERSION, "9.9"]}},
     }
     path = tmp_path / "openapi.yaml"
     path.write_text(yaml.safe_dump({**OPENAPI, "components": {**OPENAPI["components"], "parameters": narrowed}}))

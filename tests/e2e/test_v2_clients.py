@@ -9,7 +9,7 @@ import pytest
 from tritonclient import http as triton
 from tritonclient.utils import InferenceServerException
 
-from tests.e2e.conftest import E2E, Service
+from tests.e2e.conftest import E2E, VERSION, Service
 from tests.e2e.doors import NEEDS_NGINX, running
 
 pytestmark = [*E2E, NEEDS_NGINX]
@@ -41,7 +41,7 @@ def test_health_and_readiness_pass(client: Any) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready("flowers")
-    assert client.is_model_ready("flowers", "1.0")
+    assert client.is_model_ready("flowers", VERSION)
     assert not client.is_model_ready("nothing")
 
 
@@ -49,7 +49,7 @@ def test_metadata_names_the_tensors_that_requests_carry(client: Any) -> None:
     server, model = client.get_server_metadata(), client.get_model_metadata("flowers")
     assert server["name"] == "visionserve"
     assert "binary_tensor_data" in server["extensions"]
-    assert model["versions"] == ["1.0"]
+    assert model["versions"] == [VERSION]
     assert model["inputs"] == [{"name": "images", "datatype": "BYTES", "shape": [-1]}]
     assert "probability" in {output["name"] for output in model["outputs"]}
 
@@ -73,7 +73,7 @@ def test_several_photographs_are_answered_as_each_alone(
 
 def test_a_version_and_outputs_may_be_named(client: Any, photograph: bytes) -> None:
     outputs = [triton.InferRequestedOutput("label", binary_data=False)]
-    result = client.infer("flowers", [images(photograph)], model_version="1.0", outputs=outputs)
+    result = client.infer("flowers", [images(photograph)], model_version=VERSION, outputs=outputs)
     assert result.as_numpy("label").shape == (1, 5)
 
 
