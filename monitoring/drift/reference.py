@@ -75,6 +75,7 @@ def save(found: Sample, bundle: Path) -> Path:
     columns[_LABEL] = found.label.astype(np.int32)
     path = bundle / FILE_NAME
     save_file(columns, path, metadata={"model_sha256": _digest(bundle, card), "features": json.dumps(FEATURES)})
+    path.chmod(0o644)  # safetensors lets only the owner read it
     return path
 
 

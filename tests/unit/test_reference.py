@@ -37,7 +37,7 @@ def test_the_rules_are_yaml_whatever_the_labels_are_called(bundle: Path) -> None
     assert info == {
         "record": "visionserve:reference:info",
         "expr": "vector(1)",
-        "labels": {"model": "flowers", "version": "1.0"},
+        "labels": {"model": "flowers", "version": json.loads((BUNDLE / "card.json").read_text())["version"]},
     }
     assert novelty["expr"] == "vector(0.4)"
     assert {rule["labels"]["label"]: rule["expr"] for rule in labels} == {

@@ -27,7 +27,7 @@ def make() -> FastAPI:
 
     app = FastAPI(lifespan=lifespan)
 
-    @app.post("/inference")  # type: ignore[untyped-decorator]
+    @app.post("/inference")
     async def infer(request: Request) -> Response:
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         await waiting.put((await request.body(), answer))
