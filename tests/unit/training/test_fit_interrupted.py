@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +35,14 @@ FILES = (
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _found_by_others() -> Iterator[None]:
+    """The process that is forked looks for modules where PYTHONPATH says, not where pytest does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+        yield
+
+
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     """A network with dropout, whose random numbers must not depend on where it was stopped; an early end."""
@@ -52,8 +60,27 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 @pytest.fixture(scope="module")
 def undisturbed(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = Run(tmp_path_factory.mktemp("runs") / "undisturbed")
-    fit(recipe, run)
+    assert apart(fit, recipe, run) == 0
     return run
+
+
+def apart(function: Callable[..., object], *arguments: object) -> int | None:
+    """Call a function in a process of its own and return its exit code.
+
+    The process is a fork of one that has only imported what is needed: a fork of this one would inherit the locks of
+    threads that it does not have.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["training.fit"])
+    process = context.Process(target=_on_one_thread, args=(function, *arguments))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def _on_one_thread(function: Callable[..., object], *arguments: object) -> None:
+    torch.set_num_threads(1)
+    function(*arguments)
 
 
 @pytest.mark.slow
@@ -64,12 +91,10 @@ def test_a_run_that_is_killed_around_every_file_and_within_epochs_comes_to_the_s
     run, record = Run(tmp_path / "run"), tmp_path / "killed.txt"
     record.touch()
     for _ in range(40):
-        attempt = multiprocessing.get_context("fork").Process(target=_until_killed, args=(recipe, run, record))
-        attempt.start()
-        attempt.join()
-        if attempt.exitcode == 0:
+        status = apart(_until_killed, recipe, run, record)
+        if status == 0:
             break
-        assert attempt.exitcode == -signal.SIGKILL
+        assert status == -signal.SIGKILL
     killed = record.read_text().split()
     assert {"step:1", "step:4"} <= set(killed)
     for when, file in itertools.product(("before:", "after:"), FILES):
@@ -84,21 +109,22 @@ def test_a_run_that_is_killed_around_every_file_and_within_epochs_comes_to_the_s
 def test_the_command_ends_at_a_signal_with_a_sentence_and_goes_on_after_a_kill(tmp_path: Path) -> None:
     recipe = drawn.recipe(drawn.image_folder(tmp_path / "colours"), epochs=12)
     undisturbed, run = Run(tmp_path / "undisturbed"), Run(tmp_path / "run")
-    fit(recipe, undisturbed)
+    assert apart(fit, recipe, undisturbed) == 0
     recipes.save(recipe, tmp_path / "recipe.yaml")
     status, said = _stop(signal.SIGTERM, run, tmp_path / "recipe.yaml")
     assert status == 128 + signal.SIGTERM
     assert said.splitlines()[-1].startswith("python -m training fit: stopped; with --resume auto the same command goes")
     assert _stop(signal.SIGKILL, run, tmp_path / "recipe.yaml")[0] == -signal.SIGKILL
     assert not run.weights.exists()
-    fit(recipe, run, resume="auto")
+    assert apart(_go_on, recipe, run) == 0
     assert run.weights.read_bytes() == undisturbed.weights.read_bytes()
     _same_curves(run, undisturbed)
 
 
 def test_the_same_seed_gives_the_same_curves_whoever_augments(recipe: Recipe, undisturbed: Run, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
-    fit(recipes.revise(recipe, {"data.workers": 2}), run)
+    recipes.save(recipes.revise(recipe, {"data.workers": 2}), tmp_path / "recipe.yaml")
+    subprocess.run(_command(run, tmp_path / "recipe.yaml"), env=_one_thread(), capture_output=True, check=True)
     assert run.weights.read_bytes() == undisturbed.weights.read_bytes()
     assert curves(run.folder) == curves(undisturbed.folder)
 
@@ -108,11 +134,8 @@ def test_beginning_anew_leaves_nothing_of_the_run_before(recipe: Recipe, tmp_pat
     run.checkpoints.mkdir(parents=True)
     for old in (run.checkpoints / "last.ckpt", run.checkpoints / "best.ckpt", run.weights, run.manifest):
         old.write_text("of another run")
-    made = multiprocessing.get_context("fork").Process(target=_until_killed, args=(recipe, run, tmp_path / "k", "none"))
     (tmp_path / "k").touch()
-    made.start()
-    made.join()
-    assert made.exitcode == -signal.SIGKILL
+    assert apart(_until_killed, recipe, run, tmp_path / "k", "none") == -signal.SIGKILL
     assert not [path for path in run.folder.rglob("*") if path.is_file() and "another" in path.read_text()]
 
 
@@ -155,6 +178,10 @@ def _half_a_file(_: object, path: Path) -> None:
     raise OSError("the volume is full")
 
 
+def _go_on(recipe: Recipe, run: Run) -> None:
+    fit(recipe, run, resume="auto")
+
+
 def _until_killed(recipe: Recipe, run: Run, record: Path, resume: str = "auto") -> None:
     """Fit, but be killed once before and once after each kind of file takes its place, and at two steps."""
     replace, step = Path.replace, Classification.on_train_batch_end
@@ -185,10 +212,8 @@ def _stop(signum: int, run: Run, recipe: Path) -> tuple[int, str]:
     """Start the command, send a signal when it has written another checkpoint; return its status and stderr."""
     last = run.checkpoints / "last.ckpt"
     before = last.stat().st_mtime_ns if last.exists() else 0
-    command = [sys.executable, "-m", "training", "fit", "-c", str(recipe), "--run", str(run.folder)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        _command(run, recipe), env=_one_thread(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as one:
         for _ in _moments(120):
             if one.poll() is not None or (last.exists() and last.stat().st_mtime_ns != before):
@@ -196,6 +221,14 @@ def _stop(signum: int, run: Run, recipe: Path) -> tuple[int, str]:
         one.send_signal(signum)
         said = one.communicate()[1]
     return one.returncode, said
+
+
+def _command(run: Run, recipe: Path) -> list[str]:
+    return [sys.executable, "-m", "training", "fit", "-c", str(recipe), "--run", str(run.folder)]
+
+
+def _one_thread() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def _moments(seconds: float) -> Iterator[None]:

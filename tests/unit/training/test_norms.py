@@ -42,7 +42,7 @@ def _half(rank: int, place: Path) -> nn.Module:
 
 
 def test_two_halves_give_the_gradients_and_statistics_of_the_whole(tmp_path: Path) -> None:
-    other = multiprocessing.get_context("fork").Process(target=_half, args=(1, tmp_path))
+    other = multiprocessing.get_context("spawn").Process(target=_half, args=(1, tmp_path))
     other.start()
     shared = _half(0, tmp_path)
     other.join()
