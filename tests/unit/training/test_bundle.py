@@ -9,6 +9,7 @@ import pytest
 from tensorboard.backend.event_processing import event_accumulator  # type: ignore[import-untyped]
 
 from tests.unit.training import drawn
+from tests.unit.training.marks import LIGHTNING
 from training import acceptance, bundle
 from training import recipe as recipes
 from training.__main__ import COMMANDS, main
@@ -19,13 +20,7 @@ from visionserve.classifier import Classifier
 from visionserve.engines import OnnxEngine
 from visionserve.errors import BundleError
 
-# Lightning's own: parts of torch that it still uses, and advice about workers and logging on data this small.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::UserWarning:lightning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-]
+pytestmark = LIGHTNING
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 
 from tests.unit.training import drawn
+from tests.unit.training.marks import LIGHTNING
 from training import distil
 from training.fit import Run, fit
 from training.module import Classification
@@ -18,12 +19,7 @@ from visionserve import network
 from visionserve.card import Input, ModelCard
 from visionserve.errors import BundleError
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::UserWarning:lightning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-]
+pytestmark = LIGHTNING
 LABELS = tuple(drawn.COLOURS)
 
 

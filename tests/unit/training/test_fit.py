@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.unit.training import drawn
+from tests.unit.training.marks import LIGHTNING
 from training import recipe as recipes
 from training.data import EpochSampler
 from training.fit import Run, fit, precision, read_manifest
@@ -15,13 +16,7 @@ from training.recipe import Data, Optimiser, Stage
 from visionserve import network
 from visionserve.errors import BundleError
 
-# Lightning's own: parts of torch that it still uses, and advice about workers and logging on data this small.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::UserWarning:lightning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-]
+pytestmark = LIGHTNING
 
 
 @pytest.fixture(scope="module")

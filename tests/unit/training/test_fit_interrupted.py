@@ -15,6 +15,7 @@ import torch
 
 from tests.unit.training import drawn
 from tests.unit.training.curves import curves
+from tests.unit.training.marks import LIGHTNING
 from training import recipe as recipes
 from training.checkpoints import WholeCheckpoints
 from training.files import LEFT_OVER_S, whole, write_text
@@ -22,12 +23,7 @@ from training.fit import Run, fit
 from training.module import Classification
 from training.recipe import Optimiser, Recipe
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::UserWarning:lightning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-]
+pytestmark = LIGHTNING
 
 FILES = (
     *("recipe.yaml", "run.json", "manifest.csv", ".pixels", ".index.npy"),

@@ -9,17 +9,13 @@ from torch import Tensor, nn
 
 from tests.unit.training import drawn
 from tests.unit.training.curves import curves
+from tests.unit.training.marks import LIGHTNING
 from training import cache, compilation
 from training.fit import Run, fit, precision
 from training.recipe import Machine, Optimiser, Stage
 from visionserve.errors import BundleError
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::UserWarning:lightning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-]
+pytestmark = LIGHTNING
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from torch import nn
 
 from tests.unit.training import drawn
 from tests.unit.training.curves import curves
+from tests.unit.training.marks import LIGHTNING
 from training import processes
 from training import recipe as recipes
 from training.augment import blend
@@ -22,12 +23,7 @@ from training.recipe import Augment, Machine, Optimiser, Recipe, Stage
 from visionserve import network
 from visionserve.errors import BundleError
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::UserWarning:lightning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-]
+pytestmark = LIGHTNING
 
 
 def _steady(photographs: Path) -> Recipe:

@@ -17,6 +17,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from tests.unit.training import drawn
+from tests.unit.training.marks import LIGHTNING
 from training import tracking
 from training.cache import Pixels
 from training.fit import Run, fit
@@ -30,13 +31,7 @@ from visionserve.card import Input, ModelCard
 from visionserve.errors import BundleError
 from visionserve.network import MEAN, STD
 
-pytestmark = [
-    # Lightning's own: parts of torch that it still uses, and advice about workers and logging on data this small.
-    pytest.mark.filterwarnings("ignore::UserWarning:lightning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # MLflow's of SQLAlchemy among them
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-]
+pytestmark = LIGHTNING
 
 
 class Moody:

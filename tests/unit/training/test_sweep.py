@@ -14,6 +14,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
 from tests.unit.training import drawn
+from tests.unit.training.marks import LIGHTNING
 from training import plots, space, sweep_report
 from training import recipe as recipes
 from training.__main__ import main
@@ -22,13 +23,7 @@ from training.space import Dimension
 from training.sweep import Sweep, finished
 from visionserve.errors import BundleError
 
-# Lightning's own: parts of torch that it still uses, and advice about workers and logging on data this small.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::UserWarning:lightning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-]
+pytestmark = LIGHTNING
 RATES = (Dimension("optimiser.learning_rate", 0.01, 0.1, log=True), Dimension("batch_size", 4, 8, step=4, whole=True))
 
 

@@ -12,6 +12,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from tests.unit.training import drawn, wandb_file
+from tests.unit.training.marks import LIGHTNING
 from training import tracking
 from training.fit import Run, fit
 from training.recipe import Recipe, TrackerName, Tracking
@@ -20,13 +21,7 @@ from visionserve.card import Input, ModelCard
 from visionserve.errors import BundleError
 from visionserve.network import MEAN, STD
 
-pytestmark = [
-    # Lightning's own: parts of torch that it still uses, and advice about workers and logging on data this small.
-    pytest.mark.filterwarnings("ignore::UserWarning:lightning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # MLflow's of SQLAlchemy among them
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-]
+pytestmark = LIGHTNING
 CURVES = {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr-SGD/pg1"}
 PICTURES = {"pictures/confusion", "pictures/samples", "pictures/mistakes"}
 STEPS = 3  # of an epoch: 30 photographs, 8 in a batch
