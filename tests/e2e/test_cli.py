@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import E2E, Service
+from tests.e2e.conftest import E2E, VERSION, Service
 
 pytestmark = E2E
 
@@ -61,6 +61,6 @@ def test_an_explanation_is_a_picture(service: Service, folder: Path, tmp_path: P
 
 def test_models_are_listed_by_the_status_server_only(service: Service) -> None:
     said = run("models", service.url("", "status_port"))
-    assert "flowers  1.0      ready" in said
+    assert f"flowers  {VERSION}      ready" in said
     assert "is ready." in said
     assert "ask the door or the status server" in run("models", service.url(""), code=3)

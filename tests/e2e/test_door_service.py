@@ -59,7 +59,7 @@ def test_an_explanation_can_be_asked_for_as_a_picture(door: Door, photograph: by
 
 def test_both_protocols_are_answered_on_their_own_paths(door: Door) -> None:
     v2 = {"inputs": [{"name": "images", "datatype": "BYTES", "shape": [1], "data": [PIXEL]}]}
-    answer = requests.post(door.url("v2/models/flowers/versions/1.0/infer"), json=v2, timeout=60)
+    answer = requests.post(door.url(f"v2/models/flowers/versions/{VERSION}/infer"), json=v2, timeout=60)
     assert [tensor["name"] for tensor in answer.json()["outputs"]][:2] == ["label", "probability"]
     v1 = requests.post(door.url("v1/models/flowers:predict"), json={"instances": [{"b64": PIXEL}]}, timeout=60)
     assert len(v1.json()["predictions"]) == 1
@@ -100,8 +100,17 @@ def test_a_form_that_torchserve_calls_its_own_failure_is_an_invalid_request(serv
 
 def test_what_the_status_server_says_is_said_at_the_door(service: Service, door: Door) -> None:
     for path in (
-        *("livez", "readyz", "models", "models/flowers", "v2", "v2/models/flowers", "v2/models/flowers/versions/1.0"),
-        *("v2/models/flowers/ready", "v2/health/live", "v2/health/ready"),
+        *(
+            "livez",
+            "readyz",
+            "models",
+            "models/flowers",
+            "v2",
+            "v2/models/flowers",
+            "v2/health/live",
+            "v2/health/ready",
+        ),
+        *("v2/models/flowers/ready", f"v2/models/flowers/versions/{VERSION}"),
     ):
         direct, answer = requests.get(service.url(path, "status_port"), timeout=30), door.get(path)
         assert answer.headers["content-type"] == direct.headers["content-type"], path
