@@ -178,7 +178,9 @@ def test_a_thumb_and_a_better_label_are_kept_without_the_photograph(visit: Open,
 def test_the_time_is_divided_into_the_services_stages(visit: Open) -> None:
     page = visit()
     give(page, DAHLIA)
-    named = page.locator(".vs-time li").evaluate_all("rows => rows.map(r => r.dataset.stage)")
+    rows = page.locator(".vs-time li")
+    expect(rows).to_have_count(4, timeout=WAIT_MS)  # it comes a moment after the bars
+    named = rows.evaluate_all("rows => rows.map(r => r.dataset.stage)")
     assert named == ["way and queue", "decode", "model", "heatmap and the rest"]
 
 
