@@ -71,8 +71,8 @@ train: .venv/.train ## train, evaluate, export, quantise, bundle: make train [RE
 	$(BIN)/python -m training all --config $(or $(RECIPE),training/recipes/flowers102.yaml) $(ARGS)
 
 pipeline: .venv/.train ## the same in steps that run again only when what they need has changed (params.yaml, dvc.yaml)
-	@test -e "$$(sed -n 's/^root: *\([^ ]*\).*/\1/p' params.yaml)" || \
-		$(BIN)/python -m training data manifest --config "$$(sed -n 's/^recipe: *\([^ ]*\).*/\1/p' params.yaml)"
+	@test "$$(sed -n 's/^root: *\([^ ]*\).*/\1/p' params.yaml)" != .cache/flowers-102 || test -e .cache/flowers-102/setid.mat || \
+		$(BIN)/python -m training data manifest --data.source flowers102
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro $(ARGS)
 
 evaluate: .venv/.train ## evaluate the shipped bundle as it is served: make evaluate ARGS="--data.root DIR"
