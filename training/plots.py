@@ -66,7 +66,8 @@ def confusion_matrix(counts: np.ndarray, labels: tuple[str, ...]) -> Figure:
     chosen = _confused(wrong)
     part = counts[np.ix_(chosen, chosen)]
     share = part / np.maximum(counts[chosen].sum(1, keepdims=True), 1)
-    side = 3.2 + 0.3 * len(chosen)
+    longest = max((len(labels[index]) for index in chosen), default=0)
+    side = 3.2 + 0.3 * len(chosen) + 0.07 * max(0, longest - 20)  # names stand at two sides of the square
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(share, cmap="BuGn", vmin=0, vmax=1)

@@ -23,6 +23,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "VENV", tmp_path / ".venv")
     monkeypatch.setattr(sys, "argv", ["install.py", "serve"])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: Disk(2**40, 0, 2**40))
     return module
 
 
