@@ -1,1 +1,1 @@
-"""handlers: the edges to servers. Archives carry image_handler.py by itself."""
+"""handlers: the edges to servers. Archives carry image_handler.py at their top, the rest as this package."""

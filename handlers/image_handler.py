@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from handlers import torchserve_worker
 from visionserve import batch
 from visionserve import card as cards
 from visionserve.batch import Outcome, Reply
@@ -80,12 +81,18 @@ class ImageHandler:
                     "finds a GPU, or package it with --profile cpu"
                 )
             self._classifier = Classifier.load(
-                directory, int(settings.get("threads", 1)), int(gpu or 0), settings.get("runtime", "auto")
+                directory,
+                threads=int(settings.get("threads", 1)),
+                threads_alone=int(settings.get("threads_alone", 1)),
+                gpu=int(gpu or 0),
+                runtime=settings.get("runtime", "auto"),
             )
             self._batch_size = int(properties.get("batch_size") or 1)
             # The metrics that metrics.yaml declares, by name: TorchServe keeps them by type, then by name.
             self._metrics = {name: m for group in context.metrics.cache.values() for name, m in group.items()}
             self._classifier.warm_up(self._batch_size)
+            torchserve_worker.be_quiet(context.metrics)
+            torchserve_worker.read_ahead()
         for histogram in _BOUNDS:
             self._tally.begin(histogram)
         self._emit("visionserve_model_info", 1, (card.version, card.digest))

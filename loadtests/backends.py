@@ -17,7 +17,7 @@ from importlib import util
 from pathlib import Path
 from typing import Protocol
 
-from loadtests.benchmark.server import free_port
+from loadtests.benchmark.server import free_port, free_ports
 
 ROOT = Path(__file__).resolve().parents[1]
 _READY_S, _STOP_S, _POLL_S = 300, 120, 0.1
@@ -80,7 +80,7 @@ class Ours:
     """`python -m serving serve`, stopped by SIGTERM."""
 
     def __init__(self, store: Path, model: str, folder: Path, drain_delay_s: float) -> None:
-        ports = {option: free_port() for option in _PORTS}
+        ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
         self.port, self._status = ports[""], ports["status-"]
         self._process = _Process(folder, ROOT)
         self._command = [sys.executable, "-m", "serving", "serve", f"--model-store={store}", f"--model={model}"]
@@ -112,15 +112,16 @@ class Stock:
     """TorchServe alone with the same archive and its own defaults, stopped by `torchserve --stop`."""
 
     def __init__(self, store: Path, model: str, folder: Path, photograph: bytes) -> None:
-        ports = {name: free_port() for name in ("inference", "management", "metrics")}
+        names = ("inference", "management", "metrics", "grpc_inference", "grpc_management")
+        ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.port = ports["inference"]
         self._folder = folder
         self._path, self._photograph = f"/predictions/{model}", photograph
         # Not in our folder: TorchServe would find our log4j2.xml there.
         self._process = _Process(folder, folder)
         config = folder / "config.properties"
-        lines = [f"{name}_address=http://127.0.0.1:{port}" for name, port in ports.items()]
-        lines += [f"grpc_{name}_port={free_port()}" for name in ("inference", "management")]
+        lines = [f"{name}_address=http://127.0.0.1:{ports[name]}" for name in names[:3]]
+        lines += [f"{name}_port={ports[name]}" for name in names[3:]]
         lines += [f"load_models={model}.mar", "disable_token_authorization=true"]
         config.write_text("\n".join(lines) + "\n", encoding="utf-8")
         self._torchserve = [sys.executable, "-m", "ts.model_server"]

@@ -69,7 +69,7 @@ def check(bundle: Path, served: Path, precision: Precision) -> list[Finding]:
 
 def _engine(served: Path, precision: Precision) -> Engine:
     """Return the engine that will serve the file; for CUDA, ONNX Runtime on the CPU stands in."""
-    return engines.load(served, runtime="onnxruntime" if precision == "fp16" else "auto")
+    return engines.load(served, threads_alone=2, runtime="onnxruntime" if precision == "fp16" else "auto")
 
 
 def _findings(

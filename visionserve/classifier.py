@@ -63,10 +63,12 @@ class Classifier:
             )
 
     @classmethod
-    def load(cls, directory: Path, threads: int = 1, gpu: int = 0, runtime: Runtime = "auto") -> "Classifier":
-        """Load a bundle or an unpacked archive; BundleError says what is wrong with it."""
+    def load(
+        cls, directory: Path, threads: int = 1, threads_alone: int = 1, gpu: int = 0, runtime: Runtime = "auto"
+    ) -> "Classifier":
+        """Load a bundle or an unpacked archive; BundleError says what is wrong with it. The rest is the engine's."""
         card = ModelCard.load(directory / cards.FILE_NAME)
-        engine = engines.load(directory / card.model, card.device, threads, gpu, runtime)
+        engine = engines.load(directory / card.model, card.device, threads, threads_alone, gpu, runtime)
         return cls(card, engine, Reference.load(directory / novelty.FILE_NAME))
 
     def prepare(self, data: bytes) -> np.ndarray:

@@ -52,7 +52,14 @@ class Engine(Protocol):
         ...
 
 
-def load(path: Path, device: Device = "cpu", threads: int = 1, gpu: int = 0, runtime: Runtime = "auto") -> Engine:
+def load(
+    path: Path,
+    device: Device = "cpu",
+    threads: int = 1,
+    threads_alone: int = 1,
+    gpu: int = 0,
+    runtime: Runtime = "auto",
+) -> Engine:
     """Return an engine for an ONNX file; see the engines for the arguments.
 
     Raises:
@@ -61,15 +68,20 @@ def load(path: Path, device: Device = "cpu", threads: int = 1, gpu: int = 0, run
     if runtime not in ("auto", "openvino", "onnxruntime"):
         raise BundleError(f"runtime must be auto, openvino or onnxruntime, not {runtime!r}")
     if runtime == "openvino" or (runtime == "auto" and device == "cpu" and importlib.util.find_spec("openvino")):
-        return OpenVinoEngine(path, device, threads)
+        return OpenVinoEngine(path, device, threads, threads_alone)
     return OnnxEngine(path, device, threads, gpu)
 
 
 class OpenVinoEngine:
     """OpenVINO on a CPU: int8 or fp32 files."""
 
-    def __init__(self, path: Path, device: Device = "cpu", threads: int = 1) -> None:
-        """Load an ONNX file; ``threads`` CPU threads work on one batch.
+    def __init__(self, path: Path, device: Device = "cpu", threads: int = 1, threads_alone: int = 1) -> None:
+        """Load an ONNX file.
+
+        Args:
+            threads: CPU threads that work on one batch.
+            threads_alone: the same for an image that comes alone, as it does while there is time: more of them answer
+                it sooner, with the same bits. Never fewer than ``threads``.
 
         Raises:
             BundleError: no such file, not a network of ours, OpenVINO is not installed, or a device that is no CPU.
@@ -77,8 +89,9 @@ class OpenVinoEngine:
         if device != "cpu":
             raise BundleError(f"OpenVINO serves on the CPU here, not on {device}")
         self.device: Device = device
-        self._compile, self.name = _openvino_compiler(path, threads)
-        self._requests = {1: self._compile(1)}
+        self._compile, self.name = _openvino_compiler(path)
+        self._threads = threads
+        self._requests = {1: self._compile(1, max(threads, threads_alone))}
         self._lock = threading.Lock()  # a request holds its buffers; ONNX Runtime needs no lock
 
     def run(self, images: np.ndarray) -> Outputs:
@@ -86,7 +99,7 @@ class OpenVinoEngine:
         size = len(images) if len(images) <= _LARGEST_OF_ITS_OWN else _ANY_SIZE
         with self._lock:
             if size not in self._requests:
-                self._requests[size] = self._compile(size)
+                self._requests[size] = self._compile(size, self._threads)
             found = self._requests[size].infer({INPUT: images}, share_inputs=True)
             return Outputs(*(found[name] for name in OUTPUTS))
 
@@ -98,7 +111,7 @@ class OnnxEngine:
         """Load an ONNX file.
 
         Args:
-            threads: CPU threads that work on one batch.
+            threads: CPU threads that work on one batch, or on one image: it has one pool of them.
             gpu: which CUDA device, where ``device`` is cuda.
 
         Raises:
@@ -120,14 +133,13 @@ def _check_names(path: Path, inputs: list[str], outputs: list[str]) -> None:
         raise BundleError(f"{path.name} must map {INPUT} to {', '.join(OUTPUTS)}; export it with this project")
 
 
-def _openvino_compiler(path: Path, threads: int) -> tuple[Callable[[int], Any], str]:
-    """Return what compiles the network for a batch size, to an inference request, and the runtime's name."""
+def _openvino_compiler(path: Path) -> tuple[Callable[[int, int], Any], str]:
+    """Return what compiles the network for a batch size and some threads, and the runtime's name."""
     try:
         import openvino  # optional, and half a second to import
     except ImportError as error:
         raise BundleError("OpenVINO is not installed") from error
     settings = {
-        "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         # Pinned, the engines of two workers would choose the same core.
         "ENABLE_CPU_PINNING": False,
@@ -139,11 +151,13 @@ def _openvino_compiler(path: Path, threads: int) -> tuple[Callable[[int], Any], 
         network = core.read_model(path)
         _check_names(path, *([port.get_any_name() for port in ports] for ports in (network.inputs, network.outputs)))
 
-    def compile_for(size: int) -> Any:
+    def compile_for(size: int, threads: int) -> Any:
         sized = network.clone()
         with _refused(path):
             sized.reshape({INPUT: [size, *network.input(INPUT).partial_shape[1:]]})
-            return core.compile_model(sized, "CPU", settings).create_infer_request()
+            return core.compile_model(
+                sized, "CPU", settings | {"INFERENCE_NUM_THREADS": threads}
+            ).create_infer_request()
 
     return compile_for, f"OpenVINO {_release(openvino)}"
 

@@ -121,11 +121,18 @@ def running(launch: Launch, log: Path) -> Iterator[Server]:
         _stop(child, server.processes())
 
 
+def free_ports(count: int) -> list[int]:
+    """Return so many ports of this machine that nothing listens on, no two of them the same."""
+    with contextlib.ExitStack() as open_together:
+        probes = [open_together.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
 def free_port() -> int:
-    """Return a port of this machine that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return one such port."""
+    return free_ports(1)[0]
 
 
 def _stop(child: subprocess.Popen[bytes], processes: list[psutil.Process]) -> None:

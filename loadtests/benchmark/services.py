@@ -12,7 +12,7 @@ from importlib import util
 from pathlib import Path
 
 from loadtests.benchmark.peers import settings
-from loadtests.benchmark.server import Launch, free_port
+from loadtests.benchmark.server import Launch, free_port, free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 # The same server twice: with the engine that ours takes, and with ONNX Runtime.
@@ -116,10 +116,9 @@ class Kitchen:
 
 def our_launch(store: Path, name: str) -> Launch:
     """Return how our service is started from a model store, on free ports."""
-    options = ("", "management-", "metrics-", "grpc-", "grpc-management-", "status-", "access-")
-    ports = {option: free_port() for option in options}
-    chosen = [f"--{option}port={port}" for option, port in ports.items()]
-    chosen += [f"--status-port={free_port()}", "--access-port=0"]
+    options = ("", "management-", "metrics-", "grpc-", "grpc-management-", "status-")
+    ports = dict(zip(options, free_ports(len(options)), strict=True))
+    chosen = [*(f"--{option}port={port}" for option, port in ports.items()), "--access-port=0"]
     command = [sys.executable, "-m", "serving", "serve", f"--model-store={store}", f"--model={name}"]
     return Launch((*command, *chosen), {}, ROOT, f"http://127.0.0.1:{ports['']}/predictions/{name}")
 
@@ -134,11 +133,12 @@ def _peer_command(name: str, python: str, port: int, workers: int) -> tuple[str,
 
 
 def _stock_launch(archive: Path, packages: Path) -> Launch:
-    ports = {name: free_port() for name in ("inference", "management", "metrics")}
+    names = ("inference", "management", "metrics", "grpc_inference", "grpc_management")
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     store = archive.parent
     config = store / "config.properties"
-    lines = [f"{name}_address=http://127.0.0.1:{port}" for name, port in ports.items()]
-    lines += [f"grpc_{name}_port={free_port()}" for name in ("inference", "management")]
+    lines = [f"{name}_address=http://127.0.0.1:{ports[name]}" for name in names[:3]]
+    lines += [f"{name}_port={ports[name]}" for name in names[3:]]
     lines += [f"load_models={archive.name}", "disable_token_authorization=true"]
     config.write_text("\n".join(lines) + "\n", encoding="utf-8")
     places = dict.fromkeys(("LOG_LOCATION", "METRICS_LOCATION", "TEMP", "TMPDIR"), str(store))

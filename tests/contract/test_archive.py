@@ -37,7 +37,8 @@ def test_the_archive_holds_the_handler_the_library_and_the_model_and_nothing_els
         names = set(content.namelist())
     library = {f"visionserve/{path.name}" for path in (ROOT / "visionserve").glob("*.py")}
     model = {"card.json", "model.onnx", "reference.safetensors"}
-    assert names == library | model | {"image_handler.py", "model-config.yaml", "MAR-INF/MANIFEST.json"}
+    handlers = {"image_handler.py", "handlers/__init__.py", "handlers/torchserve_worker.py"}
+    assert names == library | handlers | model | {"model-config.yaml", "MAR-INF/MANIFEST.json"}
 
 
 def test_what_speaks_to_a_service_is_not_packed_into_one(archive: Path) -> None:

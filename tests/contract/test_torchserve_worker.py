@@ -1,0 +1,163 @@
+"""What we change in TorchServe's worker, held against its own code: the same messages, fewer calls and lines."""
+
+import io
+import logging
+import struct
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from socket import socketpair
+from typing import Any
+
+import pytest
+from ts.metrics.caching_metric import CachingMetric
+from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
+from ts.protocol import otf_message_handler as protocol
+
+from handlers import torchserve_worker
+from handlers.torchserve_worker import AHEAD, Reader
+
+METRICS = Path(__file__).parents[2] / "metrics.yaml"
+HEADERS = [(f"header-{n}".encode(), b"value " * n) for n in range(14)]
+# Around the size that is read ahead, and far above it.
+BODIES = [b"", b"x", b"y" * (AHEAD - 1), b"z" * AHEAD, bytes(range(256)) * 300]
+
+
+def field(content: bytes) -> bytes:
+    return struct.pack("!i", len(content)) + content
+
+
+def message(bodies: Sequence[bytes]) -> bytes:
+    """A batch as TorchServe's Java writes it."""
+    end = struct.pack("!i", -1)
+    headers = b"".join(field(name) + field(value) for name, value in HEADERS) + end
+    requests = [
+        field(b"id-%d" % n) + headers + field(b"body") + field(b"image/jpeg") + field(body) + end
+        for n, body in enumerate(bodies)
+    ]
+    return b"".join([protocol.PREDICT_MSG, *requests, end])
+
+
+class Wire:
+    """A connection that hands out its bytes in pieces of a size, and counts how often it is asked."""
+
+    def __init__(self, content: bytes, piece: int) -> None:
+        self._content, self._piece = io.BytesIO(content), piece
+        self.calls = 0
+
+    def recv(self, length: int) -> bytes:
+        self.calls += 1
+        return self._content.read(min(length, self._piece))
+
+    def recv_into(self, buffer: memoryview) -> int:
+        found = self.recv(len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
+
+    def left(self) -> int:
+        return len(self._content.read())
+
+
+@pytest.fixture
+def as_ours(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    monkeypatch.setattr(protocol, "_retrieve_buffer", protocol._retrieve_buffer)
+    return lambda: None if torchserve_worker.read_ahead() else pytest.fail("TorchServe has no such reader any more")
+
+
+@pytest.mark.parametrize("piece", [1, 7, AHEAD - 1, AHEAD, 1 << 30])
+def test_a_batch_is_read_as_torchserve_reads_it(piece: int, as_ours: Callable[[], None]) -> None:
+    content = message(BODIES)
+    expected = protocol.retrieve_msg(Wire(content, piece))
+    as_ours()
+    wire = Wire(content, piece)
+    assert protocol.retrieve_msg(wire) == expected
+    assert wire.left() == 0
+
+
+def test_a_photograph_takes_a_few_calls_instead_of_one_for_each_field(as_ours: Callable[[], None]) -> None:
+    content = message([bytes(70_000)] * 4)
+    stock = Wire(content, 1 << 30)
+    protocol.retrieve_msg(stock)
+    as_ours()
+    ours = Wire(content, 1 << 30)
+    protocol.retrieve_msg(ours)
+    assert stock.calls > 4 * 60
+    assert ours.calls <= 4 * 3
+
+
+def test_batch_after_batch_comes_over_a_real_socket(as_ours: Callable[[], None]) -> None:
+    """Each batch is sent when the last one was answered, as Java does it."""
+    as_ours()
+    near, far = socketpair()
+    with near, far:
+
+        def send() -> None:
+            for count in (1, 4, 2):
+                far.sendall(message([bytes([count]) * 70_000] * count))
+                assert far.recv(2) == b"ok"
+
+        sender = threading.Thread(target=send, daemon=True)
+        sender.start()
+        for count in (1, 4, 2):
+            command, batch = protocol.retrieve_msg(near)
+            assert command == protocol.PREDICT_MSG
+            values = [bytes(request["parameters"][0]["value"]) for request in batch]
+            assert values == [bytes([count]) * 70_000] * count
+            near.sendall(b"ok")
+        sender.join(10)
+
+
+@pytest.mark.parametrize("kept", [0, 3, 900, AHEAD, 60_000])
+def test_a_connection_that_ends_ends_the_worker_as_before(kept: int) -> None:
+    wire = Wire(message([bytes(70_000)])[:kept], 1 << 30)
+    reader = Reader()
+    with pytest.raises(SystemExit) as ended:
+        while True:
+            reader(wire, 512)  # type: ignore[arg-type]
+    assert ended.value.code == 0
+
+
+def test_another_torchserve_keeps_its_own_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(protocol, "_retrieve_buffer")
+    assert not torchserve_worker.read_ahead()
+    assert not hasattr(protocol, "_retrieve_buffer")
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    """What a worker prints: it logs to the root, at information, as TorchServe sets it up."""
+    found: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record.getMessage())
+
+    root, metric = logging.getLogger(), logging.getLogger(CachingMetric.__module__)
+    levels, handler = (root.level, metric.level), Keep()
+    root.setLevel(logging.INFO)
+    root.addHandler(handler)
+    yield found
+    root.removeHandler(handler)
+    root.setLevel(levels[0])
+    metric.setLevel(levels[1])
+
+
+def test_a_batch_prints_nothing_and_what_matters_still_is(lines: list[str]) -> None:
+    metrics: Any = MetricsCacheYamlImpl(str(METRICS))
+    metrics.initialize_cache()
+    wire = [Wire(message([b"x"]), 1 << 30) for _ in range(2)]
+
+    def batch(number: int) -> None:
+        protocol.retrieve_msg(wire[number])
+        metrics.add_time("PredictionTime", 1.0)
+
+    lines.clear()
+    batch(0)
+    assert len(lines) == 2  # otherwise there is nothing to stop any more
+    lines.clear()
+    torchserve_worker.be_quiet(metrics)
+    batch(1)
+    assert lines == []
+    next(group["visionserve_requests_total"] for group in metrics.cache.values()).add_or_update(1, ["m", "200", "ok"])
+    logging.warning("a warning")
+    assert [line.split(".")[0] for line in lines] == ["[METRICS]visionserve_requests_total", "a warning"]
