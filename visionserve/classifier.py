@@ -10,7 +10,7 @@ from PIL import Image
 from visionserve import card as cards
 from visionserve import engines, novelty, transforms
 from visionserve.card import ModelCard
-from visionserve.engines import Engine, Runtime
+from visionserve.engines import ONE_THREAD, Engine, Runtime, Threads
 from visionserve.errors import BundleError
 from visionserve.images import Limits
 from visionserve.novelty import Reference
@@ -64,11 +64,11 @@ class Classifier:
 
     @classmethod
     def load(
-        cls, directory: Path, threads: int = 1, threads_alone: int = 1, gpu: int = 0, runtime: Runtime = "auto"
+        cls, directory: Path, threads: Threads = ONE_THREAD, gpu: int = 0, runtime: Runtime = "auto"
     ) -> "Classifier":
         """Load a bundle or an unpacked archive; BundleError says what is wrong with it. The rest is the engine's."""
         card = ModelCard.load(directory / cards.FILE_NAME)
-        engine = engines.load(directory / card.model, card.device, threads, threads_alone, gpu, runtime)
+        engine = engines.load(directory / card.model, card.device, threads, gpu, runtime)
         return cls(card, engine, Reference.load(directory / novelty.FILE_NAME))
 
     def prepare(self, data: bytes) -> np.ndarray:

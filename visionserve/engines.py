@@ -30,6 +30,26 @@ _ANY_SIZE = -1
 
 
 @dataclass(frozen=True)
+class Threads:
+    """CPU threads that work on one batch, whatever their number with the same bits.
+
+    A batch with less than ``full`` images says that no more were waiting, so that other cores may be idle: ``idle``
+    threads answer it sooner. On a full one work ``busy`` threads, for the cores have other batches.
+    """
+
+    busy: int = 1
+    idle: int = 1
+    full: int = 1
+
+    def of(self, images: int) -> int:
+        """Return how many work on a batch of so many images."""
+        return self.busy if images >= self.full else max(self.busy, self.idle)
+
+
+ONE_THREAD = Threads()
+
+
+@dataclass(frozen=True)
 class Outputs:
     """What a network says about a batch; float32.
 
@@ -55,8 +75,7 @@ class Engine(Protocol):
 def load(
     path: Path,
     device: Device = "cpu",
-    threads: int = 1,
-    threads_alone: int = 1,
+    threads: Threads = ONE_THREAD,
     gpu: int = 0,
     runtime: Runtime = "auto",
 ) -> Engine:
@@ -68,20 +87,15 @@ def load(
     if runtime not in ("auto", "openvino", "onnxruntime"):
         raise BundleError(f"runtime must be auto, openvino or onnxruntime, not {runtime!r}")
     if runtime == "openvino" or (runtime == "auto" and device == "cpu" and importlib.util.find_spec("openvino")):
-        return OpenVinoEngine(path, device, threads, threads_alone)
+        return OpenVinoEngine(path, device, threads)
     return OnnxEngine(path, device, threads, gpu)
 
 
 class OpenVinoEngine:
     """OpenVINO on a CPU: int8 or fp32 files."""
 
-    def __init__(self, path: Path, device: Device = "cpu", threads: int = 1, threads_alone: int = 1) -> None:
+    def __init__(self, path: Path, device: Device = "cpu", threads: Threads = ONE_THREAD) -> None:
         """Load an ONNX file.
-
-        Args:
-            threads: CPU threads that work on one batch.
-            threads_alone: the same for an image that comes alone, as it does while there is time: more of them answer
-                it sooner, with the same bits. Never fewer than ``threads``.
 
         Raises:
             BundleError: no such file, not a network of ours, OpenVINO is not installed, or a device that is no CPU.
@@ -91,27 +105,28 @@ class OpenVinoEngine:
         self.device: Device = device
         self._compile, self.name = _openvino_compiler(path)
         self._threads = threads
-        self._requests = {1: self._compile(1, max(threads, threads_alone))}
+        self._requests = {(1, threads.of(1)): self._compile(1, threads.of(1))}
         self._lock = threading.Lock()  # a request holds its buffers; ONNX Runtime needs no lock
 
     def run(self, images: np.ndarray) -> Outputs:
         """Return the outputs of uint8 RGB images (B, S, S, 3); the first batch of a size takes longer."""
         size = len(images) if len(images) <= _LARGEST_OF_ITS_OWN else _ANY_SIZE
+        chosen = size, self._threads.of(len(images))
         with self._lock:
-            if size not in self._requests:
-                self._requests[size] = self._compile(size, self._threads)
-            found = self._requests[size].infer({INPUT: images}, share_inputs=True)
+            if chosen not in self._requests:
+                self._requests[chosen] = self._compile(*chosen)
+            found = self._requests[chosen].infer({INPUT: images}, share_inputs=True)
             return Outputs(*(found[name] for name in OUTPUTS))
 
 
 class OnnxEngine:
     """ONNX Runtime on a CPU (int8 or fp32 files) or on CUDA (half precision files)."""
 
-    def __init__(self, path: Path, device: Device = "cpu", threads: int = 1, gpu: int = 0) -> None:
+    def __init__(self, path: Path, device: Device = "cpu", threads: Threads = ONE_THREAD, gpu: int = 0) -> None:
         """Load an ONNX file.
 
         Args:
-            threads: CPU threads that work on one batch, or on one image: it has one pool of them.
+            threads: as for full batches on all of them: a session has one pool of threads.
             gpu: which CUDA device, where ``device`` is cuda.
 
         Raises:
@@ -119,7 +134,7 @@ class OnnxEngine:
         """
         self.device = device
         self.name = f"ONNX Runtime {onnxruntime.__version__}"
-        self._session = _session(path, device, threads, gpu)
+        self._session = _session(path, device, threads.busy, gpu)
         inputs = [entry.name for entry in self._session.get_inputs()]
         _check_names(path, inputs, [output.name for output in self._session.get_outputs()])
 

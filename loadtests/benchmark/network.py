@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 from visionserve.classifier import Classifier
-from visionserve.engines import Runtime
+from visionserve.engines import Runtime, Threads
 
 _CONFIG = "model-config.yaml"
 
@@ -13,7 +13,8 @@ _CONFIG = "model-config.yaml"
 def load(archive: Path, runtime: Runtime = "auto") -> Classifier:
     """Load an unpacked archive with the threads that it is served with; a bundle, which has no settings, with one."""
     config = archive / _CONFIG
-    handler = yaml.safe_load(config.read_text(encoding="utf-8"))["handler"] if config.is_file() else {}
-    return Classifier.load(
-        archive, threads=handler.get("threads", 1), threads_alone=handler.get("threads_alone", 1), runtime=runtime
-    )
+    if not config.is_file():
+        return Classifier.load(archive, runtime=runtime)
+    content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    threads = Threads(content["handler"]["threads"], content["handler"].get("threads_idle", 1), content["batchSize"])
+    return Classifier.load(archive, threads, runtime=runtime)
