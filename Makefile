@@ -17,7 +17,7 @@ BUILD = docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git 
 export PYTHONWARNINGS ?= ignore::FutureWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve door predict ui archive image up monitoring down smoke manifests dashboard train pipeline evaluate test test-unit live drift loadtest bench restarts tune picture lint format lock clean
+.PHONY: help setup serve door predict ui archive image up monitoring down smoke manifests dashboard train pipeline evaluate test test-unit live drift loadtest bench endurance restarts tune picture lint format lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,6 +90,10 @@ loadtest: .venv/.dev ## load the running service, judge it, report: make loadtes
 bench: .venv/.dev ## measure ours beside stock TorchServe and the ceilings: make bench [PEERS=mosec,fastapi] [ARGS=--quick]
 	@$(MAKE) --no-print-directory archive
 	@$(BIN)/python -m loadtests.benchmark --bundle $(BUNDLE) --peers "$(PEERS)" $(ARGS)
+
+endurance: .venv/.dev ## is memory flat over 100,000 requests? make endurance [ARGS="--photos DIR"]
+	@$(MAKE) --no-print-directory archive
+	@$(BIN)/python -m loadtests.endurance $(ARGS)
 
 tune: .venv/.dev ## find the settings that hold the highest rate here: make tune [SLO_MS=100]
 	@$(MAKE) --no-print-directory archive
