@@ -23,7 +23,6 @@ from visionserve import card as cards
 from visionserve.batch import Outcome, Reply
 from visionserve.card import ModelCard
 from visionserve.classifier import Classifier
-from visionserve.engines import Threads
 from visionserve.errors import BundleError
 from visionserve.log_lines import OneLine
 from visionserve.requests import Received
@@ -81,9 +80,10 @@ class ImageHandler:
                     f"{card.name} was packaged for a GPU and TorchServe gave this worker none: run it where nvidia-smi "
                     "finds a GPU, or package it with --profile cpu"
                 )
+            self._classifier = Classifier.load(
+                directory, int(settings.get("threads", 1)), int(gpu or 0), settings.get("runtime", "auto")
+            )
             self._batch_size = int(properties.get("batch_size") or 1)
-            threads = Threads(int(settings.get("threads", 1)), int(settings.get("threads_idle", 1)), self._batch_size)
-            self._classifier = Classifier.load(directory, threads, int(gpu or 0), settings.get("runtime", "auto"))
             # The metrics that metrics.yaml declares, by name: TorchServe keeps them by type, then by name.
             self._metrics = {name: m for group in context.metrics.cache.values() for name, m in group.items()}
             self._classifier.warm_up(self._batch_size)

@@ -37,7 +37,7 @@ from visionserve import engines, novelty
 from visionserve.card import FILE_NAME as CARD
 from visionserve.card import Input, ModelCard
 from visionserve.classifier import Classifier
-from visionserve.engines import Outputs, Threads
+from visionserve.engines import Outputs
 from visionserve.errors import BundleError
 from visionserve.network import MEAN, STD
 from visionserve.novelty import Reference
@@ -118,7 +118,7 @@ def _fill(bundle: Path, card: ModelCard, manifest: Manifest, seed: int) -> Model
 
 def outputs(model: Path, images: np.ndarray) -> Outputs:
     """Run an ONNX file over prepared images (N, S, S, 3), keeping logits and embedding; class maps are left empty."""
-    engine = engines.load(model, threads=Threads(os.cpu_count() or 1))
+    engine = engines.load(model, threads=os.cpu_count() or 1)
     found = [engine.run(batch) for batch in evaluation.batches(images)]
     logits, points = (np.concatenate([getattr(item, name) for item in found]) for name in ("logits", "embedding"))
     return Outputs(logits, np.empty((0,), np.float32), points)
@@ -141,7 +141,7 @@ def _prove(card: ModelCard, manifest: Manifest, bundle: Path, fp32: Path, seed: 
     card.save(bundle / CARD)
     learnt = outputs(bundle / card.model, train)
     Reference.fit(learnt.embedding, train_targets, found.embedding, found.logits).save(bundle / novelty.FILE_NAME)
-    classifier = Classifier.load(bundle, threads=Threads(os.cpu_count() or 1))
+    classifier = Classifier.load(bundle, threads=os.cpu_count() or 1)
     files = [manifest.root / manifest.rows[place].path for place in manifest.part("val")]
     findings = [
         acceptance.int8_gate(found.logits, outputs(fp32, val).logits, val_targets),

@@ -12,7 +12,7 @@ from training.export import export
 from visionserve import engines
 from visionserve.card import FILE_NAME as CARD
 from visionserve.card import Device, ModelCard
-from visionserve.engines import Engine, Threads
+from visionserve.engines import Engine
 from visionserve.errors import BundleError
 
 Precision = Literal["int8", "fp32", "fp16", "bf16"]
@@ -33,7 +33,7 @@ class Contender:
         """Return the engine that runs it."""
         if self.precision == "bf16":
             return _InBf16(self.file, threads)
-        return engines.load(self.file, threads=Threads(threads))
+        return engines.load(self.file, threads=threads)
 
 
 def contenders(bundle: Path, precisions: tuple[Precision, ...], folder: Path) -> list[Contender]:

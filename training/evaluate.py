@@ -20,7 +20,6 @@ from training.sources import Split
 from visionserve.card import FILE_NAME as CARD
 from visionserve.card import ModelCard
 from visionserve.classifier import Classifier
-from visionserve.engines import Threads
 from visionserve.errors import BundleError
 from visionserve.transforms import Preprocessing
 
@@ -73,7 +72,7 @@ def gather(bundle: Path, manifest: Manifest, split: Split = "test") -> Evidence:
     places, targets = manifest.part(split), manifest.targets()
     if not places:
         raise BundleError(f"the manifest has no {split} photographs: choose another --split")
-    classifier = Classifier.load(bundle, threads=Threads(os.cpu_count() or 1))
+    classifier = Classifier.load(bundle, threads=os.cpu_count() or 1)
     files = tuple(manifest.root / manifest.rows[place].path for place in places)
     images = prepare(files, classifier.preprocessing)
     return Evidence(

@@ -16,7 +16,7 @@ from training import golden
 from visionserve import engines
 from visionserve.card import FILE_NAME as CARD
 from visionserve.card import ModelCard
-from visionserve.engines import Engine, Outputs, Threads
+from visionserve.engines import Engine, Outputs
 from visionserve.errors import BundleError
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -69,9 +69,7 @@ def check(bundle: Path, served: Path, precision: Precision) -> list[Finding]:
 
 def _engine(served: Path, precision: Precision) -> Engine:
     """Return the engine that will serve the file; for CUDA, ONNX Runtime on the CPU stands in."""
-    return engines.load(
-        served, threads=Threads(idle=2, full=2), runtime="onnxruntime" if precision == "fp16" else "auto"
-    )
+    return engines.load(served, runtime="onnxruntime" if precision == "fp16" else "auto")
 
 
 def _findings(

@@ -60,9 +60,6 @@ startupTimeout: 300
 handler:
   # CPU threads of one worker's engine: the cores are shared out among workers, so decoding overlaps with inference.
   threads: 1
-  # The same for a batch that is not full: nothing else was waiting, so another core is likely idle. A quarter less to
-  # wait with one to four clients on two cores, and nothing lost under load, when batches are full (docs/LOG.md).
-  threads_idle: 2
   # openvino, onnxruntime, or the faster one that is installed.
   runtime: auto
 """,

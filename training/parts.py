@@ -22,7 +22,6 @@ from training.sources import Split, cub200
 from training.sources.cub200 import Annotation, Box, Part
 from training.view import Place, View, look
 from visionserve.classifier import Classifier
-from visionserve.engines import Threads
 from visionserve.errors import BundleError, ServiceError
 from visionserve.heatmap import peak
 
@@ -76,7 +75,7 @@ def point(bundle: Path, manifest: Manifest, split: Split = "test", tolerance: fl
     rows = [manifest.rows[place] for place in manifest.part(split)]
     if not rows or any(row.path not in known for row in rows):
         raise BundleError(f"the bundle's manifest has no {split} photographs that {manifest.root} has annotations of")
-    classifier = Classifier.load(bundle, threads=Threads(os.cpu_count() or 1))
+    classifier = Classifier.load(bundle, threads=os.cpu_count() or 1)
     found = []
     for start in range(0, len(rows), BATCH):
         some = rows[start : start + BATCH]

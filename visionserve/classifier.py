@@ -10,7 +10,7 @@ from PIL import Image
 from visionserve import card as cards
 from visionserve import engines, novelty, transforms
 from visionserve.card import ModelCard
-from visionserve.engines import ONE_THREAD, Engine, Runtime, Threads
+from visionserve.engines import Engine, Runtime
 from visionserve.errors import BundleError
 from visionserve.images import Limits
 from visionserve.novelty import Reference
@@ -63,10 +63,8 @@ class Classifier:
             )
 
     @classmethod
-    def load(
-        cls, directory: Path, threads: Threads = ONE_THREAD, gpu: int = 0, runtime: Runtime = "auto"
-    ) -> "Classifier":
-        """Load a bundle or an unpacked archive; BundleError says what is wrong with it. The rest is the engine's."""
+    def load(cls, directory: Path, threads: int = 1, gpu: int = 0, runtime: Runtime = "auto") -> "Classifier":
+        """Load a bundle or an unpacked archive; BundleError says what is wrong with it."""
         card = ModelCard.load(directory / cards.FILE_NAME)
         engine = engines.load(directory / card.model, card.device, threads, gpu, runtime)
         return cls(card, engine, Reference.load(directory / novelty.FILE_NAME))

@@ -30,26 +30,6 @@ _ANY_SIZE = -1
 
 
 @dataclass(frozen=True)
-class Threads:
-    """CPU threads that work on one batch, whatever their number with the same bits.
-
-    A batch with less than ``full`` images says that no more were waiting, so that other cores may be idle: ``idle``
-    threads answer it sooner. On a full one work ``busy`` threads, for the cores have other batches.
-    """
-
-    busy: int = 1
-    idle: int = 1
-    full: int = 1
-
-    def of(self, images: int) -> int:
-        """Return how many work on a batch of so many images."""
-        return self.busy if images >= self.full else max(self.busy, self.idle)
-
-
-ONE_THREAD = Threads()
-
-
-@dataclass(frozen=True)
 class Outputs:
     """What a network says about a batch; float32.
 
@@ -72,13 +52,7 @@ class Engine(Protocol):
         ...
 
 
-def load(
-    path: Path,
-    device: Device = "cpu",
-    threads: Threads = ONE_THREAD,
-    gpu: int = 0,
-    runtime: Runtime = "auto",
-) -> Engine:
+def load(path: Path, device: Device = "cpu", threads: int = 1, gpu: int = 0, runtime: Runtime = "auto") -> Engine:
     """Return an engine for an ONNX file; see the engines for the arguments.
 
     Raises:
@@ -94,8 +68,8 @@ def load(
 class OpenVinoEngine:
     """OpenVINO on a CPU: int8 or fp32 files."""
 
-    def __init__(self, path: Path, device: Device = "cpu", threads: Threads = ONE_THREAD) -> None:
-        """Load an ONNX file.
+    def __init__(self, path: Path, device: Device = "cpu", threads: int = 1) -> None:
+        """Load an ONNX file; ``threads`` CPU threads work on one batch.
 
         Raises:
             BundleError: no such file, not a network of ours, OpenVINO is not installed, or a device that is no CPU.
@@ -103,30 +77,28 @@ class OpenVinoEngine:
         if device != "cpu":
             raise BundleError(f"OpenVINO serves on the CPU here, not on {device}")
         self.device: Device = device
-        self._compile, self.name = _openvino_compiler(path)
-        self._threads = threads
-        self._requests = {(1, threads.of(1)): self._compile(1, threads.of(1))}
+        self._compile, self.name = _openvino_compiler(path, threads)
+        self._requests = {1: self._compile(1)}
         self._lock = threading.Lock()  # a request holds its buffers; ONNX Runtime needs no lock
 
     def run(self, images: np.ndarray) -> Outputs:
         """Return the outputs of uint8 RGB images (B, S, S, 3); the first batch of a size takes longer."""
         size = len(images) if len(images) <= _LARGEST_OF_ITS_OWN else _ANY_SIZE
-        chosen = size, self._threads.of(len(images))
         with self._lock:
-            if chosen not in self._requests:
-                self._requests[chosen] = self._compile(*chosen)
-            found = self._requests[chosen].infer({INPUT: images}, share_inputs=True)
+            if size not in self._requests:
+                self._requests[size] = self._compile(size)
+            found = self._requests[size].infer({INPUT: images}, share_inputs=True)
             return Outputs(*(found[name] for name in OUTPUTS))
 
 
 class OnnxEngine:
     """ONNX Runtime on a CPU (int8 or fp32 files) or on CUDA (half precision files)."""
 
-    def __init__(self, path: Path, device: Device = "cpu", threads: Threads = ONE_THREAD, gpu: int = 0) -> None:
+    def __init__(self, path: Path, device: Device = "cpu", threads: int = 1, gpu: int = 0) -> None:
         """Load an ONNX file.
 
         Args:
-            threads: as for full batches on all of them: a session has one pool of threads.
+            threads: CPU threads that work on one batch.
             gpu: which CUDA device, where ``device`` is cuda.
 
         Raises:
@@ -134,7 +106,7 @@ class OnnxEngine:
         """
         self.device = device
         self.name = f"ONNX Runtime {onnxruntime.__version__}"
-        self._session = _session(path, device, threads.busy, gpu)
+        self._session = _session(path, device, threads, gpu)
         inputs = [entry.name for entry in self._session.get_inputs()]
         _check_names(path, inputs, [output.name for output in self._session.get_outputs()])
 
@@ -148,13 +120,14 @@ def _check_names(path: Path, inputs: list[str], outputs: list[str]) -> None:
         raise BundleError(f"{path.name} must map {INPUT} to {', '.join(OUTPUTS)}; export it with this project")
 
 
-def _openvino_compiler(path: Path) -> tuple[Callable[[int, int], Any], str]:
-    """Return what compiles the network for a batch size and some threads, and the runtime's name."""
+def _openvino_compiler(path: Path, threads: int) -> tuple[Callable[[int], Any], str]:
+    """Return what compiles the network for a batch size, to an inference request, and the runtime's name."""
     try:
         import openvino  # optional, and half a second to import
     except ImportError as error:
         raise BundleError("OpenVINO is not installed") from error
     settings = {
+        "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         # Pinned, the engines of two workers would choose the same core.
         "ENABLE_CPU_PINNING": False,
@@ -166,13 +139,11 @@ def _openvino_compiler(path: Path) -> tuple[Callable[[int, int], Any], str]:
         network = core.read_model(path)
         _check_names(path, *([port.get_any_name() for port in ports] for ports in (network.inputs, network.outputs)))
 
-    def compile_for(size: int, threads: int) -> Any:
+    def compile_for(size: int) -> Any:
         sized = network.clone()
         with _refused(path):
             sized.reshape({INPUT: [size, *network.input(INPUT).partial_shape[1:]]})
-            return core.compile_model(
-                sized, "CPU", settings | {"INFERENCE_NUM_THREADS": threads}
-            ).create_infer_request()
+            return core.compile_model(sized, "CPU", settings).create_infer_request()
 
     return compile_for, f"OpenVINO {_release(openvino)}"
 

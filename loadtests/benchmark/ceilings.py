@@ -65,9 +65,9 @@ _ALONE = ("one at a time", "one after a rest", "12 megapixels")
 
 def _work(archive: Path, photos: Path, seconds: float, place: int, barrier: Barrier, results: "Queue[Any]") -> None:
     """Measure in one process, in step with the others; the first one measures more, while they wait."""
-    from loadtests.benchmark import network  # here, so that the parent does not load torch and take three seconds
+    from visionserve.classifier import Classifier  # here, so that the parent does not load torch and take three seconds
 
-    classifier = network.load(archive)
+    classifier = Classifier.load(archive, threads=1)
     bodies = [photograph.body for photograph in photographs.read(photos)]
     batch = np.stack([classifier.prepare(body) for body in bodies[:_BATCH]])
     turn = iter(range(place, 1 << 62))

@@ -18,7 +18,6 @@ from PIL import Image
 
 from monitoring.drift.properties import Properties, measure
 from visionserve.classifier import Answer, Classifier
-from visionserve.engines import Threads
 from visionserve.errors import ServiceError
 
 # The features with an order; the label, which has none, is kept beside them.
@@ -120,7 +119,7 @@ def prepare(classifier: Classifier, data: bytes) -> View:
 
 def load_classifier(bundle: Path) -> Classifier:
     """Load a bundle for all the cores that this process may use."""
-    return Classifier.load(bundle, threads=Threads(len(os.sched_getaffinity(0))))
+    return Classifier.load(bundle, threads=len(os.sched_getaffinity(0)))
 
 
 def _row(answer: Answer, properties: Properties) -> tuple[dict[str, float | None], int]:

@@ -8,7 +8,7 @@ import torch
 
 from tests.unit.conftest import TinyBundle
 from visionserve import engines, network
-from visionserve.engines import OnnxEngine, OpenVinoEngine, Runtime, Threads
+from visionserve.engines import OnnxEngine, OpenVinoEngine, Runtime
 from visionserve.errors import BundleError
 
 RUNTIMES: list[Runtime] = ["openvino", "onnxruntime"]
@@ -55,23 +55,6 @@ def test_networks_compiled_for_a_batch_size_answer_as_the_one_for_any_size(tiny:
         alone = engine.run(images[:size])
         for name, values in vars(alone).items():
             assert np.array_equal(values, getattr(together, name)[:size]), (size, name)
-
-
-@pytest.mark.parametrize("form", ["fp32", "int8"])
-def test_answers_are_the_same_bits_whatever_the_threads(tiny: TinyBundle, form: str) -> None:
-    file = tiny.directory / f"model.{form}.onnx"
-    one, some = engines.load(file, runtime="openvino"), engines.load(file, threads=Threads(1, 2, 4), runtime="openvino")
-    for size in (1, 3, 4, 9):
-        expected, found = one.run(tiny.images[:size]), some.run(tiny.images[:size])
-        for name, values in vars(expected).items():
-            assert np.array_equal(values, getattr(found, name)), (size, name)
-
-
-def test_a_batch_that_is_not_full_gets_the_idle_threads() -> None:
-    threads = Threads(busy=1, idle=2, full=4)
-    assert [threads.of(images) for images in (1, 3, 4, 5)] == [2, 2, 1, 1]
-    assert [Threads(busy=4).of(images) for images in (1, 2)] == [4, 4]
-    assert Threads(busy=3, idle=2, full=4).of(1) == 3
 
 
 def test_the_int8_network_takes_the_pixels_as_they_are(tiny: TinyBundle) -> None:

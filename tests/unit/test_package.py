@@ -50,7 +50,7 @@ def test_the_tuner_s_values_replace_the_profile_s(bundle: Path, tmp_path: Path) 
     with zipfile.ZipFile(tmp_path / "tuned.mar") as archive:
         config = yaml.safe_load(archive.read("model-config.yaml"))
     assert (config["batchSize"], config["minWorkers"], config["maxBatchDelay"]) == (6, 3, 1)
-    assert config["handler"] == {"threads": 2, "threads_idle": 2, "runtime": "auto"}
+    assert config["handler"] == {"threads": 2, "runtime": "auto"}
 
 
 @pytest.mark.parametrize("content", ["batchsize: 6", "handler: 4", "- 1", "{"])

@@ -11,9 +11,8 @@ from typing import cast
 
 import numpy as np
 
-from loadtests.benchmark import network
 from loadtests.benchmark.peers import settings
-from visionserve.classifier import softmax
+from visionserve.classifier import Classifier, softmax
 from visionserve.engines import Runtime
 
 
@@ -22,7 +21,7 @@ class Model:
 
     def __init__(self) -> None:
         runtime = cast(Runtime, os.environ[settings.RUNTIME])
-        self._classifier = network.load(Path(os.environ[settings.ARCHIVE]), runtime)
+        self._classifier = Classifier.load(Path(os.environ[settings.ARCHIVE]), threads=1, runtime=runtime)
 
     def answer(self, bodies: Sequence[bytes]) -> list[bytes]:
         """Return a JSON answer for each body."""
