@@ -1,7 +1,7 @@
 """What TorchServe's worker does around a handler, made cheaper: no lines for every batch, few reads of its socket.
 
-Both change TorchServe 0.12.0 from inside its worker process, because it has no settings for them. Another TorchServe is
-left as it is: slower by some percent (docs/LOG.md), and right.
+Both change TorchServe 0.12 from inside its worker process, because it has no settings for them (docs/LOG.md has what it
+brings). One that reads its socket otherwise keeps its own way.
 """
 
 import logging

@@ -1,7 +1,8 @@
 """`python -m loadtests.endurance`: does our service stay as it is over many requests? Memory, latency: a table.
 
 It is started anew, loaded over 32 connections with photographs and some broken bodies, and weighed with all its
-processes in between. Exit codes: 0 flat and no fault, 1 not, 2 something is missing, 3 it did not serve.
+processes in between. Exit codes: 0 flat and no fault, 1 not, 2 something is missing or wrong, 3 it did not
+serve, 130 interrupted.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from loadtests.benchmark.server import Server, ServerError
 from loadtests.calibration import CalibrationError
 from loadtests.traffic import Traffic
 
-_NOT_FLAT, _SETUP, _FAILED = 1, 2, 3
+_NOT_FLAT, _SETUP, _FAILED, _INTERRUPTED = 1, 2, 3, 130
 _CONNECTIONS, _BROKEN, _WARM_UP_S = 32, 0.01, 0.2
 _SIZES = "500x375:0.9,1200x900:0.09,4000x3000:0.01"
 # Allocators settle at first, and pages that were touched once more or less are no leak.
@@ -44,9 +45,15 @@ def main(arguments: list[str] | None = None) -> int:
         return _SETUP
     try:
         found = run(options.archive.resolve(), options.photos, options.requests, options.every, _say)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return _SETUP
     except (ServerError, CalibrationError) as error:
         print(error, file=sys.stderr)
         return _FAILED
+    except KeyboardInterrupt:
+        print("\nInterrupted: the lines above are what was measured.", file=sys.stderr)
+        return _INTERRUPTED
     print(f"{table(found)}\n\n{verdict(found)} {facts.sentence(facts.gather())}")
     return 0 if growth(found) <= ALLOWED_GROWTH and not any(entry.faults for entry in found) else _NOT_FLAT
 
@@ -55,8 +62,11 @@ def run(archive: Path, photos: Path | None, requests: int, every_s: float, say: 
     """Load a service until it has had so many requests; weigh it every few seconds.
 
     Raises:
+        ValueError: no photographs, or nothing to measure.
         ServerError, CalibrationError: it did not start, or does not answer every photograph.
     """
+    if requests < 1 or every_s <= 0:
+        raise ValueError("--requests and --every must be positive")
     chosen = photographs.read(photos) if photos else photographs.drawn(photographs.parse_sizes(_SIZES))
     with tempfile.TemporaryDirectory(prefix="visionserve-endurance-") as name:
         folder = Path(name)

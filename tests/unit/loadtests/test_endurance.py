@@ -12,7 +12,7 @@ def weighed(*memory_mb: float, faults: int = 0) -> list[Weighed]:
 
 
 def test_growth_compares_the_last_quarter_with_the_second() -> None:
-    assert endurance.growth(weighed(500, 900, 1000, 1000, 1000, 1000, 1100, 1100)) == pytest.approx(1100 / 950 - 1)
+    assert endurance.growth(weighed(500, 900, 1000, 1000, 1000, 1000, 1100, 1100)) == pytest.approx(0.1)
     assert endurance.growth(weighed(500, 1000, 1000, 1000)) == 0
     assert endurance.growth(weighed(1, 2, 3)) == 0
 
@@ -49,10 +49,13 @@ def test_a_service_that_does_not_start_or_an_archive_that_is_missing_is_said(
     assert endurance.main([f"--archive={tmp_path / 'none.mar'}"]) == 2
     assert "`make archive` builds it" in capsys.readouterr().err
 
+    (tmp_path / "x.mar").touch()
+    assert endurance.main([f"--archive={tmp_path / 'x.mar'}", "--requests=0"]) == 2
+    assert "must be positive" in capsys.readouterr().err
+
     def broken(*_: object) -> list[Weighed]:
         raise ServerError("no answer")
 
-    (tmp_path / "x.mar").touch()
     monkeypatch.setattr(endurance, "run", broken)
     assert endurance.main([f"--archive={tmp_path / 'x.mar'}"]) == 3
     assert "no answer" in capsys.readouterr().err
