@@ -103,9 +103,13 @@ def pump(source: socket.socket, sink: socket.socket) -> None:
 
 
 def give(page: Page, *files: FilePayload) -> None:
-    """Choose files in the page's uploader and wait until each has its result."""
+    """Choose files in the page's uploader and wait until each has its result and the page is at rest.
+
+    Streamlit draws piece by piece: a piece that is drawn again loses the focus, and its pictures get new addresses.
+    """
     page.set_input_files(INPUT, files)
     results(page).nth(len(files) - 1).wait_for(timeout=WAIT_MS)
+    page.locator("[data-test-script-state=notRunning]").wait_for(timeout=WAIT_MS)
 
 
 def results(page: Page) -> Locator:
