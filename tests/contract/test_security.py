@@ -55,3 +55,18 @@ def test_the_versions_inside_the_jar_are_those_that_are_named() -> None:
 def test_our_requirements_lock_the_torchserve_that_is_named() -> None:
     (version,) = re.findall(r"(?m)^torchserve==([0-9.]+)", (ROOT / "requirements" / "run.txt").read_text())
     assert f"{version} is the last release" in TEXT
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("visionserve/__init__.py", 'os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")'),
+        ("visionserve/__init__.py", 'sys.modules.setdefault("openvino_telemetry", None)'),
+        ("ui/.streamlit/config.toml", "gatherUsageStats = false"),
+        ("training/tracking/mlflow.py", 'os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")'),
+        (".dvc/config", "analytics = false"),
+        ("compose.yaml", 'GF_ANALYTICS_REPORTING_ENABLED: "false"'),
+    ],
+)
+def test_what_would_report_home_is_told_not_to(file: str, line: str) -> None:
+    assert line in (ROOT / file).read_text()

@@ -68,7 +68,8 @@ def test_only_this_machine_can_reach_the_ports(service: Service) -> None:
 
 def test_sigterm_ends_the_service_and_all_that_it_started(model_store: Path, tmp_path: Path) -> None:
     litter = {name for name in ("logs", "key_file.json") if (ROOT / name).exists()}
-    own = {"TMPDIR": str(tmp_path), "TS_DEFAULT_WORKERS_PER_MODEL": "1"}
+    # At home, libraries like to leave what they report about their use.
+    own = {"TMPDIR": str(tmp_path), "HOME": str(tmp_path), "TS_DEFAULT_WORKERS_PER_MODEL": "1"}
     service = start(model_store, tmp_path / "service.log", **own)
     assert len(service.workers()) == 1
     family = psutil.Process(service.process.pid).children(recursive=True)

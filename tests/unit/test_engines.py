@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -143,3 +146,29 @@ def test_a_gpu_answers_as_the_cpu_does(tiny: TinyBundle) -> None:
     on_cpu = OnnxEngine(tiny.directory / "model.fp32.onnx").run(tiny.images)
     on_gpu = OnnxEngine(tiny.directory / "model.fp32.onnx", device="cuda").run(tiny.images)
     np.testing.assert_allclose(on_gpu.logits, on_cpu.logits, atol=1e-2)
+
+
+# Run in a process of its own, for what is imported here stays imported.
+TELLTALE = """
+import sys
+from pathlib import Path
+
+def note(event, arguments):
+    if event in ("os.fork", "os.posix_spawn", "subprocess.Popen", "socket.connect", "socket.getaddrinfo"):
+        print(event, arguments)
+
+sys.addaudithook(note)
+from visionserve import engines
+print(engines.load(Path(sys.argv[1]), runtime=sys.argv[2]).name)
+"""
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_an_engine_starts_nothing_calls_nobody_and_leaves_nothing_at_home(
+    tiny: TinyBundle, tmp_path: Path, runtime: Runtime
+) -> None:
+    command = [sys.executable, "-c", TELLTALE, str(tiny.directory / "model.int8.onnx"), runtime]
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    assert len(done.stdout.splitlines()) == 1, done.stdout
+    assert list(tmp_path.iterdir()) == []
