@@ -77,6 +77,10 @@ COPY visionserve visionserve
 COPY model_store/flowers/model.int8.onnx .
 RUN python3 -m container.slim /opt/venv/lib/python3.*/site-packages --device "$DEVICE" \
     && python -m container.warm model.int8.onnx
+# Last: Java takes its class data for these very files only.
+COPY config.properties log4j2.xml metrics.yaml ./
+COPY serving serving
+RUN python -m serving prepare
 
 FROM installer AS page
 RUN --mount=type=cache,target=/root/.cache/uv \

@@ -28,6 +28,7 @@ def main():  # type: () -> int
         install(chosen)
         install_project()
         link_java()
+        prepare_java()
     except Missing as problem:
         print("cannot set up .venv: {}".format(problem), file=sys.stderr)  # noqa: UP032  (old Pythons get here)
         return 1
@@ -93,6 +94,13 @@ def link_java():  # type: () -> None
     if link.is_symlink():
         link.unlink()
     os.symlink(os.path.join(home, "bin", "java"), str(link))  # noqa: PTH118, PTH211
+
+
+def prepare_java():  # type: () -> None
+    """Let Java keep what it learns of TorchServe's classes: a start is then a second faster (serving/class_data.py)."""
+    command = [str(VENV / "bin" / "python"), "-m", "serving", "prepare"]
+    if subprocess.call(command, cwd=str(ROOT), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) != 0:
+        print("going on without: it starts all the same.", file=sys.stderr)
 
 
 def run(command, why):  # type: (list[str], str) -> None

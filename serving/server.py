@@ -10,14 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import util
 from pathlib import Path
 
 from serving import limits
 from serving.limits import Plan
-from serving.settings import Settings, SetupError, java_home, java_program
+from serving.settings import CLASS_DATA, Settings, SetupError, java_home, java_program
 
 _STOP_TIMEOUT_S = 20
 _POLL_S = 0.02
@@ -30,7 +30,7 @@ def running(settings: Settings, environment: Mapping[str, str]) -> Iterator[subp
     plan = limits.plan(limits.cpus(), limits.memory_bytes())
     with tempfile.TemporaryDirectory(prefix="visionserve-", ignore_cleanup_errors=True) as folder:
         child = subprocess.Popen(
-            command(settings, java_program(environment), folder, plan),
+            command(settings, java_program(environment), folder, plan, class_data()),
             env=child_environment(settings, environment, folder, plan),
             start_new_session=True,
         )
@@ -40,16 +40,31 @@ def running(settings: Settings, environment: Mapping[str, str]) -> Iterator[subp
             stop(child)
 
 
-def command(settings: Settings, java: str, folder: str, plan: Plan) -> list[str]:
-    """Return TorchServe's command line, as its own program would put it together (ts/model_server.py)."""
-    home = _home()
+def command(settings: Settings, java: str, folder: str, plan: Plan, options: Sequence[str] = ()) -> list[str]:
+    """Return TorchServe's command line, as its own program would put it together (ts/model_server.py).
+
+    ``options`` are Java's, beside those of the configuration.
+    """
     vmargs = limits.fit_vmargs(settings.properties.get("vmargs", ""), plan)
     return [
-        *[java, f"-Dmodel_server_home={home}", f"-Djava.io.tmpdir={folder}", *vmargs.split()],
-        *["-cp", str(home / "ts" / "frontend" / "*"), _MAIN_CLASS, "--python", sys.executable],
+        *[java, f"-Dmodel_server_home={_home()}", f"-Djava.io.tmpdir={folder}", *options, *vmargs.split()],
+        *["-cp", class_path(), _MAIN_CLASS, "--python", sys.executable],
         *["-f", str(settings.config), "-s", str(settings.model_store), "-ncs"],
-        *["-m", *(path.name for path in settings.archives)],
+        *(["-m", *(path.name for path in settings.archives)] if settings.archives else []),
     ]
+
+
+def class_path() -> str:
+    """Return where Java finds TorchServe."""
+    return str(_home() / "ts" / "frontend" / "*")
+
+
+def class_data(file: Path = CLASS_DATA) -> list[str]:
+    """Return the options by which Java starts faster (class_data.py); none where there is no file.
+
+    A file that does not fit is no failure, and Java's word of it would not be JSON as the rest of the log is.
+    """
+    return [f"-XX:SharedArchiveFile={file}", "-Xlog:cds*=off"] if file.is_file() else []
 
 
 def _home() -> Path:

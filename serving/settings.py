@@ -6,6 +6,7 @@ TorchServe's own ports are in config.properties and TS_...; what the launcher ad
 import math
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import util
@@ -28,6 +29,8 @@ OWN: Mapping[str, str] = {
     "drain_timeout": "30",
 }
 HOST = "127.0.0.1"
+# Made for the Java and the TorchServe of this Python environment, so it is kept there.
+CLASS_DATA = Path(sys.prefix, "share", "visionserve", "classes.jsa")
 
 
 class SetupError(Exception):

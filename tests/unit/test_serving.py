@@ -154,6 +154,14 @@ def test_torchserve_is_given_every_archive_and_a_private_place_to_write(settings
     assert environment["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/bin"]
 
 
+def test_java_is_given_its_class_data_where_there_is_any(settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "classes.jsa"
+    assert server.class_data(file) == []
+    file.touch()
+    command = server.command(settings, "java", "/private", Plan(3, 4, None), server.class_data(file))
+    assert f"-XX:SharedArchiveFile={file}" in command[: command.index("-cp")]
+
+
 def test_stopping_leaves_no_process_of_the_session_behind(tmp_path: Path) -> None:
     deaf = "trap '' TERM; sleep 60 & echo $! > child; echo ready; wait"
     child = subprocess.Popen(["/bin/sh", "-c", deaf], cwd=tmp_path, stdout=subprocess.PIPE, start_new_session=True)
