@@ -1,4 +1,4 @@
-"""The class data that Java starts faster with: it is written, taken where it fits, and done without where it does not."""
+"""Java's class data for TorchServe: written, taken where it fits, done without where it does not."""
 
 import os
 import shutil
