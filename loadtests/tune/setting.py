@@ -2,6 +2,7 @@
 
 import zipfile
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,14 @@ class Setting:
 
 
 def shipped(archive: Path, cores: int) -> Setting:
-    """Return what an archive says; where it leaves the number of workers open, TorchServe starts one per core."""
+    """Return what an archive says, and what is meant where it says nothing: a worker per core, the engine of a CPU."""
     config = _config(archive)
     handler = config.get("handler", {})
     workers = config.get("minWorkers", cores)
-    return Setting(workers, handler["threads"], config["batchSize"], config["maxBatchDelay"], handler["runtime"])
+    runtime = handler["runtime"]
+    if runtime == "auto":
+        runtime = "openvino" if find_spec("openvino") else "onnxruntime"
+    return Setting(workers, handler["threads"], config["batchSize"], config["maxBatchDelay"], runtime)
 
 
 def axes(start: Setting, cores: int) -> dict[str, list[Setting]]:

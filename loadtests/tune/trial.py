@@ -27,6 +27,7 @@ _ALONE_S = 2.0
 # The search halves this range, as shares of what the connections got; four halvings leave 4 %.
 _LOWEST, _HIGHEST = 0.4, 1.08
 _HALVINGS = 4
+_MISSES = 2
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,21 @@ def highest(rates: generators.Plan, capacity: float, workload: Workload) -> Poin
     low, high, held = _LOWEST * capacity, _HIGHEST * capacity, None
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        point = _probe(rates, middle, workload)
-        if point is not None and point.meets(workload.slo):
-            low, held = middle, point
-        else:
-            high = middle
+        point = _met(rates, middle, workload)
+        low, high, held = (low, middle, held) if point is None else (middle, high, point)
     return held
+
+
+def _met(rates: generators.Plan, rate: float, workload: Workload) -> Point | None:
+    """Return the point of a rate that meets the target, None when it misses twice.
+
+    A machine that is slow for a moment misses once, and the search would never look above that rate again.
+    """
+    for _ in range(_MISSES):
+        point = _probe(rates, rate, workload)
+        if point is not None and point.meets(workload.slo):
+            return point
+    return None
 
 
 def _probe(rates: generators.Plan, rate: float, workload: Workload) -> Point | None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loadtests.summary import Slo
+from loadtests.shapes import Stage
+from loadtests.summary import Point, Slo
 from loadtests.target import Target
 from loadtests.tune import __main__ as program
 from loadtests.tune import report, search, trial
@@ -40,6 +41,15 @@ def test_the_shipped_setting_is_read_from_the_archive_with_a_worker_per_core_whe
     assert settings.shipped(archive(tmp_path, config), cores=2) == SHIPPED
     pinned = archive(tmp_path, {**config, "minWorkers": 5, "maxWorkers": 5})
     assert settings.shipped(pinned, cores=2).workers == 5
+
+
+@pytest.mark.parametrize(("installed", "meant"), [(True, "openvino"), (False, "onnxruntime")])
+def test_auto_is_the_engine_that_it_would_be_so_that_none_is_measured_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool, meant: str
+) -> None:
+    monkeypatch.setattr(settings, "find_spec", lambda _name: installed or None)
+    config = {"batchSize": 4, "maxBatchDelay": 1, "handler": {"threads": 1, "runtime": "auto"}}
+    assert settings.shipped(archive(tmp_path, config), cores=2).runtime == meant
 
 
 def test_a_copy_of_the_archive_carries_the_setting_and_everything_else(tmp_path: Path) -> None:
@@ -150,6 +160,25 @@ def test_a_rate_is_held_only_while_the_target_is_met() -> None:
         assert 20 < point.stage.level < 54
         strict = trial.Workload(Path("flowers.mar"), "flowers", photos, Slo(5, 0.0), seconds=1)
         assert trial.highest(plan, 50, strict) is None
+
+
+def test_a_miss_is_believed_when_it_happened_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = 80.0
+    probes: list[float] = []
+
+    def probed(_plan: object, rate: float, _workload: object) -> Point:
+        """A machine that holds every rate up to a limit, but misses whatever it is asked first."""
+        slow = rate > limit or rate not in probes
+        probes.append(rate)
+        p99_ms = 300.0 if slow else 20.0
+        return Point(Stage("probe", rate, 1), rate, rate, 10, 15, p99_ms, 400, 100, 0, 0, 0, {})
+
+    monkeypatch.setattr(trial, "_probe", probed)
+    workload = trial.Workload(Path("flowers.mar"), "flowers", (), Slo(200, 0.0), seconds=1)
+    found = trial.highest(None, 100, workload)  # type: ignore[arg-type]
+    assert found is not None
+    assert found.stage.level == pytest.approx(limit, rel=0.06)
+    assert len(probes) == 2 * trial._HALVINGS
 
 
 def test_other_options_than_those_of_the_interrupted_search_are_refused(
