@@ -50,7 +50,7 @@ def test_the_service_starts_with_it(service: Service) -> None:
     if not CLASS_DATA.is_file():
         pytest.skip("there is none: `.venv/bin/python -m serving prepare` writes it")
     java = next(child for child in psutil.Process(service.process.pid).children() if child.name() == "java")
-    assert str(CLASS_DATA) in {mapped.path for mapped in java.memory_maps()}
+    assert str(CLASS_DATA.resolve()) in {mapped.path for mapped in java.memory_maps()}
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
