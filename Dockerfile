@@ -74,9 +74,9 @@ ARG DEVICE
 WORKDIR /build
 COPY container container
 COPY visionserve visionserve
-COPY model_store/flowers/model.int8.onnx .
+COPY model_store/flowers/card.json model_store/flowers/model.int8.onnx bundle/
 RUN python3 -m container.slim /opt/venv/lib/python3.*/site-packages --device "$DEVICE" \
-    && python -m container.warm model.int8.onnx
+    && python -m container.warm bundle
 # Last: Java takes its class data for these very files only.
 COPY config.properties log4j2.xml metrics.yaml ./
 COPY serving serving

@@ -10,9 +10,9 @@ import io
 import sys
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
+from visionserve import card as cards
 from visionserve import engines, images
 
 # Of TorchServe's worker, the launcher and the door's renderer; the rest follows from these.
@@ -32,27 +32,24 @@ MODULES = (
 )
 
 
-SIDE = 224
-
-
 def main() -> int:
     """Import the modules and classify one drawn photograph; return a process exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("network", type=Path, help="an ONNX file of a bundle")
-    network: Path = parser.parse_args().network
+    parser.add_argument("bundle", type=Path, help="a folder with a model's card and its int8 network")
+    bundle: Path = parser.parse_args().bundle
     for name in MODULES:
         importlib.import_module(name)
-    print(classify(network))
+    print(classify(bundle))
     return 0
 
 
-def classify(network: Path) -> str:
-    """Decode a drawn JPEG with the service's decoder, run a network on it and return what ran."""
+def classify(bundle: Path) -> str:
+    """Decode a drawn JPEG with the service's decoder, run the network on it and return what ran."""
+    size = cards.ModelCard.load(bundle / cards.FILE_NAME).input.size
+    engine = engines.load(bundle / "model.int8.onnx")
     buffer = io.BytesIO()
-    Image.linear_gradient("L").convert("RGB").save(buffer, "JPEG")
-    pixels = images.decode(buffer.getvalue())
-    engine = engines.load(network)
-    logits = engine.run(np.ascontiguousarray(pixels[None, :SIDE, :SIDE])).logits
+    Image.linear_gradient("L").resize((size, size)).convert("RGB").save(buffer, "JPEG")
+    logits = engine.run(images.decode(buffer.getvalue())[None]).logits
     return f"{engine.name} answers with {logits.shape[1]} logits"
 
 
