@@ -36,6 +36,11 @@ def test_workers_are_spoken_to_over_a_socket_of_the_file_system(server: Containe
     assert all("--sock-type unix" in line for _, _, line in server.processes() if WORKER in line)
 
 
+def test_java_starts_with_the_class_data_of_the_build(server: Container) -> None:
+    java = next(pid for pid, _, line in server.processes() if JAVA in line)
+    assert "/classes.jsa" in docker("exec", server.name, "cat", f"/proc/{java}/maps")
+
+
 def test_any_other_user_may_run_it(image: str, photograph: bytes) -> None:
     with Container(image, ("--user=54321:54321", "--cpus=1")) as running:
         assert running.ready().predict(photograph)[0] == 200
