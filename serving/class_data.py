@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from serving import limits, server
+from serving import limits, preflight, server
 from serving.settings import CLASS_DATA, HOST, PORTS, Settings, SetupError, java_program, settle
 from serving.torchserve import NoAnswer, TorchServe
 
@@ -27,9 +27,10 @@ def prepare(config: Path, environment: Mapping[str, str], target: Path = CLASS_D
     """Write the file unless there is one that fits; return whether it was written.
 
     Raises:
-        SetupError: TorchServe does not start, or the file cannot be written.
+        SetupError: Java or TorchServe does not start, or the file cannot be written.
     """
     java = java_program(environment)
+    preflight.check_java(java)
     if fits(java, target):
         return False
     try:
