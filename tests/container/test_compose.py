@@ -33,7 +33,15 @@ class Stack:
         return docker("compose", f"--project-name={PROJECT}", *arguments, environment=self.environment)
 
     def __enter__(self) -> "Stack":
-        self.compose("up", "--detach", "--wait")
+        try:
+            self.compose("up", "--detach", "--wait")
+        except BaseException as error:
+            # Left alone it would run, and restart, for ever.
+            try:
+                error.add_note(self.compose("logs", "--no-color", "--tail=50"))
+            finally:
+                self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -99,8 +107,9 @@ def test_a_server_whose_java_dies_comes_back_behind_the_same_door(stack: Stack) 
     program = "import psutil; [p.kill() for p in psutil.process_iter() if p.name() == 'java']"
     docker("exec", server, "python", "-c", program)
     deadline = time.monotonic() + READY_S
-    while json.loads(docker("inspect", server))[0]["RestartCount"] == 0 and time.monotonic() < deadline:
+    while (restarts := json.loads(docker("inspect", server))[0]["RestartCount"]) == 0 and time.monotonic() < deadline:
         time.sleep(0.2)
+    assert restarts > 0
     while not stack.ready() and time.monotonic() < deadline:
         time.sleep(1)
     assert stack.container("door") == door
@@ -133,11 +142,13 @@ def test_a_stop_under_load_loses_no_accepted_request(stack: Stack, photograph: b
     threads = [threading.Thread(target=client) for _ in range(8)]
     for thread in threads:
         thread.start()
-    time.sleep(3)
-    stack.compose("stop")
-    done.set()
-    for thread in threads:
-        thread.join()
+    try:
+        time.sleep(3)
+        stack.compose("stop")
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
     served = outcomes.pop("200")
     assert served > 20
     assert set(outcomes) <= {"refused"}, outcomes
