@@ -1,4 +1,4 @@
-"""`python -m training COMMAND`: each command imports only what it needs; each has its own --help."""
+"""`python -m training COMMAND`: options are read, or explained, before anything is imported that takes seconds."""
 
 import argparse
 import importlib
@@ -6,24 +6,24 @@ import sys
 
 from visionserve.errors import BundleError
 
-# command: (module that has add_arguments(parser) and run(args), what it does)
+# command: (module of that name in options, which reads the command line, and in commands, which runs; what it does)
 COMMANDS = {
-    "data manifest": ("training.commands.manifest", "list, check, hash and divide the photographs of a data set"),
-    "data describe": ("training.commands.describe", "report on a data set: balance, sizes, twins, broken files"),
-    "fit": ("training.commands.fit", "train a recipe; goes on where it was stopped"),
-    "lr-find": ("training.commands.lr_find", "raise the learning rate until the loss runs away; suggest one"),
-    "sweep": ("training.commands.sweep", "search a space of recipes for the best validation accuracy; resumes"),
-    "bundle": ("training.commands.bundle", "make model_store/NAME from a finished run: quantise, calibrate, prove"),
-    "all": ("training.commands.everything", "fit, then bundle"),
-    "evaluate": ("training.commands.evaluate", "measure a bundle on photographs, as served and in fp32"),
-    "parts": ("training.commands.parts", "on which parts of the birds of CUB-200-2011 a bundle's heatmaps peak"),
-    "export": ("training.commands.export", "write a bundle's network as a fp32 or half precision ONNX file"),
-    "quantise": ("training.commands.quantise", "write a bundle's network as an int8 ONNX file"),
-    "golden": ("training.commands.golden", "write a bundle's golden answers anew"),
-    "resize": ("training.commands.resize", "a bundle's network for another input: fewer pixels are faster"),
-    "prune": ("training.commands.prune", "narrow a bundle's network, to be fine-tuned by fit --init"),
-    "compare": ("training.commands.compare", "bundles and precisions side by side: accuracy, work, size, speed"),
-    "package": ("training.package", "pack a bundle into a .mar archive for TorchServe"),
+    "data manifest": ("manifest", "list, check, hash and divide the photographs of a data set"),
+    "data describe": ("describe", "report on a data set: balance, sizes, twins, broken files"),
+    "fit": ("fit", "train a recipe; goes on where it was stopped"),
+    "lr-find": ("lr_find", "raise the learning rate until the loss runs away; suggest one"),
+    "sweep": ("sweep", "search a space of recipes for the best validation accuracy; resumes"),
+    "bundle": ("bundle", "make model_store/NAME from a finished run: quantise, calibrate, prove"),
+    "all": ("everything", "fit, then bundle"),
+    "evaluate": ("evaluate", "measure a bundle on photographs, as served and in fp32"),
+    "parts": ("parts", "on which parts of the birds of CUB-200-2011 a bundle's heatmaps peak"),
+    "export": ("export", "write a bundle's network as a fp32 or half precision ONNX file"),
+    "quantise": ("quantise", "write a bundle's network as an int8 ONNX file"),
+    "golden": ("golden", "write a bundle's golden answers anew"),
+    "resize": ("resize", "a bundle's network for another input: fewer pixels are faster"),
+    "prune": ("prune", "narrow a bundle's network, to be fine-tuned by fit --init"),
+    "compare": ("compare", "bundles and precisions side by side: accuracy, work, size, speed"),
+    "package": ("package", "pack a bundle into a .mar archive for TorchServe"),
 }
 
 
@@ -35,12 +35,14 @@ def main(arguments: list[str]) -> int:
         wanted_help = arguments[:1] in (["-h"], ["--help"])
         print(_overview(), file=sys.stdout if wanted_help else sys.stderr)
         return 0 if wanted_help else 2
-    module = importlib.import_module(COMMANDS[name][0])
-    parser = module.parser() if hasattr(module, "parser") else argparse.ArgumentParser()
-    parser.prog, parser.description = f"python -m training {name}", COMMANDS[name][1]
-    module.add_arguments(parser)
+    module, what = COMMANDS[name]
+    options = importlib.import_module(f"training.options.{module}")
+    parser = options.parser() if hasattr(options, "parser") else argparse.ArgumentParser()
+    parser.prog, parser.description = f"python -m training {name}", what
+    options.add_arguments(parser)
     try:
-        return int(module.run(parser.parse_args(rest)))
+        given = parser.parse_args(rest)
+        return int(importlib.import_module(f"training.commands.{module}").run(given))
     except BundleError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1

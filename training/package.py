@@ -5,7 +5,6 @@ card.json + model.int8.onnx (cpu) or a half precision export of weights.safetens
 -> torch-model-archiver -> entries sorted, times fixed
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -17,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import torch
 import yaml
 
 import visionserve
@@ -106,35 +104,6 @@ def build(bundle: Path, output: Path, profile: Profile) -> list[gates.Finding]:
         config.write_text(_tuned(CONFIGS[profile], bundle / TUNED), encoding="utf-8")
         _rewrite(_archive(card, content, config, Path(folder)), output)
     return findings
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `python -m training package`."""
-    parser.add_argument("--bundle", type=Path, required=True, help="the folder that holds card.json and its files")
-    parser.add_argument("--output", type=Path, help="the archive to write; default: the bundle's folder with .mar")
-    parser.add_argument(
-        "--profile", choices=["cpu", "gpu", "auto"], default="auto", help="auto (default): gpu where a GPU is usable"
-    )
-
-
-def run(args: argparse.Namespace) -> int:
-    """Build an archive; print the gates' numbers, or the one message that says what stopped it."""
-    output = args.output or args.bundle.with_name(args.bundle.name + ".mar")
-    profile: Profile = args.profile if args.profile != "auto" else _detected()
-    try:
-        findings = build(args.bundle, output, profile)
-    except BundleError as error:
-        print(f"No archive was written:\n{error}", file=sys.stderr)
-        return 1
-    for finding in findings:
-        print(finding)
-    tuned = f", with {args.bundle / TUNED}" if (args.bundle / TUNED).is_file() else ""
-    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, profile {profile}{tuned}")
-    return 0
-
-
-def _detected() -> Profile:
-    return "gpu" if torch.cuda.is_available() else "cpu"
 
 
 def _network(bundle: Path, card: ModelCard, path: Path, profile: Profile) -> gates.Precision:

@@ -1,1 +1,1 @@
-"""The commands of `python -m training`: options in, library calls, a few printed lines out."""
+"""The commands of `python -m training`: library calls, a few printed lines out; options/ reads what they are given."""

@@ -9,14 +9,6 @@ from training.fit import Run
 from visionserve.card import ModelCard
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument(
-        "--run", type=Path, default=Path("runs/flowers"), help="folder of the run (default: %(default)s)"
-    )
-    parser.add_argument("--output", type=Path, help="folder of the bundle; default: model_store/ and the run's name")
-
-
 def run(args: argparse.Namespace) -> int:
     """Make the bundle; print its headline."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")

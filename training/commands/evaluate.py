@@ -4,59 +4,18 @@ import argparse
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from training import evaluate as evaluation
 from training import manifest as manifests
-from training.corruptions import SEVERITIES
 from training.evaluate import Evidence
 from training.report import novelty, robustness, shifted
 from training.report import write as report
 from training.report.robustness import DEFAULT
 from training.report.sections import Section
-from training.sources import SPLITS
 from visionserve.card import FILE_NAME as CARD
 from visionserve.card import ModelCard
 from visionserve.errors import BundleError
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument("--bundle", type=Path, required=True, help="the folder that holds card.json and manifest.csv")
-    parser.add_argument(
-        "--data.root", dest="root", type=Path, required=True, help="folder of the manifest's photographs"
-    )
-    parser.add_argument("--split", choices=SPLITS, default="test", help="default: %(default)s")
-    parser.add_argument(
-        "--outside",
-        type=_named,
-        action="append",
-        default=[],
-        metavar="NAME=DIR",
-        help="photographs of other things, anywhere below a folder: measures novelty; may be repeated",
-    )
-    parser.add_argument(
-        "--shifted", type=Path, metavar="DIR", help="class folders of photographs from elsewhere: measures accuracy"
-    )
-    parser.add_argument(
-        "--names", type=Path, metavar="CSV", help="which label each folder of --shifted shows: lines of folder,label"
-    )
-    parser.add_argument(
-        "--corruptions",
-        type=int,
-        nargs="*",
-        choices=SEVERITIES,
-        metavar="SEVERITY",
-        help=f"measure accuracy on corrupted photographs; default severities: {' '.join(map(str, DEFAULT))}",
-    )
-    parser.add_argument("--output", type=Path, help="folder for report.md, metrics.json and plots; default: print only")
-    parser.add_argument(
-        "--update",
-        action="store_true",
-        help="write the report, without photographs, and the card's figures into the bundle itself",
-    )
-    parser.add_argument("--changed", action="store_true", help="accept photographs whose bytes are not the manifest's")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -92,12 +51,6 @@ def _asked_for(args: argparse.Namespace, evidence: Evidence) -> Iterator[Section
         yield novelty.section(evidence, dict(args.outside))
     if args.corruptions is not None:
         yield robustness.section(evidence, sorted(set(args.corruptions)) or DEFAULT)
-
-
-def _named(text: str) -> tuple[str, Path]:
-    """Read NAME=DIR; a folder alone is named after itself."""
-    name, given, folder = text.partition("=")
-    return (name, Path(folder)) if given else (Path(text).name, Path(text))
 
 
 def _scalars(found: dict[str, Any], above: str = "") -> Iterator[tuple[str, object]]:

@@ -2,22 +2,11 @@
 
 from pathlib import Path
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from training import processes
 from training.commands import bundle as bundling
 from training.commands import fit as fitting
-
-
-def parser() -> ArgumentParser:
-    """Return the parser of fit."""
-    return fitting.parser()
-
-
-def add_arguments(options: ArgumentParser) -> None:
-    """Declare the options of fit and of bundle."""
-    fitting.add_training_arguments(options)
-    options.add_argument("--output", help="folder of the bundle; default: model_store/ and the run's name")
 
 
 def run(args: Namespace) -> int:

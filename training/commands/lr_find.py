@@ -2,31 +2,16 @@
 
 from pathlib import Path
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
+from training import rangetest_report as report
 from training import recipe as recipes
+from training.rangetest import range_test
 from visionserve.errors import BundleError
-
-
-def parser() -> ArgumentParser:
-    """Return the parser of recipes."""
-    return recipes.parser()
-
-
-def add_arguments(options: ArgumentParser) -> None:
-    """Declare what is not part of the recipe."""
-    options.add_argument("--lowest", type=float, default=1e-4, help="first learning rate; default: 0.0001")
-    options.add_argument("--highest", type=float, default=3.0, help="last learning rate; default: 3")
-    options.add_argument("--steps", type=int, default=120, help="steps between the two; default: 120")
-    options.add_argument("--output", default="lr.png", help="the plot; default: lr.png")
-    options.add_argument("--cache", help="folder of decoded photographs; default: runs/cache")
 
 
 def run(args: Namespace) -> int:
     """Test; print the table and the entry for the recipe."""
-    from training import rangetest_report as report
-    from training.rangetest import range_test
-
     recipe = recipes.resolve(args)
     cache = Path(args.cache) if args.cache else Path("runs/cache")
     test = range_test(recipe, cache, args.lowest, args.highest, args.steps)

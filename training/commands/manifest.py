@@ -3,24 +3,11 @@
 from collections import Counter
 from pathlib import Path
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from training import broken, division
 from training import recipe as recipes
 from training.sources import SPLITS
-
-
-def parser() -> ArgumentParser:
-    """Return the parser of recipes: only the entries of ``data`` matter here."""
-    return recipes.parser()
-
-
-def add_arguments(options: ArgumentParser) -> None:
-    """Declare what is not part of the recipe."""
-    options.add_argument("--output", help="write the manifest to this CSV file; a list of broken files goes beside it")
-    options.add_argument(
-        "--cache", default="runs/cache", help="folder that remembers which photographs decode (default: %(default)s)"
-    )
 
 
 def run(args: Namespace) -> int:

@@ -1,28 +1,12 @@
 """`python -m training parts`: on which parts of the birds a bundle's heatmaps peak, and whether on the birds at all."""
 
 import argparse
-from pathlib import Path
 
 from training import manifest as manifests
 from training import parts, parts_report
-from training.sources import SPLITS
 from visionserve.card import FILE_NAME as CARD
 from visionserve.card import ModelCard
 from visionserve.errors import BundleError
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument("--bundle", type=Path, required=True, help="the folder that holds card.json and manifest.csv")
-    parser.add_argument(
-        "--data.root", dest="root", type=Path, required=True, help="the CUB-200-2011 folder of the manifest"
-    )
-    parser.add_argument("--split", choices=SPLITS, default="test", help="default: %(default)s")
-    parser.add_argument(
-        "--tolerance", type=float, default=0.0, help="pixels by which a peak may miss the box (default: %(default)s)"
-    )
-    parser.add_argument("--output", type=Path, default=Path("runs/parts"), help="folder (default: %(default)s)")
-    parser.add_argument("--changed", action="store_true", help="accept photographs whose bytes are not the manifest's")
 
 
 def run(args: argparse.Namespace) -> int:

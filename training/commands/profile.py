@@ -2,23 +2,9 @@
 
 from pathlib import Path
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from training import recipe as recipes
-
-STEPS = 20
-
-
-def add_arguments(options: ArgumentParser) -> None:
-    """Declare the options of a profile."""
-    options.add_argument(
-        "--profile",
-        action="store_true",
-        help="train nothing: measure loading and steps, write RUN/profile.md and .json",
-    )
-    options.add_argument(
-        "--profile-steps", type=int, default=STEPS, help=f"steps per round and stage; default: {STEPS}"
-    )
 
 
 def run(args: Namespace) -> int:
