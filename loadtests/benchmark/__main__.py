@@ -20,7 +20,7 @@ from loadtests.benchmark.services import PEERS, Kitchen, Service, SetupError
 from loadtests.photographs import Photograph
 
 _FAILED, _SETUP, _INTERRUPTED = 1, 2, 130
-_FULL = Plan(rounds=5, seconds=5.0, warm_up_s=1.0)
+_FULL = Plan(rounds=5, seconds=5.0, warm_up_s=3.0)
 _QUICK = Plan(rounds=3, seconds=2.5, warm_up_s=0.7)
 _SIZE = (500, 375)
 _COUNT = 24
