@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m loadtests.tune",
         description="Search batch size, delay, workers, threads and engine for the highest rate under a p99 target. "
+        "A rate is missed when it is missed twice. "
         "Takes up to a minute a trial and some twenty trials; the machine should do nothing else.",
     )
     parser.add_argument("--bundle", type=Path, default=Path("model_store/flowers"), help="default: %(default)s")
