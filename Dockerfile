@@ -1,4 +1,4 @@
-# The images: `server` (the default; also renders the door's configuration), `ui` (the page), `loadtest`, `train`.
+# The images: `server` (the default; also renders the gateway's configuration), `ui` (the page), `loadtest`, `train`.
 #
 #   docker build --build-arg DEVICE=cpu --tag visionserve:1.0.0 .            what `make image` does, with revision and version
 #   docker build --target ui --tag visionserve-ui:1.0.0 .
@@ -30,28 +30,28 @@ ENV UV_LINK_MODE=copy \
 COPY requirements/uv.txt requirements/
 RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --require-hashes --requirement requirements/uv.txt \
     && python3 -m venv --without-pip /opt/venv
-COPY container/__init__.py container/locked.py container/
+COPY docker/filter_requirements.py docker/
 COPY requirements/*.txt requirements/
 
-# Without a GPU: torch without CUDA's libraries, which it links and never calls (container/hollow.py).
+# Without a GPU: torch without CUDA's libraries, which it links and never calls (docker/cuda_stubs.py).
 FROM installer AS installed-cpu
 # For those who reach one: an index with torch's own CPU build, like https://download.pytorch.org/whl/cpu. It is then
 # installed from there by version, for the lock holds no hash of it.
 ARG TORCH_INDEX=
-COPY container/hollow.py container/
+COPY docker/cuda_stubs.py docker/
 RUN --mount=type=cache,target=/root/.cache/uv \
     if [ -n "$TORCH_INDEX" ]; then without=--without-torch; else without=; fi \
-    && python3 -m container.locked requirements/run.txt --device cpu $without > cpu.txt \
+    && python3 docker/filter_requirements.py requirements/run.txt --device cpu $without > cpu.txt \
     && /opt/uv/bin/uv pip install --no-deps --require-hashes --requirement cpu.txt \
     && if [ -n "$TORCH_INDEX" ]; then \
-        python3 -m container.locked requirements/run.txt --device cpu --only-torch > torch.txt \
+        python3 docker/filter_requirements.py requirements/run.txt --device cpu --only-torch > torch.txt \
         && /opt/uv/bin/uv pip install --no-deps --index-url "$TORCH_INDEX" --requirement torch.txt; \
     fi \
-    && python3 -m container.hollow /opt/venv/lib/python3.*/site-packages
+    && python3 docker/cuda_stubs.py /opt/venv/lib/python3.*/site-packages
 
 FROM installer AS installed-gpu
 RUN --mount=type=cache,target=/root/.cache/uv \
-    python3 -m container.locked requirements/run.txt --device gpu > gpu.txt \
+    python3 docker/filter_requirements.py requirements/run.txt --device gpu > gpu.txt \
     && /opt/uv/bin/uv pip install --no-deps --require-hashes --requirement gpu.txt
 
 # hadolint ignore=DL3006
@@ -60,7 +60,7 @@ ARG DEVICE
 ARG MODEL=flowers
 WORKDIR /build
 RUN --mount=type=cache,target=/root/.cache/uv \
-    python3 -m container.locked requirements/serve.txt --device "$DEVICE" --without-torch > archive.txt \
+    python3 docker/filter_requirements.py requirements/serve.txt --device "$DEVICE" --without-torch > archive.txt \
     && /opt/uv/bin/uv pip install --no-deps --require-hashes --requirement archive.txt
 COPY visionserve visionserve
 COPY handlers handlers
@@ -72,21 +72,21 @@ RUN mkdir /models && python -m training package --bundle "model_store/$MODEL" --
 FROM installed-${DEVICE} AS packages
 ARG DEVICE
 WORKDIR /build
-COPY container container
+COPY docker docker
 COPY visionserve visionserve
 COPY model_store/flowers/card.json model_store/flowers/model.int8.onnx bundle/
-RUN python3 -m container.slim /opt/venv/lib/python3.*/site-packages --device "$DEVICE" \
-    && python -m container.warm bundle
+RUN python3 docker/prune_packages.py /opt/venv/lib/python3.*/site-packages --device "$DEVICE" \
+    && PYTHONPATH=. python docker/precompile.py bundle
 # Last: Java takes its class data for these very files only.
 COPY config.properties log4j2.xml metrics.yaml ./
-COPY serving serving
-RUN python -m serving prepare
+COPY launcher launcher
+RUN python -m launcher prepare
 
 FROM installer AS page
 RUN --mount=type=cache,target=/root/.cache/uv \
     /opt/uv/bin/uv pip install --require-hashes --compile-bytecode --requirement requirements/ui.txt
 
-# The page: speaks HTTP to the door and needs none of the packages above.
+# The page: speaks HTTP to the gateway and needs none of the packages above.
 FROM base AS ui
 ARG VERSION=0.0.0
 ARG REVISION=unknown
@@ -161,11 +161,11 @@ WORKDIR /app
 COPY config.properties log4j2.xml metrics.yaml ./
 COPY docs docs
 COPY visionserve visionserve
-COPY serving serving
-COPY door door
+COPY launcher launcher
+COPY gateway gateway
 COPY --from=archive /models /models
-# Where the door's configuration goes; of the user, so that a volume that is made from it is too.
-RUN install --directory --owner=10001 --group=10001 /run/door
+# Where the gateway's configuration goes; of the user, so that a volume that is made from it is too.
+RUN install --directory --owner=10001 --group=10001 /run/gateway
 # Belongs to nobody in the image: a mounted volume may be given to this number.
 USER 10001:10001
 # What NVIDIA's container runtime brings into the container; nvidia-smi (utility) is how TorchServe counts GPUs. Without
@@ -173,8 +173,8 @@ USER 10001:10001
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     HOME=/tmp
-# The status server. TorchServe itself is reachable from inside only; the door in front of it is a container of its own.
+# The status server. TorchServe itself is reachable from inside only; the gateway in front of it is a container of its own.
 EXPOSE 8083
 HEALTHCHECK --interval=10s --timeout=5s --start-period=300s --retries=3 \
     CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8083/readyz', timeout=4)"]
-ENTRYPOINT ["python", "-m", "serving", "serve", "--model-store", "/models", "--status-host", "0.0.0.0"]
+ENTRYPOINT ["python", "-m", "launcher", "serve", "--model-store", "/models", "--status-host", "0.0.0.0"]

@@ -8,7 +8,7 @@ BIN := .venv/bin
 DAHLIA = .venv/lib/python3*/site-packages/sklearn/datasets/images/flower.jpg
 BUNDLE := model_store/$(MODEL)
 ARCHIVE := $(BUNDLE).mar
-PACKED := $(wildcard handlers/*.py visionserve/*.py training/export.py training/package.py training/gates.py training/golden.py)
+PACKED := $(wildcard handlers/*.py visionserve/*.py training/export/onnx.py training/export/package.py training/export/gates.py training/golden.py)
 SETS := .venv/.serve .venv/.ui .venv/.train .venv/.dev
 DEVICE ?= cpu
 URL ?= http://127.0.0.1:8000
@@ -17,7 +17,7 @@ BUILD = docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git 
 export PYTHONWARNINGS ?= ignore::FutureWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve door predict ui archive image up monitoring down smoke manifests dashboard train pipeline evaluate test test-unit live drift loadtest bench endurance restarts tune picture lint format lock clean
+.PHONY: help setup serve gateway predict ui archive image up monitoring down smoke manifests dashboard train pipeline evaluate test test-unit live drift loadtest bench endurance restarts tune picture lint format lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,10 +26,10 @@ setup: .venv/.serve ## make .venv with what serving needs (the other verbs do it
 
 serve: .venv/.serve ## build the archive, start TorchServe, prove one answer, stay in the foreground
 	@$(MAKE) --no-print-directory archive
-	@exec $(BIN)/python -m serving serve --model $(MODEL) $(ARGS)
+	@exec $(BIN)/python -m launcher serve --model $(MODEL) $(ARGS)
 
-door: .venv/.serve ## nginx in front of the running service, as a client meets it: make door [ARGS="--port 8000"]
-	@exec $(BIN)/python -m door run $(ARGS)
+gateway: .venv/.serve ## nginx in front of the running service, as a client meets it: make gateway [ARGS="--port 8000"]
+	@exec $(BIN)/python -m gateway run $(ARGS)
 
 predict: .venv/.serve ## send a photograph to the running service: make predict FILE=photo.jpg
 	@$(BIN)/visionserve predict --name $(MODEL) $(or $(FILE),$(wildcard $(DAHLIA))) $(ARGS)
@@ -46,25 +46,25 @@ image: ## build the images: make image [DEVICE=cpu|gpu] [ARGS="--network host"]
 	$(BUILD) --build-arg DEVICE=$(DEVICE) --tag visionserve:$(VERSION)$(if $(filter gpu,$(DEVICE)),-gpu) $(ARGS) .
 	$(BUILD) --target ui --tag visionserve-ui:$(VERSION) $(ARGS) .
 
-up: ## start server and door in containers, wait until they are ready: make up [ARGS="--build"]
+up: ## start server and gateway in containers, wait until they are ready: make up [ARGS="--build"]
 	docker compose up --detach --wait $(ARGS)
 	@echo "Serving at http://$$(docker compose port pod 8000); make smoke asks it, make down stops it."
 
 monitoring: ## the same with Prometheus :9090, Alertmanager :9093 and Grafana :3000, on this machine only
 	docker compose --profile monitoring up --detach --wait $(ARGS)
 
-down: ## stop them: the door first, then the server, nothing lost
+down: ## stop them: the gateway first, then the server, nothing lost
 	docker compose --profile '*' down $(ARGS)
 
 smoke: ## ask a deployed service what its users will ask: make smoke [URL=http://127.0.0.1:8000]
 	@scripts/smoke_test.sh $(URL)
 
 manifests: .venv/.dev ## write the manifests of k8s/ that are made, check every variant on three versions of Kubernetes
-	$(BIN)/python k8s/render.py
+	$(BIN)/python scripts/render_manifests.py
 	$(BIN)/python -m pytest tests/contract/test_k8s.py tests/contract/test_k8s_names.py tests/contract/test_scanners.py $(ARGS)
 
 dashboard: .venv/.serve ## write the Grafana dashboard and the drift reference of MODEL anew
-	$(BIN)/python -m monitoring.dashboard
+	$(BIN)/python -m monitoring.dashboard.render
 	$(BIN)/python -m monitoring.reference --bundle $(BUNDLE)
 
 train: .venv/.train ## train, evaluate, export, quantise, bundle: make train [RECIPE=training/recipes/flowers102.yaml]
@@ -79,7 +79,7 @@ evaluate: .venv/.train ## evaluate the shipped bundle as it is served: make eval
 	$(BIN)/python -m training evaluate --bundle $(BUNDLE) $(ARGS)
 
 live: .venv/.train ## is the running service still right? make live IMAGES=DIR [ARGS="--compare"]
-	@$(BIN)/python -m monitoring.live --images $(or $(IMAGES),photographs) --model $(MODEL) --bundle $(BUNDLE) $(ARGS)
+	@$(BIN)/python -m monitoring.online --images $(or $(IMAGES),photographs) --model $(MODEL) --bundle $(BUNDLE) $(ARGS)
 
 drift: .venv/.train ## does what came in lately still look as it should? make drift [ARGS="--window 50"]
 	@$(BIN)/python -m monitoring.drift check --bundle $(BUNDLE) $(or $(IMAGES:%=--images %),--log runs/live/log.jsonl) $(ARGS)
@@ -93,7 +93,7 @@ bench: .venv/.dev ## measure ours beside stock TorchServe and the ceilings: make
 
 endurance: .venv/.dev ## is memory flat over 100,000 requests? make endurance [ARGS="--photos DIR"]
 	@$(MAKE) --no-print-directory archive
-	@$(BIN)/python -m loadtests.endurance $(ARGS)
+	@$(BIN)/python -m loadtests.soak $(ARGS)
 
 tune: .venv/.dev ## find the settings that hold the highest rate here: make tune [SLO_MS=100]
 	@$(MAKE) --no-print-directory archive
@@ -104,8 +104,8 @@ restarts: .venv/.dev ## count what restarts lose behind a load balancer, ours be
 	@$(BIN)/python -m loadtests.restarts $(ARGS)
 
 picture: .venv/.dev ## draw the README's pictures from the running service
-	@$(BIN)/python -m docs.picture $(ARGS)
-	@$(BIN)/python -m docs.screenshot
+	@$(BIN)/python -m scripts.draw_figure $(ARGS)
+	@$(BIN)/python -m scripts.screenshots
 
 test: .venv/.dev ## all the tests: unit, contract, and end to end against a real TorchServe
 	$(BIN)/python -m pytest $(ARGS)
@@ -122,13 +122,13 @@ format: .venv/.dev ## put the code into its form
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 lock: .venv/.dev ## renew the hash-locked requirements from pyproject.toml
-	$(BIN)/python requirements/lock.py
+	$(BIN)/python scripts/lock.py
 
 clean: ## remove what was built: archives, caches, .venv (runs/ stays)
 	rm -rf .venv .cache .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache logs model_store/*.mar
 
-$(SETS): .venv/.%: requirements/%.txt requirements/install.py
-	@$(PYTHON) requirements/install.py $*
+$(SETS): .venv/.%: requirements/%.txt scripts/install.py
+	@$(PYTHON) scripts/install.py $*
 	@touch $@
 
 # Another profile than last time makes the archive out of date.

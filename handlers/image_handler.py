@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from handlers import torchserve_worker
+from handlers.log_format import OneLine
+from handlers.metrics_buffer import Tally
 from visionserve import batch
-from visionserve import card as cards
+from visionserve import model_card as cards
 from visionserve.batch import Outcome, Reply
-from visionserve.card import ModelCard
 from visionserve.classifier import Classifier
 from visionserve.errors import BundleError
-from visionserve.log_lines import OneLine
-from visionserve.requests import Received
-from visionserve.tally import Tally
+from visionserve.model_card import ModelCard
+from visionserve.request_parsing import Received
 
 # One class only: TorchServe takes the class of a handler's module, and refuses a module that defines two.
 

@@ -8,8 +8,9 @@ import signal
 import sys
 from pathlib import Path
 
-from loadtests import report, run
-from loadtests.run_record import RunRecord
+from loadtests.load import run
+from loadtests.results import report
+from loadtests.results.run_record import RunRecord
 
 _USAGE, _INTERRUPTED = 2, 130
 

@@ -20,13 +20,14 @@ from locust import FastHttpUser, LoadTestShape, constant, events, task
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
-from loadtests import calibration, options, shapes
-from loadtests.answers import Outcome, judge
-from loadtests.calibration import CalibrationError
-from loadtests.ledger import Ledger
-from loadtests.photographs import Photograph
-from loadtests.target import Target, parse_headers
-from loadtests.traffic import Traffic
+from loadtests.load import options, shapes
+from loadtests.load.images import Photograph
+from loadtests.load.target import Target, parse_headers
+from loadtests.load.workload import Traffic
+from loadtests.results import expected_labels
+from loadtests.results.expected_labels import CalibrationError
+from loadtests.results.stats import Ledger
+from loadtests.results.validation import Outcome, judge
 
 _log = logging.getLogger(__name__)
 _NOT_MEASURED = 3
@@ -124,7 +125,7 @@ def _start(environment: Environment, **_: Any) -> None:
         photographs: list[Photograph] = plan.photographs.get()
         url = f"{environment.host or ''}{parsed.path}"
         plan.target = Target.parse(url, parse_headers(parsed.header), parsed.allow_remote)
-        expected = calibration.calibrate(plan.target, photographs).labels
+        expected = expected_labels.calibrate(plan.target, photographs).labels
         # Each process its own order, otherwise they would all post the same photograph at the same time.
         place = environment.runner.worker_index if isinstance(environment.runner, WorkerRunner) else 0
         plan.traffic = Traffic(photographs, expected, parsed.broken, parsed.seed + place)

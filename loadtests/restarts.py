@@ -14,11 +14,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtests import photographs
-from loadtests.backends import Backend, BackendError, Balancer, Ours, Stock, balanced, wait_until_ready, workplace
-from loadtests.openloop import Limits, OpenLoop
-from loadtests.target import Target
-from loadtests.traffic import Traffic
+from loadtests.load import images
+from loadtests.load.openloop import Limits, OpenLoop
+from loadtests.load.target import Target
+from loadtests.load.workload import Traffic
+from loadtests.restart_backends import (
+    Backend,
+    BackendError,
+    Balancer,
+    Ours,
+    Stock,
+    balanced,
+    wait_until_ready,
+    workplace,
+)
 
 KINDS = ("ours", "stock")
 _LOST, _FAILED = 1, 3
@@ -79,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def run(kind: str, archive: Path, plan: Plan) -> Found:
     """Restart backends of a kind under load and return what became of the requests; raises BackendError."""
-    photos = photographs.drawn(photographs.parse_sizes(plan.sizes), each=2)
+    photos = images.drawn(images.parse_sizes(plan.sizes), each=2)
     with workplace() as folder:
         store = folder / "store"
         store.mkdir()

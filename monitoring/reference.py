@@ -13,9 +13,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from visionserve import card as cards
-from visionserve.card import ModelCard
+from visionserve import model_card as cards
 from visionserve.errors import BundleError
+from visionserve.model_card import ModelCard
 
 OUTPUT = Path("monitoring/rules/reference.yml")
 # The handler replaces these characters in the labels of its metrics; a contract test holds the two together.

@@ -2,7 +2,7 @@
 # Ask a deployed service what its users will ask: scripts/smoke_test.sh URL [PHOTOGRAPH]
 #
 # Needs a POSIX shell and curl. Prints a line per check; exit code 0 when all passed, 1 when one failed, 2 when called
-# wrongly. From the environment: API_KEY where the door wants one, MODEL (flowers), CURL_OPTIONS (such as --insecure).
+# wrongly. From the environment: API_KEY where the gateway wants one, MODEL (flowers), CURL_OPTIONS (such as --insecure).
 set -u
 
 if [ $# -lt 1 ] || [ $# -gt 2 ]; then

@@ -20,25 +20,26 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from training import acceptance, golden
-from training import evaluate as evaluation
-from training import manifest as manifests
+from training import golden
 from training import recipe as recipes
-from training.calibrate import fit_temperature
-from training.data import served
-from training.export import export
-from training.fit import Run, read_manifest
-from training.gates import Finding
-from training.manifest import Manifest
-from training.quantise import quantise
+from training.data import manifest as manifests
+from training.data.datamodule import served
+from training.data.manifest import Manifest
+from training.evaluation import evaluate as evaluation
+from training.evaluation.calibration import fit_temperature
+from training.evaluation.report import write as report
+from training.export import acceptance
+from training.export.gates import Finding
+from training.export.onnx import export
+from training.export.quantize import quantise
+from training.fit.trainer import Run, read_manifest
 from training.recipe import Recipe
-from training.report import write as report
 from visionserve import engines, novelty
-from visionserve.card import FILE_NAME as CARD
-from visionserve.card import Input, ModelCard
 from visionserve.classifier import Classifier
 from visionserve.engines import Outputs
 from visionserve.errors import BundleError
+from visionserve.model_card import FILE_NAME as CARD
+from visionserve.model_card import Input, ModelCard
 from visionserve.network import MEAN, STD
 from visionserve.novelty import Reference
 from visionserve.transforms import Preprocessing

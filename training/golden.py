@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 from visionserve import network
-from visionserve.card import FILE_NAME as CARD
-from visionserve.card import ModelCard
 from visionserve.classifier import softmax
 from visionserve.engines import Outputs
 from visionserve.errors import BundleError
+from visionserve.model_card import FILE_NAME as CARD
+from visionserve.model_card import ModelCard
 
 FILE_NAME = "golden.json"
 WEIGHTS = "weights.safetensors"

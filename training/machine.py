@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from training.cache import memory
+from training.data.cache import memory
 
 
 def facts() -> dict[str, Any]:

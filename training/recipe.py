@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from training.files import write_text
+from training.atomic import write_text
 from visionserve.errors import BundleError
 
 SourceName = Literal["flowers102", "cub200", "cats-and-dogs", "imagefolder"]

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from ui import drawing
+from ui import html
 from ui.card import Card
 from ui.settings import Settings
 from visionserve.client import Model
@@ -12,17 +12,17 @@ def show_model(model: Model, card: Card) -> None:
     """Draw the model's card: how good it is, how honest, what it knows, where it comes from."""
     if card.photographs:
         st.html(f'<p class="vs-lead">Measured on {card.photographs} photographs that the model never saw.</p>')
-    st.html(drawing.figures(card))
+    st.html(html.figures(card))
     left, right = st.columns([5, 6], gap="large")
     with left:
         st.subheader("Does it know how sure it is?", anchor=False)
         if card.reliability:
-            st.html(drawing.calibration(card.reliability))
+            st.html(html.calibration(card.reliability))
         else:
             st.caption("The card has no calibration plot; the calibration error above sums it up.")
     with right:
         st.subheader("What it is", anchor=False)
-        st.html(drawing.facts(_facts(model, card)))
+        st.html(html.facts(_facts(model, card)))
     _labels(card)
 
 
@@ -32,7 +32,7 @@ def _labels(card: Card) -> None:
     wanted = st.text_input("Search the labels", placeholder="rose", key="labels-search").strip().lower()
     found = [label for label in sorted(card.labels) if wanted in label.lower()]
     if found:
-        st.html(drawing.labels(found))
+        st.html(html.labels(found))
     else:
         st.caption(f"It knows no label with “{wanted}” in it.")
 

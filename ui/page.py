@@ -6,8 +6,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from ui import about, asking, card, drawing, result
-from ui.asking import Answered, Declined, Outcome, Photograph
+from ui import about, card, html, predictions, result
+from ui.predictions import Answered, Declined, Outcome, Photograph
 from ui.settings import Settings
 from visionserve.client import Client, Model, Refused, Retries, Unreachable
 
@@ -75,7 +75,7 @@ def _head(model: Model | None) -> None:
     if model is not None and (labels := card.read(model).labels):
         name = f"{model.name.capitalize()} {model.version}"
         line = f"{name} knows {len(labels)} kinds, says how sure it is, and shows where it looks."
-    st.html(drawing.masthead((HERE / "icon.svg").read_bytes(), TITLE, line))
+    st.html(html.masthead((HERE / "icon.svg").read_bytes(), TITLE, line))
 
 
 def _inputs() -> list[Photograph]:
@@ -124,7 +124,7 @@ def _outcomes(client: Client, model: Model, shown: Sequence[Photograph]) -> list
     new = {key: photograph for key, photograph in zip(keys, shown, strict=True) if key not in before}
     if new:
         with st.spinner("Asking the model …"):
-            before = before | dict(zip(new, asking.ask_all(client, model.name, list(new.values())), strict=True))
+            before = before | dict(zip(new, predictions.ask_all(client, model.name, list(new.values())), strict=True))
     st.session_state["outcomes"] = {key: before[key] for key in keys if _keeps(before[key])}
     return [before[key] for key in keys]
 
@@ -135,7 +135,7 @@ def _keeps(outcome: Outcome) -> bool:
 
 def _declined(place: int, photograph: Photograph, outcome: Declined) -> None:
     with st.container(border=True, key=f"declined-{place}"):
-        st.html(drawing.declined(photograph.name, outcome.sentence))
+        st.html(html.declined(photograph.name, outcome.sentence))
         if not outcome.final:
             st.button("Ask again", icon=":material/refresh:", key=f"again-{place}")
 
@@ -143,7 +143,7 @@ def _declined(place: int, photograph: Photograph, outcome: Declined) -> None:
 def _down(client: Client, settings: Settings, trouble: Refused | Unreachable) -> None:
     """Say that nothing can answer and what to do, and look again by itself."""
     st.session_state["waiting"] = False
-    _wait(client, drawing.down(settings.service_url, asking.reason(trouble) if isinstance(trouble, Refused) else ""))
+    _wait(client, html.down(settings.service_url, predictions.reason(trouble) if isinstance(trouble, Refused) else ""))
 
 
 @st.fragment(run_every=LOOK_AGAIN_S)

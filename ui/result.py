@@ -8,10 +8,10 @@ from pathlib import Path
 
 import streamlit as st
 
-from ui import drawing, feedback, pictures
-from ui.asking import Answered, Photograph
+from ui import feedback, html, overlay
 from ui.card import Card
-from ui.verdict import familiarity
+from ui.interpretation import familiarity
+from ui.predictions import Answered, Photograph
 from visionserve.client import Answer
 
 _UNKNOWN = "something else, or I do not know"
@@ -44,9 +44,9 @@ def show(result: Result) -> None:
         with left:
             _picture(result, answer)
         with right:
-            st.html(drawing.verdict(result.photograph.name, answer, kind, len(result.card.labels)))
-            st.html(drawing.bars(answer, kind))
-            st.html(drawing.time(result.answered.round_trip_s, answer.timings))
+            st.html(html.verdict(result.photograph.name, answer, kind, len(result.card.labels)))
+            st.html(html.bars(answer, kind))
+            st.html(html.time(result.answered.round_trip_s, answer.timings))
             _opinion(result, answer)
 
 
@@ -70,9 +70,9 @@ def _picture(result: Result, answer: Answer) -> None:
             key=f"heat-{result.key}",
             help="The heatmap's opacity: at 0 % the photograph as it is.",
         )
-        seen = pictures.view(picture, result.card.crop)
-        shown = pictures.blend(picture, pictures.strength(answer.heatmap), seen, opacity / 100)
-        st.html(drawing.heat_legend())
+        seen = overlay.view(picture, result.card.crop)
+        shown = overlay.blend(picture, overlay.strength(answer.heatmap), seen, opacity / 100)
+        st.html(html.heat_legend())
     description = f"{result.photograph.name}, with the places that speak for {answer.best.label} in bright colours"
     frame.image(shown, width="stretch", output_format="JPEG", alt=description)
 
@@ -82,7 +82,7 @@ def _opinion(result: Result, answer: Answer) -> None:
     said = st.session_state.setdefault("said", {})
     with st.container(key=f"opinion-{result.key}"):
         if result.key in said:
-            st.html(drawing.thanks(said[result.key]))
+            st.html(html.thanks(said[result.key]))
             return
         st.html('<p class="vs-ask">Is it right?</p>')
         if trouble := st.session_state.pop(f"trouble-{result.key}", ""):
@@ -113,5 +113,5 @@ def _record(result: Result, answer: Answer, label: str | None) -> None:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _photograph(data: bytes) -> pictures.Pixels:
-    return pictures.photograph(data)
+def _photograph(data: bytes) -> overlay.Pixels:
+    return overlay.photograph(data)

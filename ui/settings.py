@@ -14,7 +14,7 @@ FEEDBACK = Path("runs/feedback.jsonl")
 class Settings:
     """The page's settings.
 
-    ``status_url`` is where models and health are asked for; a door answers both at ``service_url``. ``docs_url`` is
+    ``status_url`` is where models and health are asked for; a gateway answers both at ``service_url``. ``docs_url`` is
     where a browser finds the API's description, which need not be where the page finds the service.
     """
 
@@ -28,7 +28,7 @@ class Settings:
     def read(cls, environment: Mapping[str, str]) -> "Settings":
         """Read UI_SERVICE_URL, UI_STATUS_URL, UI_DOCS_URL, UI_API_KEY and UI_FEEDBACK; an empty one counts as unset.
 
-        Whoever names only a service means a door, which tells the status too.
+        Whoever names only a service means a gateway, which tells the status too.
         """
         service = environment.get("UI_SERVICE_URL", "").rstrip("/")
         status = environment.get("UI_STATUS_URL", "").rstrip("/") or service or STATUS_URL

@@ -14,11 +14,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from visionserve import answers, requests
-from visionserve.answers import Content
+from visionserve import request_parsing, responses
 from visionserve.classifier import Answer, Classifier
 from visionserve.errors import DeadlineExceeded, InternalError, ServiceError
-from visionserve.requests import Received, Request
+from visionserve.request_parsing import Received, Request
+from visionserve.responses import Content
 
 OK = "ok"
 BLAND = "The service failed on this request; its log says why."
@@ -87,7 +87,7 @@ def _prepare(classifier: Classifier, received: Received) -> _Prepared | Reply:
     started = time.perf_counter()
 
     def attempt() -> _Prepared:
-        request = requests.parse(received, len(classifier.card.labels))
+        request = request_parsing.parse(received, len(classifier.card.labels))
         images = tuple(_images(classifier, request, deadline=started + DECODE_BUDGET_S))
         return _Prepared(request, images, time.perf_counter() - started)
 
@@ -132,7 +132,7 @@ def _render(
     def attempt() -> Reply:
         if failure is not None:
             raise InternalError(BLAND)
-        content = answers.render(entry.request, entry.images, own, classifier.card)
+        content = responses.render(entry.request, entry.images, own, classifier.card)
         return Reply(200, OK, content, entry.decode_s, own)
 
     return _guarded(attempt, received, time.perf_counter() - entry.decode_s)
@@ -147,5 +147,5 @@ def _guarded(attempt: Callable[[], Result], received: Received, started: float) 
     except Exception:
         logger.exception("request %s failed", received.id)
         error = InternalError(BLAND)
-    content = answers.refuse(error, received.id, v2=requests.speaks_v2(received))
+    content = responses.refuse(error, received.id, v2=request_parsing.speaks_v2(received))
     return Reply(error.status, error.code, content, time.perf_counter() - started)

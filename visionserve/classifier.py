@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from visionserve import card as cards
 from visionserve import engines, novelty, transforms
-from visionserve.card import ModelCard
+from visionserve import model_card as cards
 from visionserve.engines import Engine, Runtime
 from visionserve.errors import BundleError
 from visionserve.images import Limits
+from visionserve.model_card import ModelCard
 from visionserve.novelty import Reference
 
 

@@ -15,8 +15,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import onnxruntime
 
-from visionserve.card import Device
 from visionserve.errors import BundleError
+from visionserve.model_card import Device
 
 Runtime = Literal["auto", "openvino", "onnxruntime"]
 

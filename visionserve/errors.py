@@ -8,7 +8,7 @@
        |        EmptyBody, InvalidRequest
        InvalidParameter, Overloaded, Unavailable, DeadlineExceeded
 
-Before all of it stands the door, which answers Unauthorized, HttpsRequired, NotFound and MethodNotAllowed by itself.
+Before all of it stands the gateway, which answers Unauthorized, HttpsRequired, NotFound and MethodNotAllowed by itself.
 
 Every ServiceError carries its status and machine code; its message is for the client: what was wrong and what to do,
 no internals. BundleError is for the operator: it stops a start, it never answers a request.

@@ -13,11 +13,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from loadtests import photographs
 from loadtests.benchmark import facts, rounds, table
 from loadtests.benchmark.rounds import Notebook, Plan
 from loadtests.benchmark.services import PEERS, Kitchen, Service, SetupError
-from loadtests.photographs import Photograph
+from loadtests.load import images
+from loadtests.load.images import Photograph
 
 _FAILED, _SETUP, _INTERRUPTED = 1, 2, 130
 _FULL = Plan(rounds=5, seconds=5.0, warm_up_s=3.0)
@@ -133,9 +133,9 @@ def _services(options: argparse.Namespace, kitchen: Kitchen) -> list[Service]:
 def _photographs(given: Path | None, folder: Path) -> tuple[list[Photograph], Path]:
     """Return the photographs, and a folder that holds them."""
     if given:
-        return photographs.read(given), given.resolve()
+        return images.read(given), given.resolve()
     folder.mkdir()
-    drawn = photographs.drawn({_SIZE: 1.0}, _COUNT)
+    drawn = images.drawn({_SIZE: 1.0}, _COUNT)
     for photograph in drawn:
         (folder / f"{photograph.name}.jpg").write_bytes(photograph.body)
     return drawn, folder

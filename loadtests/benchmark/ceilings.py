@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from loadtests import photographs
-from loadtests.histogram import percentile
+from loadtests.load import images as photographs
+from loadtests.results.histogram import percentile
 
 if TYPE_CHECKING:
     from visionserve.classifier import Classifier

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from loadtests.answers import judge
-from loadtests.histogram import percentile
-from loadtests.target import Target
-from loadtests.traffic import Traffic
-from loadtests.wire import Pool, WireError
+from loadtests.load.http_client import Pool, WireError
+from loadtests.load.target import Target
+from loadtests.load.workload import Traffic
+from loadtests.results.histogram import percentile
+from loadtests.results.validation import judge
 
 _TIMEOUT_S = 30.0
 # After a failed request, so that a server that refuses everything is not hammered.

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtests import calibration
 from loadtests.benchmark import client, server
 from loadtests.benchmark.server import Server, ServerError
 from loadtests.benchmark.services import ROOT, Service
-from loadtests.calibration import CalibrationError
-from loadtests.photographs import Photograph
-from loadtests.traffic import Traffic
+from loadtests.load.images import Photograph
+from loadtests.load.workload import Traffic
+from loadtests.results import expected_labels
+from loadtests.results.expected_labels import CalibrationError
 
 FILE_NAME = "measurements.jsonl"
 CEILINGS = "ceilings"
@@ -97,7 +97,7 @@ def measure(plan: Plan, service: Service, photographs: Sequence[Photograph], see
         server.running(service.launch(), Path(folder, "log.txt")) as running,
     ):
         found: Measurement = {"first_answer_s": running.first_answer(photographs[0].body), "windows": {}}
-        expected = dict(calibration.calibrate(running.target, photographs).labels)
+        expected = dict(expected_labels.calibrate(running.target, photographs).labels)
         for connections in plan.connections:
             traffic = Traffic(photographs, expected, seed=seed)
             found["windows"][str(connections)] = _window(plan, running, traffic, connections)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psutil
 
-from loadtests.answers import top_label
-from loadtests.target import Target
+from loadtests.load.target import Target
+from loadtests.results.validation import top_label
 
 _START_S = 180
 _STOP_S = 20

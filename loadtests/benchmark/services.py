@@ -90,7 +90,15 @@ class Kitchen:
         if not (packages / "captum").is_dir():
             _run(_uv(), "pip", "install", "--quiet", "--no-deps", "--target", str(packages), *_CAPTUM)
         archive = store / f"{self.name}.mar"
-        _run(sys.executable, "-m", "loadtests.benchmark.stock", "--bundle", str(self.bundle), "--output", str(archive))
+        _run(
+            sys.executable,
+            "-m",
+            "loadtests.benchmark.torchserve_example",
+            "--bundle",
+            str(self.bundle),
+            "--output",
+            str(archive),
+        )
         return Service("stock image_classifier", lambda: _stock_launch(archive, packages))
 
     def peer(self, name: str) -> Service:
@@ -119,7 +127,7 @@ def our_launch(store: Path, name: str) -> Launch:
     options = ("", "management-", "metrics-", "grpc-", "grpc-management-", "status-")
     ports = dict(zip(options, free_ports(len(options)), strict=True))
     chosen = [*(f"--{option}port={port}" for option, port in ports.items()), "--access-port=0"]
-    command = [sys.executable, "-m", "serving", "serve", f"--model-store={store}", f"--model={name}"]
+    command = [sys.executable, "-m", "launcher", "serve", f"--model-store={store}", f"--model={name}"]
     return Launch((*command, *chosen), {}, ROOT, f"http://127.0.0.1:{ports['']}/predictions/{name}")
 
 

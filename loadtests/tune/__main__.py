@@ -11,11 +11,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from loadtests import photographs
 from loadtests.benchmark import facts
 from loadtests.benchmark.services import SetupError
-from loadtests.photographs import Photograph
-from loadtests.summary import Slo
+from loadtests.load import images
+from loadtests.load.images import Photograph
+from loadtests.results.summary import Slo
 from loadtests.tune import report, search, trial
 from loadtests.tune import setting as settings
 from loadtests.tune.search import Notebook
@@ -99,7 +99,7 @@ def _known(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def _photographs(given: Path | None) -> list[Photograph]:
-    return photographs.read(given) if given else photographs.drawn({_SIZE: 1.0}, _COUNT)
+    return images.read(given) if given else images.drawn({_SIZE: 1.0}, _COUNT)
 
 
 def _compared(shipped: Setting, best: Result, rounds: int, workload: Workload, notebook: Notebook) -> float:

@@ -6,17 +6,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtests import calibration, generators, summary
 from loadtests.benchmark import client, server, services
 from loadtests.benchmark.server import Server, ServerError
-from loadtests.calibration import CalibrationError
-from loadtests.openloop import Limits
-from loadtests.photographs import Photograph
-from loadtests.run_record import RunRecord
-from loadtests.shapes import Stage
-from loadtests.summary import Point, Slo
-from loadtests.target import Target
-from loadtests.traffic import Traffic
+from loadtests.load import workers
+from loadtests.load.images import Photograph
+from loadtests.load.openloop import Limits
+from loadtests.load.shapes import Stage
+from loadtests.load.target import Target
+from loadtests.load.workload import Traffic
+from loadtests.results import expected_labels, summary
+from loadtests.results.expected_labels import CalibrationError
+from loadtests.results.run_record import RunRecord
+from loadtests.results.summary import Point, Slo
 from loadtests.tune import setting as settings
 from loadtests.tune.setting import Setting
 
@@ -84,7 +85,7 @@ def run(setting: Setting, workload: Workload) -> Result:
 
 
 def _measure(setting: Setting, service: Server, workload: Workload) -> Result:
-    labels = dict(calibration.calibrate(service.target, workload.photographs).labels)
+    labels = dict(expected_labels.calibrate(service.target, workload.photographs).labels)
     traffic = Traffic(workload.photographs, labels, seed=workload.seed)
     alone = client.measure(service.target, traffic, 1, _WARM_UP_S, _ALONE_S, service.cpu_s).summary()
     full = client.measure(service.target, traffic, _CONNECTIONS, _WARM_UP_S, workload.seconds, service.cpu_s).summary()
@@ -96,12 +97,12 @@ def _measure(setting: Setting, service: Server, workload: Workload) -> Result:
     return Result(setting, held.stage.level, held.p50_ms, held.p99_ms, capacity, alone["p50_ms"])
 
 
-def plan(target: Target, photographs: tuple[Photograph, ...], labels: dict[str, str], seed: int) -> generators.Plan:
+def plan(target: Target, photographs: tuple[Photograph, ...], labels: dict[str, str], seed: int) -> workers.Plan:
     """Return what a probe sends: Poisson arrivals of sound photographs."""
-    return generators.Plan(target, photographs, labels, 0.0, seed, "poisson", Limits())
+    return workers.Plan(target, photographs, labels, 0.0, seed, "poisson", Limits())
 
 
-def highest(rates: generators.Plan, capacity: float, workload: Workload) -> Point | None:
+def highest(rates: workers.Plan, capacity: float, workload: Workload) -> Point | None:
     """Halve the range of rates, each time towards where the target is just met; None when it is met nowhere."""
     low, high, held = _LOWEST * capacity, _HIGHEST * capacity, None
     for _ in range(_HALVINGS):
@@ -111,7 +112,7 @@ def highest(rates: generators.Plan, capacity: float, workload: Workload) -> Poin
     return held
 
 
-def _met(rates: generators.Plan, rate: float, workload: Workload) -> Point | None:
+def _met(rates: workers.Plan, rate: float, workload: Workload) -> Point | None:
     """Return the point of a rate that meets the target, None when it misses twice.
 
     A machine that is slow for a moment misses once, and the search would never look above that rate again.
@@ -123,9 +124,9 @@ def _met(rates: generators.Plan, rate: float, workload: Workload) -> Point | Non
     return None
 
 
-def _probe(rates: generators.Plan, rate: float, workload: Workload) -> Point | None:
+def _probe(rates: workers.Plan, rate: float, workload: Workload) -> Point | None:
     stages = [Stage("probe", rate, workload.seconds)]
-    sent = generators.run(rates, stages)
+    sent = workers.run(rates, stages)
     if sent.interrupted:
         raise KeyboardInterrupt
     record = RunRecord("open", "constant", rates.target.url, "poisson", stages, {}, "", ledger=sent.ledger)

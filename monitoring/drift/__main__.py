@@ -34,7 +34,7 @@ def _check(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run="check")
     _bundle(parser)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--log", type=Path, help="a log that `python -m monitoring.live` wrote")
+    source.add_argument("--log", type=Path, help="a log that `python -m monitoring.online` wrote")
     source.add_argument("--images", type=Path, help="a folder of photographs, classified here, in the order of names")
     parser.add_argument("--window", type=int, default=200, help="photographs in a window (default: %(default)s)")
     parser.add_argument("--last", type=int, help="judge only so many windows, the newest")

@@ -16,7 +16,7 @@ from monitoring.drift.check import MIN_WINDOW, Finding
 from monitoring.drift.check import check as judge
 from monitoring.drift.reference import Reference
 from monitoring.drift.sample import Sample
-from monitoring.live import journal
+from monitoring.online import prediction_log
 from visionserve.errors import BundleError
 
 DRIFTED = 4
@@ -86,7 +86,7 @@ def _logged(log: Path, found: Reference) -> Sample:
     index = {label: place for place, label in enumerate(found.labels)}
     entries = [
         entry
-        for entry in journal.read(log).photographs
+        for entry in prediction_log.read(log).photographs
         if entry.ok and (entry.model, entry.version) == (found.name, found.version) and entry.prediction in index
     ]
     if not entries:

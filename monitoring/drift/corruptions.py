@@ -3,9 +3,8 @@
 The kinds are among those of Hendrycks and Dietterich 2019 (arXiv 1903.12261); the strengths are our own, chosen so that
 the first can hardly be seen and the last leaves nobody in doubt. All take and return (H, W, 3) uint8.
 
-Apart from `training.corruptions`, which has all fifteen kinds at the published strengths for photographs as the network
-sees them: those begin where a service would long have been complained about, and these spoil the photograph as it is
-sent. Only the JPEG is the same code, two lines of it.
+`training.evaluation.corruptions` has all fifteen kinds at the published strengths, for images as the network sees them;
+these begin weaker and are applied to the image as it is sent. Only the JPEG is the same code, two lines of it.
 """
 
 import io

@@ -14,12 +14,12 @@ from safetensors.numpy import save_file
 
 from monitoring.drift import sample as samples
 from monitoring.drift.sample import FEATURES, Sample
-from training import manifest as manifests
-from training.sources import Split
-from visionserve.card import FILE_NAME as CARD
-from visionserve.card import ModelCard
+from training.data import manifest as manifests
+from training.data.datasets import Split
 from visionserve.classifier import Classifier
 from visionserve.errors import BundleError
+from visionserve.model_card import FILE_NAME as CARD
+from visionserve.model_card import ModelCard
 
 FILE_NAME = "drift.safetensors"
 _LABEL = "label"

@@ -1,4 +1,4 @@
-"""The stack of compose.yaml: the smoke test, a restart behind the door, keys, and an end under load."""
+"""The stack of compose.yaml: the smoke test, a restart behind the gateway, keys, and an end under load."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from tests.container.engine import READY_S, docker
 from tests.e2e.conftest import free_ports
 
 pytestmark = CONTAINER
-DOOR = "nginxinc/nginx-unprivileged:1.28.0-bookworm"
+GATEWAY = "nginxinc/nginx-unprivileged:1.28.0-bookworm"
 PROJECT = f"visionserve-test-{os.getpid()}"
 
 
@@ -51,7 +51,7 @@ class Stack:
         return self.compose("ps", "--all", "--quiet", service).strip()
 
     def address(self) -> str:
-        """The address of the pod itself: Docker's proxy on the host would accept what the door no longer does."""
+        """The address of the pod itself: Docker's proxy on the host would accept what the gateway no longer does."""
         networks = json.loads(docker("inspect", self.container("pod")))[0]["NetworkSettings"]["Networks"]
         found: str = next(iter(networks.values()))["IPAddress"]
         return found
@@ -70,7 +70,7 @@ class Stack:
 
 @pytest.fixture(scope="module")
 def stack(image: str) -> Iterator[Stack]:
-    need(DOOR)
+    need(GATEWAY)
     with Stack(image) as running:
         yield running
 
@@ -87,7 +87,7 @@ def test_the_smoke_test_fails_where_nothing_answers() -> None:
 
 
 def test_nothing_runs_as_root_with_capabilities_or_a_writable_root(stack: Stack) -> None:
-    for service in ("pod", "server", "door", "door-config"):
+    for service in ("pod", "server", "gateway", "gateway-config"):
         found = json.loads(docker("inspect", stack.container(service)))[0]
         assert found["Config"]["User"] == "10001:10001", service
         assert found["HostConfig"]["ReadonlyRootfs"], service
@@ -95,15 +95,15 @@ def test_nothing_runs_as_root_with_capabilities_or_a_writable_root(stack: Stack)
         assert found["HostConfig"]["Memory"] > 0, service
 
 
-def test_only_the_door_is_published(stack: Stack) -> None:
-    for service in ("server", "door"):
+def test_only_the_gateway_is_published(stack: Stack) -> None:
+    for service in ("server", "gateway"):
         assert not json.loads(docker("inspect", stack.container(service)))[0]["HostConfig"]["PortBindings"]
     published = json.loads(docker("inspect", stack.container("pod")))[0]["HostConfig"]["PortBindings"]
     assert published == {"8000/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(stack.port)}]}
 
 
-def test_a_server_whose_java_dies_comes_back_behind_the_same_door(stack: Stack) -> None:
-    server, door = stack.container("server"), stack.container("door")
+def test_a_server_whose_java_dies_comes_back_behind_the_same_gateway(stack: Stack) -> None:
+    server, gateway = stack.container("server"), stack.container("gateway")
     program = "import psutil; [p.kill() for p in psutil.process_iter() if p.name() == 'java']"
     docker("exec", server, "python", "-c", program)
     deadline = time.monotonic() + READY_S
@@ -112,11 +112,11 @@ def test_a_server_whose_java_dies_comes_back_behind_the_same_door(stack: Stack) 
     assert restarts > 0
     while not stack.ready() and time.monotonic() < deadline:
         time.sleep(1)
-    assert stack.container("door") == door
+    assert stack.container("gateway") == gateway
     assert stack.smoke().returncode == 0
 
 
-def test_with_keys_the_door_wants_one(tmp_path: Path, stack: Stack) -> None:
+def test_with_keys_the_gateway_wants_one(tmp_path: Path, stack: Stack) -> None:
     keys = tmp_path / "keys"
     keys.write_text("tester:0123456789abcdef0123456789abcdef\n", encoding="utf-8")
     keys.chmod(0o444)
@@ -152,7 +152,7 @@ def test_a_stop_under_load_loses_no_accepted_request(stack: Stack, photograph: b
     served = outcomes.pop("200")
     assert served > 20
     assert set(outcomes) <= {"refused"}, outcomes
-    for service in ("server", "door"):
+    for service in ("server", "gateway"):
         assert json.loads(docker("inspect", stack.container(service)))[0]["State"]["ExitCode"] == 0, service
     stack.compose("up", "--detach", "--wait")
 

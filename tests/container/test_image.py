@@ -30,7 +30,7 @@ def test_nobody_is_root_and_the_entrypoint_is_one_program(image: str) -> None:
     config = inspect(image)["Config"]
     assert isinstance(config, dict)
     assert config["User"] == "10001:10001"
-    assert config["Entrypoint"][:4] == ["python", "-m", "serving", "serve"]
+    assert config["Entrypoint"][:4] == ["python", "-m", "launcher", "serve"]
     assert config["Healthcheck"]["Test"][0] == "CMD"
     assert {"title", "version", "revision", "licenses", "description"} <= {
         label.removeprefix("org.opencontainers.image.") for label in config["Labels"]
@@ -43,9 +43,9 @@ def test_the_image_holds_no_compiler_no_installer_of_its_own_and_no_cache(image:
     assert inside(image, "find /var/lib/apt/lists /root/.cache /tmp -type f 2>/dev/null; true") == ""
 
 
-def test_nothing_in_the_image_belongs_to_the_user_but_the_folder_of_the_door(image: str) -> None:
+def test_nothing_in_the_image_belongs_to_the_user_but_the_folder_of_the_gateway(image: str) -> None:
     found = inside(image, "find / -xdev -user 10001 -not -path '/proc/*' -not -path '/tmp*' 2>/dev/null; true")
-    assert found.split() == ["/run/door"]
+    assert found.split() == ["/run/gateway"]
 
 
 def test_torch_and_its_decoder_work_without_the_libraries_of_cuda(image: str) -> None:

@@ -1,4 +1,4 @@
-"""The rendered CPU overlay as a real pod, by `podman kube play`, answers a real photograph through its door.
+"""The rendered CPU overlay as a real pod, by `podman kube play`, answers a real photograph through its gateway.
 
 podman plays the Deployment with its init container, ConfigMaps, limits and security context; Services, policies and
 probes need a cluster. It takes the images from its own store:
@@ -44,7 +44,7 @@ def engine() -> None:
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The door of a pod made from the CPU overlay, ready."""
+    """The gateway of a pod made from the CPU overlay, ready."""
     if PODMAN is None:
         pytest.skip(
             "podman is not installed: on Debian 13, `apt-get install podman` (12's handles init containers wrongly)"
@@ -86,7 +86,7 @@ def wait_until_ready(url: str) -> None:
     pytest.fail(f"not ready after {START_TIMEOUT_S} s ({answer}): {podman('logs', SERVER, check=False)}")
 
 
-def test_the_pod_answers_a_photograph_through_its_door(url: str) -> None:
+def test_the_pod_answers_a_photograph_through_its_gateway(url: str) -> None:
     photograph = files("sklearn.datasets").joinpath("images/flower.jpg").read_bytes()
     response = requests.put(f"{url}/predictions/flowers?top_k=2", data=photograph, timeout=60)
     assert response.status_code == 200, response.text

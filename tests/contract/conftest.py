@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from training import package
+from training.export import package
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "model_store" / "flowers"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.conftest import BUNDLE, ROOT
-from visionserve.card import ModelCard
+from visionserve.model_card import ModelCard
 
 # What an archive runs in production: as a child whose only code is the archive's own.
 ALONE = """
@@ -37,7 +37,9 @@ def test_the_archive_holds_the_handler_the_library_and_the_model_and_nothing_els
         names = set(content.namelist())
     library = {f"visionserve/{path.name}" for path in (ROOT / "visionserve").glob("*.py")}
     model = {"card.json", "model.onnx", "reference.safetensors"}
-    handlers = {"image_handler.py", "handlers/__init__.py", "handlers/torchserve_worker.py"}
+    handlers = {f"handlers/{path.name}" for path in (ROOT / "handlers").glob("*.py")} - {
+        "handlers/image_handler.py"
+    } | {"image_handler.py"}
     assert names == library | handlers | model | {"model-config.yaml", "MAR-INF/MANIFEST.json"}
 
 

@@ -8,12 +8,12 @@ import pytest
 import yaml
 
 from handlers import image_handler
-from serving.settings import read_properties
+from launcher.settings import read_properties
 from tests.contract.conftest import ROOT
 from tests.contract.java_class import JavaClass
-from training import package
+from training.export import package
 from visionserve.images import Limits
-from visionserve.requests import MAX_IMAGES
+from visionserve.request_parsing import MAX_IMAGES
 
 CONFIG = ROOT / "config.properties"
 # Read by the `torchserve` program itself (ts/model_server.py) and not by its Java.

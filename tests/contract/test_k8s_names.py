@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from door.options import OPTIONS, settle
-from door.routes import STATUS
-from serving.server import stop
-from serving.settings import OWN
-from serving.watch import START_TIMEOUT_S
+from gateway.options import OPTIONS, settle
+from gateway.routes import STATUS
+from launcher.process import stop
+from launcher.settings import OWN
+from launcher.workers import START_TIMEOUT_S
 from tests.contract.conftest import ROOT
 from tests.contract.java_class import JavaClass
 from tests.contract.manifests import (
@@ -50,7 +50,7 @@ def test_every_selector_finds_pods() -> None:
                 assert any(selector.items() <= one.items() for one in labels), (variant, manifest["metadata"]["name"])
 
 
-@pytest.mark.parametrize("variant", [*WITH_PODS, "canary/gateway"])
+@pytest.mark.parametrize("variant", [*WITH_PODS, "canary/gateway-api"])
 def test_a_service_leads_to_a_port_that_every_selected_pod_has(variant: str) -> None:
     present = list(pods(tuple(everything())))
     for service in of_kind(rendered(variant), "Service"):
@@ -123,15 +123,15 @@ def test_every_probe_asks_a_path_of_a_port_that_answers_it(variant: str) -> None
 
 @pytest.mark.parametrize("variant", WITH_PODS)
 def test_the_ports_are_those_that_the_programs_listen_on(variant: str) -> None:
-    door = {option.name: option.default for option in OPTIONS}
-    known = {"status": int(OWN["status_port"]), "http": int(door["port"]), "locust": 5557}
+    gateway = {option.name: option.default for option in OPTIONS}
+    known = {"status": int(OWN["status_port"]), "http": int(gateway["port"]), "locust": 5557}
     for pod in pods(rendered(variant)):
         for name, number in ports(pod).items():
             expected = 8501 if pod.labels["app.kubernetes.io/name"] == "visionserve-ui" else known[name]
             assert number == expected, pod.owner
 
 
-def test_nothing_but_the_door_is_in_a_service_and_torchserve_is_in_no_pod() -> None:
+def test_nothing_but_the_gateway_is_in_a_service_and_torchserve_is_in_no_pod() -> None:
     published = only(rendered("base"), "Service")["spec"]["ports"]
     assert [port["targetPort"] for port in published] == ["http"]
     torchserve = {8080, 8081, 8082, 7070, 7071}
@@ -178,27 +178,27 @@ def test_every_setting_is_one_that_its_program_knows(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", ["overlays/cpu", "overlays/gpu", "components/api-keys"])
-def test_the_door_takes_its_settings(variant: str) -> None:
-    settled = settle({}, settings(variant, "visionserve-door"))
+def test_the_gateway_takes_its_settings(variant: str) -> None:
+    settled = settle({}, settings(variant, "visionserve-gateway"))
     assert settled["host"] == "0.0.0.0"
-    # The door's limit, not TorchServe's queue, is what a client meets.
+    # The gateway's limit, not TorchServe's queue, is what a client meets.
     assert settled["concurrency"] < int(settings(variant, "visionserve-server")["TS_JOB_QUEUE_SIZE"])
 
 
 @pytest.mark.parametrize("variant", ["base", "overlays/gpu", "canary/cpu", "kserve/inferenceservice.yaml"])
 def test_the_seconds_of_a_stop_fit_into_each_other(variant: str) -> None:
-    """SIGTERM meets the server at once, the door after its preStop; whoever is killed loses requests."""
+    """SIGTERM meets the server at once, the gateway after its preStop; whoever is killed loses requests."""
     (pod,) = pods(rendered(variant))
     (waits,) = [one["lifecycle"]["preStop"]["exec"]["command"] for one in pod.spec["containers"] if "lifecycle" in one]
     assert waits[0] == "sleep"
     pre_stop = int(waits[1])
-    door = settle({}, settings(variant, "visionserve-door"))
+    gateway = settle({}, settings(variant, "visionserve-gateway"))
     server = settings(variant, "visionserve-server")
     delay, drain = int(server["VISIONSERVE_DRAIN_DELAY"]), int(server["VISIONSERVE_DRAIN_TIMEOUT"])
     stop_s = inspect.signature(stop).parameters["timeout_s"].default
-    assert delay >= pre_stop, "the server must take requests for as long as the door may be sent some"
-    assert door["drain_timeout_s"] >= door["answer_timeout_s"], "an answer that is allowed must not be cut"
-    assert drain > pre_stop + door["drain_timeout_s"], "the server must outlive the door"
+    assert delay >= pre_stop, "the server must take requests for as long as the gateway may be sent some"
+    assert gateway["drain_timeout_s"] >= gateway["answer_timeout_s"], "an answer that is allowed must not be cut"
+    assert drain > pre_stop + gateway["drain_timeout_s"], "the server must outlive the gateway"
     assert pod.spec["terminationGracePeriodSeconds"] >= drain + stop_s + 10, "nobody is killed"
 
 
@@ -211,7 +211,7 @@ def test_a_start_may_take_as_long_as_the_server_gives_itself() -> None:
 
 def test_the_image_lets_kubelet_and_prometheus_reach_the_status_server() -> None:
     text = (ROOT / "Dockerfile").read_text()
-    (entrypoint,) = [line for line in text.splitlines() if line.startswith("ENTRYPOINT") and '"serving"' in line]
+    (entrypoint,) = [line for line in text.splitlines() if line.startswith("ENTRYPOINT") and '"launcher"' in line]
     assert '"--status-host", "0.0.0.0"' in entrypoint
 
 
@@ -221,12 +221,12 @@ def test_autoscalers_ask_for_metrics_that_exist_and_for_rates() -> None:
     (rule,) = values["rules"]["custom"]
     assert [one["pods"]["metric"]["name"] for one in hpa["metrics"]] == [rule["name"]["as"]]
     keda = only(rendered("components/autoscaling-keda"), "ScaledObject")["spec"]
-    served = (ROOT / "serving").rglob("*.py")
+    served = (ROOT / "launcher").rglob("*.py")
     text = "\n".join(path.read_text() for path in served)
     for query in (rule["metricsQuery"], keda["triggers"][0]["metadata"]["query"]):
         (name,) = re.findall(r"rate\((\w+)", query)
         base = re.sub("_(sum|count|bucket|total)$", "", name)
-        assert f'"{base}"' in text or f'"{name}"' in text, f"nothing of serving/ makes {name}"
+        assert f'"{base}"' in text or f'"{name}"' in text, f"nothing of launcher/ makes {name}"
         assert query.count(name) == query.count("rate("), "a raw counter grows for ever"
     assert rule["seriesQuery"].startswith(re.findall(r"rate\((\w+)", rule["metricsQuery"])[0])
 
@@ -284,7 +284,7 @@ def test_the_gpu_is_asked_for_by_the_gpu_overlay_only() -> None:
         assert ("nodeSelector" in pod.spec) is (variant == "overlays/gpu")
 
 
-@pytest.mark.parametrize("variant", ["canary/gateway", "canary/ingress-nginx"])
+@pytest.mark.parametrize("variant", ["canary/gateway-api", "canary/ingress-nginx"])
 def test_a_weighed_route_leads_to_services_that_are_there(variant: str) -> None:
     services = {one["metadata"]["name"] for one in of_kind(rendered(variant), "Service")}
     assert set(re.findall(r"name: (visionserve-(?:stable|canary))", yaml.safe_dump_all(rendered(variant)))) == services

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from door.options import OPTIONS
+from gateway.options import OPTIONS
 from handlers import image_handler
 from monitoring import reference
 from tests import queries
@@ -124,7 +124,7 @@ def _is_burn(rule: dict[str, Any], promise: str) -> bool:
     return bool(rule["labels"].get("slo") == promise)
 
 
-def test_the_alert_of_a_full_instance_knows_how_many_the_door_lets_in() -> None:
+def test_the_alert_of_a_full_instance_knows_how_many_the_gateway_lets_in() -> None:
     limit = next(option.default for option in OPTIONS if option.name == "concurrency")
     (rule,) = ALERTS["VisionserveInFlightHigh"]
     assert rule["expr"] == f"visionserve:in_flight:rate1m > 0.8 * {limit}"
@@ -156,8 +156,8 @@ def _exposed() -> set[str]:
         for found in kind.values()
         for entry in found
     }
-    status = "".join(path.read_text() for path in (ROOT / "serving").rglob("*.py"))
-    names |= set(re.findall(r'"((?:door|visionserve)_\w+)"', status))
+    status = "".join(path.read_text() for path in (ROOT / "launcher").rglob("*.py"))
+    names |= set(re.findall(r'"((?:gateway|visionserve)_\w+)"', status))
     parts = {f"{name}_{suffix}" for name in names for suffix in ("bucket", "sum", "count", "total")}
     return names | parts
 

@@ -8,10 +8,10 @@ import jsonschema
 import openapi_spec_validator
 import pytest
 
-from door import routes
-from serving import documents
+from gateway import routes
+from launcher import metadata
 from tests.contract.schemas import OPENAPI, schema
-from visionserve import errors, requests, tensors
+from visionserve import binary_tensors, errors, request_parsing
 from visionserve.images import DEFAULT_LIMITS
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
@@ -41,24 +41,24 @@ def shown(path: str) -> str:
     return path.format(**PARAMETERS)
 
 
-def test_what_is_described_passes_the_door() -> None:
+def test_what_is_described_passes_the_gateway() -> None:
     for path, method, _ in operations():
         fitting = [route for route in (*routes.INFERENCE, *routes.STATUS) if re.fullmatch(route.pattern, shown(path))]
         assert [method.upper() in route.methods for route in fitting] == [True], path
 
 
 @pytest.mark.parametrize("route", (*routes.INFERENCE, *routes.STATUS), ids=lambda route: route.shown)
-def test_what_passes_the_door_is_described(route: routes.Route) -> None:
+def test_what_passes_the_gateway_is_described(route: routes.Route) -> None:
     assert any(re.fullmatch(route.pattern, shown(path)) for path, _, _ in operations())
 
 
 def test_the_limits_are_the_librarys() -> None:
     v2 = OPENAPI["components"]["schemas"]["V2Request"]["properties"]["inputs"]["items"]["properties"]
-    assert v2["data"]["maxItems"] == requests.MAX_IMAGES
+    assert v2["data"]["maxItems"] == request_parsing.MAX_IMAGES
     text = OPENAPI["components"]["requestBodies"]["Image"]["description"]
     assert f"{DEFAULT_LIMITS.max_bytes >> 20} MiB" in text
     assert f"{DEFAULT_LIMITS.max_pixels // 1_000_000} million pixels" in text
-    assert tensors.HEADER in OPENAPI["components"]["requestBodies"]["V2"]["description"].lower()
+    assert binary_tensors.HEADER in OPENAPI["components"]["requestBodies"]["V2"]["description"].lower()
 
 
 def test_every_status_of_the_error_tree_is_described_for_inference() -> None:
@@ -69,15 +69,15 @@ def test_every_status_of_the_error_tree_is_described_for_inference() -> None:
 
 
 def test_what_the_status_server_says_of_itself_follows_its_schema() -> None:
-    jsonschema.validate(documents.server(), schema("ServerMetadata"))
-    jsonschema.validate(documents.error("not_found", "There is nothing.", "id-1"), schema("Error"))
+    jsonschema.validate(metadata.server(), schema("ServerMetadata"))
+    jsonschema.validate(metadata.error("not_found", "There is nothing.", "id-1"), schema("Error"))
 
 
 def test_a_described_request_is_one_that_is_taken() -> None:
     text = base64.b64encode(b"image").decode()
     body: dict[str, Any] = {"inputs": [{"name": "images", "datatype": "BYTES", "shape": [1], "data": [text]}]}
     jsonschema.validate(body, schema("V2Request"))
-    assert requests.parse(requests.Received("id", {"body": body}, {}), 10).images == (b"image",)
+    assert request_parsing.parse(request_parsing.Received("id", {"body": body}, {}), 10).images == (b"image",)
     body = {"instances": [{"b64": text}], "parameters": {"top_k": 2}}
     jsonschema.validate(body, schema("V1Request"))
-    assert requests.parse(requests.Received("id", {"body": body}, {}), 10).top_k == 2
+    assert request_parsing.parse(request_parsing.Received("id", {"body": body}, {}), 10).top_k == 2

@@ -11,9 +11,9 @@ from PIL import Image
 from tests.contract import schemas
 from tests.contract.conftest import BUNDLE
 from visionserve import batch, errors
-from visionserve.answers import refuse
 from visionserve.classifier import Classifier
-from visionserve.requests import Received
+from visionserve.request_parsing import Received
+from visionserve.responses import refuse
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from door.options import OPTIONS
-from door.routes import INFERENCE, STATUS
-from serving.settings import OWN, read_properties
+from gateway.options import OPTIONS
+from gateway.routes import INFERENCE, STATUS
+from launcher.settings import OWN, read_properties
 from tests.contract.conftest import ROOT
 
 TEXT = (ROOT / "SECURITY.md").read_text()
@@ -17,12 +17,12 @@ PROPERTIES = read_properties(ROOT / "config.properties")
 
 
 def test_every_port_that_is_listened_on_is_in_the_table() -> None:
-    door = {option.name: option.default for option in OPTIONS}
+    gateway = {option.name: option.default for option in OPTIONS}
     addresses = [PROPERTIES[f"{name}_address"] for name in ("inference", "management", "metrics")]
     listening = {
         *(address.rsplit(":", 1)[-1] for address in addresses),
         *(PROPERTIES[f"grpc_{name}_port"] for name in ("inference", "management")),
-        *(OWN["status_port"], OWN["access_port"], door["port"], door["tls_port"], "8501"),
+        *(OWN["status_port"], OWN["access_port"], gateway["port"], gateway["tls_port"], "8501"),
     }
     rows = re.findall(r"(?m)^\| ([0-9][^|]*)\|", TEXT)
     assert set(re.findall(r"[0-9]{4}", " ".join(rows))) == listening
@@ -34,7 +34,7 @@ def test_what_is_said_to_be_set_is_set() -> None:
     assert PROPERTIES["management_address"].startswith("http://127.0.0.1:")
 
 
-def test_the_door_has_no_path_to_what_is_said_to_be_closed() -> None:
+def test_the_gateway_has_no_path_to_what_is_said_to_be_closed() -> None:
     patterns = [re.compile(route.pattern) for route in (*INFERENCE, *STATUS)]
     for path in ("/metrics", "/drain", "/ping", "/workflows", "/models/flowers/1.0/set-default", "/api-description"):
         assert not any(pattern.fullmatch(path) for pattern in patterns), path

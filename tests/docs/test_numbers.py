@@ -5,23 +5,23 @@ from pathlib import Path
 
 import pytest
 
-from docs import numbers
+from scripts import update_docs
 
 
-@pytest.mark.parametrize("path", numbers.DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", update_docs.DOCUMENTS, ids=lambda path: path.name)
 def test_a_document_says_what_the_measurements_say(path: Path) -> None:
     text = path.read_text()
-    assert numbers.filled(text) == text, "run `python -m docs.numbers`"
+    assert update_docs.filled(text) == text, "run `python -m scripts.update_docs`"
 
 
 def test_every_block_is_used_and_known() -> None:
-    used = {name for path in numbers.DOCUMENTS for name in re.findall(r"<!-- ([a-z-]+) -->", path.read_text())}
-    assert used - {"end"} == set(numbers.BLOCKS)
+    used = {name for path in update_docs.DOCUMENTS for name in re.findall(r"<!-- ([a-z-]+) -->", path.read_text())}
+    assert used - {"end"} == set(update_docs.BLOCKS)
 
 
 def test_a_stale_block_is_written_anew() -> None:
     stale = "before\n<!-- accuracy -->\nnonsense\n<!-- end -->\nafter\n"
-    fresh = numbers.filled(stale)
+    fresh = update_docs.filled(stale)
     assert "nonsense" not in fresh
     assert fresh.startswith("before\n<!-- accuracy -->\n| test split |")
     assert fresh.endswith("|\n<!-- end -->\nafter\n")

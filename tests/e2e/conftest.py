@@ -66,7 +66,7 @@ def start(model_store: Path, log: Path, **environment: str) -> Service:
     """Start a service and wait until it says that it serves."""
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     options = [f"--{option.replace('_', '-')}={port}" for option, port in ports.items()]
-    command = [sys.executable, "-m", "serving", "serve", f"--model-store={model_store}", *options]
+    command = [sys.executable, "-m", "launcher", "serve", f"--model-store={model_store}", *options]
     with log.open("wb") as stream:
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, env={**os.environ, **environment}

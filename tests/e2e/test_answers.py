@@ -7,8 +7,8 @@ import pytest
 import requests
 from PIL import Image
 
-from tests.e2e.breakages import Breakage, breakages, error_of
 from tests.e2e.conftest import E2E, Service
+from tests.e2e.invalid_requests import Breakage, breakages, error_of
 
 pytestmark = E2E
 

@@ -63,4 +63,4 @@ def test_models_are_listed_by_the_status_server_only(service: Service) -> None:
     said = run("models", service.url("", "status_port"))
     assert f"flowers  {VERSION}      ready" in said
     assert "is ready." in said
-    assert "ask the door or the status server" in run("models", service.url(""), code=3)
+    assert "ask the gateway or the status server" in run("models", service.url(""), code=3)

@@ -1,4 +1,4 @@
-"""The Python client against a real TorchServe and its status server, without a door."""
+"""The Python client against a real TorchServe and its status server, without a gateway."""
 
 import asyncio
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def test_an_answer_is_the_services_own(client: Client, service: Service, photogr
     ]
     assert (answer.novelty, answer.model.name) == (wanted["novelty"], "flowers")
     assert set(answer.timings) == {"decode", "inference", "total"}
-    if client.address.protocol == "native":  # TorchServe knows no versions in V2; the door does
+    if client.address.protocol == "native":  # TorchServe knows no versions in V2; the gateway does
         assert len(client.predict(photograph, version=VERSION).predictions) == 5
 
 

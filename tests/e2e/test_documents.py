@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from docs import drawn
+from scripts import sample_images
 from tests.docs.commands import ROOT, Command, collect, read
 from tests.e2e.conftest import E2E, PORTS, START_TIMEOUT_S, Service, free_ports
 
@@ -45,7 +45,7 @@ def likeness(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "model_store").mkdir()
     for path in (ROOT / "model_store").iterdir():
         (folder / "model_store" / path.name).symlink_to(path)
-    drawn.draw(folder / "photographs", each=30)
+    sample_images.draw(folder / "photographs", each=30)
     (folder / "photo.jpg").write_bytes((folder / "photographs" / "circle" / "000.jpg").read_bytes())
     return folder
 
@@ -109,7 +109,7 @@ def test_the_tutorial_works_line_by_line(
         line = re.sub(r"\s+#.*", "", command.text)
         if line.startswith(("source ", "make .venv/")):
             continue  # the environment of the tests is that very one
-        if line.startswith("python -m docs.drawn"):
+        if line.startswith("python -m scripts.sample_images"):
             line += " --each 30"  # a third of the time, for shapes as easy as these
         if line.startswith("make train"):
             line = line.replace('--name shapes"', f'--name shapes --epochs 4 {_initial()}"')
@@ -119,7 +119,7 @@ def test_the_tutorial_works_line_by_line(
             continue
         if line.startswith("make predict"):
             line += f' ARGS="--url http://127.0.0.1:{ports["port"]}"'
-        if line.startswith("python -m monitoring.live"):
+        if line.startswith("python -m monitoring.online"):
             line += f" --url http://127.0.0.1:{ports['port']}"
         shell(line, likeness, 1500)
     report = (likeness / "runs" / "live" / "report" / "report.md").read_text()

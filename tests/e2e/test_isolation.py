@@ -3,9 +3,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import requests
 
-from tests.e2e.breakages import Breakage, breakages, error_of
+from handlers import metrics_buffer
 from tests.e2e.conftest import E2E, Service
-from visionserve import tally
+from tests.e2e.invalid_requests import Breakage, breakages, error_of
 
 pytestmark = E2E
 
@@ -40,7 +40,7 @@ def test_good_answers_keep_every_bit_among_broken_requests(service: Service, pho
 
 def batched(service: Service) -> tuple[float, float]:
     """How many images were answered so far, and in how many batches, by the service's own metrics."""
-    time.sleep(2 * tally.PERIOD_S)
+    time.sleep(2 * metrics_buffer.PERIOD_S)
     text = requests.get(service.url("metrics", "metrics_port"), timeout=30).text
     lines = [line for line in text.splitlines() if line.startswith("visionserve_batch_size_")]
     values = {line.split("{")[0]: float(line.rsplit(" ", 1)[1]) for line in lines}

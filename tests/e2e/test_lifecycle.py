@@ -93,7 +93,7 @@ def launched(model_store: Path, log: IO[Any], *before: str, **environment: str) 
     """Launch a service without waiting for anything; it and what it started are gone on leaving."""
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     options = [f"--{option.replace('_', '-')}={port}" for option, port in ports.items()]
-    command = [*before, sys.executable, "-m", "serving", "serve", f"--model-store={model_store}", *options]
+    command = [*before, sys.executable, "-m", "launcher", "serve", f"--model-store={model_store}", *options]
     process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **environment})
     try:
         yield Service(process, ports, Path(str(log.name)))
@@ -238,7 +238,7 @@ def test_a_model_that_no_worker_can_load_is_never_ready_and_ends_the_process(mod
 
 
 def serve_to_the_end(model_store: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "serving", "serve", f"--model-store={model_store}", *options]
+    command = [sys.executable, "-m", "launcher", "serve", f"--model-store={model_store}", *options]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 

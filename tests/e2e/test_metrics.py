@@ -4,13 +4,12 @@ import time
 import pytest
 import requests
 
-from handlers import image_handler
+from handlers import image_handler, metrics_buffer
 from tests.e2e.conftest import E2E, Service
-from visionserve import tally
 
 pytestmark = E2E
 
-HANDED_ON_S = 2 * tally.PERIOD_S
+HANDED_ON_S = 2 * metrics_buffer.PERIOD_S
 Samples = dict[tuple[str, frozenset[str]], float]
 SAMPLE = re.compile(r"(?P<name>\w+)\{(?P<labels>.*)\} (?P<value>\S+)")
 LABEL = re.compile(r'(\w+="[^"]*")')

@@ -1,4 +1,4 @@
-"""A real service behind a real door, watched by a real Prometheus: first well, then in trouble.
+"""A real service behind a real gateway, watched by a real Prometheus: first well, then in trouble.
 
 The tests of this file run in their order: trouble leaves its marks in the counters.
 """
@@ -11,18 +11,10 @@ import pytest
 import requests
 
 from tests import queries
-from tests.e2e import doors
+from tests.e2e import gateways
 from tests.e2e.conftest import E2E, Service
-from tests.e2e.doors import NEEDS_NGINX, Door
-from tests.e2e.observers import (
-    NEEDS_PROMETHEUS,
-    Prometheus,
-    Told,
-    alertmanager,
-    prometheus,
-    somebody_to_tell,
-    until,
-)
+from tests.e2e.gateways import NEEDS_NGINX, Gateway
+from tests.e2e.prometheus import NEEDS_PROMETHEUS, Prometheus, Told, alertmanager, prometheus, somebody_to_tell, until
 
 pytestmark = [*E2E, NEEDS_NGINX, *NEEDS_PROMETHEUS]
 
@@ -41,14 +33,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def behind(service: Service) -> dict[str, str]:
-    """What is behind a door to the service."""
+    """What is behind a gateway to the service."""
     ports = {"inference": "port", "status": "status_port", "records": "access_port"}
     return {option: f"127.0.0.1:{service.ports[port]}" for option, port in ports.items()}
 
 
 @pytest.fixture(scope="module")
-def door(behind: dict[str, str], folder: Path) -> Iterator[Door]:
-    with doors.running(folder, **behind) as found:
+def gateway(behind: dict[str, str], folder: Path) -> Iterator[Gateway]:
+    with gateways.running(folder, **behind) as found:
         yield found
 
 
@@ -71,15 +63,15 @@ def watched(service: Service, manager: str, folder: Path) -> Iterator[Prometheus
 
 
 @pytest.fixture(scope="module")
-def traffic(door: Door, watched: Prometheus, photographs: list[bytes]) -> None:
+def traffic(gateway: Gateway, watched: Prometheus, photographs: list[bytes]) -> None:
     """Photographs and bad bodies, before and after a first scrape: a rate takes two samples."""
     for _ in range(2):
         for photograph in photographs:
-            assert door.put(photograph).status_code == 200
-        assert door.put(photographs[0], "explanations/flowers").status_code == 200
-        assert door.put(b"no image").status_code == 415
-        assert door.put(photographs[0], "predictions/birds").status_code == 404
-        assert door.get("models").status_code == 200
+            assert gateway.put(photograph).status_code == 200
+        assert gateway.put(photographs[0], "explanations/flowers").status_code == 200
+        assert gateway.put(b"no image").status_code == 415
+        assert gateway.put(photographs[0], "predictions/birds").status_code == 404
+        assert gateway.get("models").status_code == 200
         until(lambda: watched.has_data("visionserve_predictions_total"), lambda: "nothing was scraped", TIMEOUT_S)
 
 
@@ -137,11 +129,11 @@ def test_failed_answers_reach_the_person_on_call(
     watched: Prometheus, manager: str, told: Told, behind: dict[str, str], folder: Path, photograph: bytes
 ) -> None:
     (folder / "broken").mkdir()
-    # Behind this door is no TorchServe, but its records go where the others' go.
-    with doors.running(folder / "broken", **behind | {"inference": doors.NOWHERE}) as broken:
+    # Behind this gateway is no TorchServe, but its records go where the others' go.
+    with gateways.running(folder / "broken", **behind | {"inference": gateways.NOWHERE}) as broken:
         for _ in range(3):
             assert [broken.put(photograph).status_code for _ in range(10)] == [503] * 10
-            until(lambda: watched.has_data('door_requests_total{status="503"}'), lambda: "no 503 counted", TIMEOUT_S)
+            until(lambda: watched.has_data('gateway_requests_total{status="503"}'), lambda: "no 503 counted", TIMEOUT_S)
     until(
         lambda: "VisionserveAvailabilityBurnFast" in told.names("on-call"),
         lambda: f"alerts: {watched.query('ALERTS')}, told: {told.alerts}",

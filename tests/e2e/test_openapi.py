@@ -9,7 +9,7 @@ import yaml
 
 from tests.contract.schemas import OPENAPI
 from tests.e2e.conftest import E2E, VERSION, Service
-from tests.e2e.doors import NEEDS_NGINX, running
+from tests.e2e.gateways import NEEDS_NGINX, running
 
 pytestmark = [*E2E, pytest.mark.slow, NEEDS_NGINX]
 
@@ -36,8 +36,14 @@ def description(tmp_path: Path) -> Path:
 def test_the_service_does_what_its_description_says(service: Service, description: Path, tmp_path: Path) -> None:
     status, inference = (f"127.0.0.1:{service.ports[name]}" for name in ("status_port", "port"))
     options = ["--seed", "1", "--max-examples", "2", "--phases", "examples,fuzzing", "--max-time", "60"]
-    with running(tmp_path, inference, status=status, answer_timeout_s=120) as door:
-        command = [str(Path(sys.executable).with_name("schemathesis")), "run", str(description), "--url", door.url("")]
+    with running(tmp_path, inference, status=status, answer_timeout_s=120) as gateway:
+        command = [
+            str(Path(sys.executable).with_name("schemathesis")),
+            "run",
+            str(description),
+            "--url",
+            gateway.url(""),
+        ]
         checks = ["--checks", ",".join(CHECKS), "--warnings", "off"]
         done = subprocess.run(
             [*command, *checks, *options], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=500

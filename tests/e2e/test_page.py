@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 
-from serving.client import dahlia
-from tests.e2e import browsing
-from tests.e2e.browsing import WAIT_MS, Site, give
+from launcher.client import dahlia
+from tests.e2e import browser as browsing
+from tests.e2e.browser import WAIT_MS, Site, give
 from tests.e2e.conftest import BUNDLE, E2E, Service, encode, free_ports
-from ui.verdict import UNUSUAL
+from ui.interpretation import UNUSUAL
 
 pytestmark = [*E2E, pytest.mark.browser]
 Open = Callable[..., Page]
@@ -286,7 +286,7 @@ def test_nothing_is_fetched_from_elsewhere_and_nothing_of_streamlit_is_shown(bro
             expect(page.get_by_test_id(clutter)).not_to_be_visible()
 
 
-def test_the_page_works_under_a_path_of_a_door(browser: Browser, service: Service, tmp_path: Path) -> None:
+def test_the_page_works_under_a_path_of_a_gateway(browser: Browser, service: Service, tmp_path: Path) -> None:
     environment = {"UI_SERVICE_URL": service.url("").rstrip("/"), "UI_STATUS_URL": service.url("", "status_port")}
     option = "--server.baseUrlPath=ui"
     with (

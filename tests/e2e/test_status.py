@@ -70,21 +70,23 @@ def test_metrics_hold_torchserves_families_and_ours_each_once(service: Service, 
     assert "visionserve_ready 1.0" in text
 
 
-def test_the_doors_records_become_metrics_and_malformed_ones_are_only_counted(service: Service) -> None:
+def test_the_gateways_records_become_metrics_and_malformed_ones_are_only_counted(service: Service) -> None:
     before = samples(service)
-    datagrams = [record(), record(status=503), record(route="elsewhere"), b"<190>door: {", b"\xff\x00", b""]
+    datagrams = [record(), record(status=503), record(route="elsewhere"), b"<190>gateway: {", b"\xff\x00", b""]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for datagram in datagrams:
             sender.sendto(datagram, ("127.0.0.1", service.ports["access_port"]))
     deadline = time.monotonic() + 30
-    while grown(before, after := samples(service), "door_malformed_records_total") < 3 and time.monotonic() < deadline:
+    while (
+        grown(before, after := samples(service), "gateway_malformed_records_total") < 3 and time.monotonic() < deadline
+    ):
         time.sleep(0.1)
-    assert grown(before, after, "door_malformed_records_total") == 3
-    assert grown(before, after, 'door_requests_total{route="predictions",status="200"}') == 1
-    assert grown(before, after, 'door_requests_total{route="predictions",status="503"}') == 1
-    assert grown(before, after, 'door_requests_total{route="other",status="200"}') == 1
-    assert grown(before, after, 'door_request_duration_seconds_count{route="predictions"}') == 2
-    assert round(grown(before, after, "door_queue_seconds_sum"), 3) == 0.3
+    assert grown(before, after, "gateway_malformed_records_total") == 3
+    assert grown(before, after, 'gateway_requests_total{route="predictions",status="200"}') == 1
+    assert grown(before, after, 'gateway_requests_total{route="predictions",status="503"}') == 1
+    assert grown(before, after, 'gateway_requests_total{route="other",status="200"}') == 1
+    assert grown(before, after, 'gateway_request_duration_seconds_count{route="predictions"}') == 2
+    assert round(grown(before, after, "gateway_queue_seconds_sum"), 3) == 0.3
 
 
 def test_a_status_port_that_is_not_asked_properly_keeps_answering_others(service: Service) -> None:
@@ -97,11 +99,11 @@ def test_a_status_port_that_is_not_asked_properly_keeps_answering_others(service
 
 
 def record(**changes: Any) -> bytes:
-    return b"<190>Nov 21 09:00:00 door: " + json.dumps({**RECORD, **changes}).encode()
+    return b"<190>Nov 21 09:00:00 gateway: " + json.dumps({**RECORD, **changes}).encode()
 
 
 def samples(service: Service) -> dict[str, float]:
-    lines = [line for line in ask(service, "metrics").text.splitlines() if line.startswith("door_")]
+    lines = [line for line in ask(service, "metrics").text.splitlines() if line.startswith("gateway_")]
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
 

@@ -1,4 +1,4 @@
-"""Triton's client, which we did not write, speaks Open Inference V2 to the service through its door."""
+"""Triton's client, which we did not write, speaks Open Inference V2 to the service through its gateway."""
 
 import base64
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from tritonclient import http as triton
 from tritonclient.utils import InferenceServerException
 
 from tests.e2e.conftest import E2E, VERSION, Service
-from tests.e2e.doors import NEEDS_NGINX, running
+from tests.e2e.gateways import NEEDS_NGINX, running
 
 pytestmark = [*E2E, NEEDS_NGINX]
 
@@ -19,8 +19,8 @@ pytestmark = [*E2E, NEEDS_NGINX]
 def client(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     status = f"127.0.0.1:{service.ports['status_port']}"
     inference = f"127.0.0.1:{service.ports['port']}"
-    with running(tmp_path_factory.mktemp("door"), inference, status=status, answer_timeout_s=120) as door:
-        found = triton.InferenceServerClient(f"127.0.0.1:{door.port}", network_timeout=120, connection_timeout=120)
+    with running(tmp_path_factory.mktemp("gateway"), inference, status=status, answer_timeout_s=120) as gateway:
+        found = triton.InferenceServerClient(f"127.0.0.1:{gateway.port}", network_timeout=120, connection_timeout=120)
         yield found
         found.close()
 

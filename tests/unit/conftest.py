@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from training.export import export
-from training.quantise import quantise
+from training.export.onnx import export
+from training.export.quantize import quantise
 from visionserve import network
-from visionserve.card import Input, ModelCard
+from visionserve.model_card import Input, ModelCard
 from visionserve.novelty import Reference
 
 LABELS = ("circle", "square", "triangle")

@@ -5,8 +5,8 @@ import logging
 from pathlib import Path
 
 from training import bundle, tracking
-from training.fit import Run
-from visionserve.card import ModelCard
+from training.fit.trainer import Run
+from visionserve.model_card import ModelCard
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,12 +6,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from training import compare, contenders, frontier, plots
-from training import manifest as manifests
-from training.compare import Row
-from visionserve.card import FILE_NAME as CARD
-from visionserve.card import ModelCard
+from training import plotting
+from training.data import manifest as manifests
+from training.evaluation import compare, contenders, frontier
+from training.evaluation.compare import Row
 from visionserve.errors import BundleError
+from visionserve.model_card import FILE_NAME as CARD
+from visionserve.model_card import ModelCard
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,7 +42,7 @@ def _write(rows: Sequence[Row], folder: Path) -> None:
     (folder / "compare.md").write_text(text, encoding="utf-8")
     (folder / "compare.json").write_text(json.dumps(compare.plain(rows), indent=1) + "\n", encoding="utf-8")
     if all(row.rates for row in rows):
-        plots.save(frontier.draw(rows), folder / "compare.png")
+        plotting.save(frontier.draw(rows), folder / "compare.png")
     print(text, end="")
 
 

@@ -3,15 +3,15 @@
 import argparse
 from pathlib import Path
 
-from training import division
-from training.describe.report import REPORT, describe
-from training.sources import collect
+from training.data import prepare
+from training.data.datasets import collect
+from training.data.describe.report import REPORT, describe
 
 
 def run(args: argparse.Namespace) -> int:
     """Describe; print the headline and where the report is."""
     collection = collect(args.source, args.root)
-    given = division.given(args.manifest, collection) if args.manifest is not None else None
+    given = prepare.given(args.manifest, collection) if args.manifest is not None else None
     folder = args.output if args.output is not None else Path("runs", "describe", args.source)
     facts = describe(args.source, collection, folder, args.seed, given)
     balance, twins = facts["balance"], facts["twins"]

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from training import evaluate as evaluation
-from training import manifest as manifests
-from training.evaluate import Evidence
-from training.report import novelty, robustness, shifted
-from training.report import write as report
-from training.report.robustness import DEFAULT
-from training.report.sections import Section
-from visionserve.card import FILE_NAME as CARD
-from visionserve.card import ModelCard
+from training.data import manifest as manifests
+from training.evaluation import evaluate as evaluation
+from training.evaluation.evaluate import Evidence
+from training.evaluation.report import distribution_shift, novelty, robustness
+from training.evaluation.report import write as report
+from training.evaluation.report.robustness import DEFAULT
+from training.evaluation.report.sections import Section
 from visionserve.errors import BundleError
+from visionserve.model_card import FILE_NAME as CARD
+from visionserve.model_card import ModelCard
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 def _asked_for(args: argparse.Namespace, evidence: Evidence) -> Iterator[Section]:
     """Yield the sections that need photographs or time of their own."""
     if args.shifted is not None:
-        yield shifted.section(evidence, args.shifted, args.names)
+        yield distribution_shift.section(evidence, args.shifted, args.names)
     if args.outside:
         yield novelty.section(evidence, dict(args.outside))
     if args.corruptions is not None:

@@ -3,9 +3,9 @@
 import argparse
 
 from training import golden
-from training.export import export
-from visionserve.card import FILE_NAME as CARD
-from visionserve.card import ModelCard
+from training.export.onnx import export
+from visionserve.model_card import FILE_NAME as CARD
+from visionserve.model_card import ModelCard
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,11 +7,11 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from training import processes
+from training import distributed
 from training import recipe as recipes
 from training.commands import profile
-from training.fit import LAST, Run, fit
-from training.interruption import Stopped, attention
+from training.fit.graceful_stop import Stopped, attention
+from training.fit.trainer import LAST, Run, fit
 
 
 def run(args: Namespace) -> int:
@@ -19,7 +19,7 @@ def run(args: Namespace) -> int:
     if args.profile:
         return profile.run(args)
     accuracy, place = train(args)
-    if processes.first():
+    if distributed.first():
         print(f"{place.folder}: validation accuracy {100 * accuracy:.2f} %")
     return 0
 
@@ -32,8 +32,8 @@ def train(args: Namespace) -> tuple[float, Run]:
     Raises:
         Stopped: by Ctrl-C or SIGTERM; the last line on stderr says how to go on.
     """
-    logging.basicConfig(level=logging.INFO if processes.first() else logging.ERROR, format="%(message)s")
-    recipe = processes.adopt(recipes.resolve(args))
+    logging.basicConfig(level=logging.INFO if distributed.first() else logging.ERROR, format="%(message)s")
+    recipe = distributed.adopt(recipes.resolve(args))
     place = Run(Path(args.run if args.run is not None else f"runs/{recipe.name}"))
     settings: dict[str, Any] = {"resume": args.resume, "fast": args.fast_dev_run}
     try:
@@ -41,7 +41,7 @@ def train(args: Namespace) -> tuple[float, Run]:
             cache = Path(args.cache) if args.cache else None
             return fit(recipe, place, cache=cache, callbacks=[listener], **settings), place
     except Stopped:
-        if processes.first():
+        if distributed.first():
             print(f"\npython -m training fit: stopped; {_going_on(place)}", file=sys.stderr)
         raise
 

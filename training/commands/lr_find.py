@@ -4,9 +4,9 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from training import rangetest_report as report
 from training import recipe as recipes
-from training.rangetest import range_test
+from training.fit import lr_finder_report as report
+from training.fit.lr_finder import range_test
 from visionserve.errors import BundleError
 
 

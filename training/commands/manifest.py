@@ -5,17 +5,17 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from training import broken, division
 from training import recipe as recipes
-from training.sources import SPLITS
+from training.data import corrupt_files, prepare
+from training.data.datasets import SPLITS
 
 
 def run(args: Namespace) -> int:
     """Index, check and divide the photographs; print what there is."""
-    manifest, left_out = division.make(recipes.resolve(args).data, Path(args.cache))
+    manifest, left_out = prepare.make(recipes.resolve(args).data, Path(args.cache))
     if args.output is not None:
         manifest.save(Path(args.output))
-        broken.save(left_out, Path(args.output).with_name(broken.FILE_NAME))
+        corrupt_files.save(left_out, Path(args.output).with_name(corrupt_files.FILE_NAME))
     counts = Counter(row.label for row in manifest.rows)
     print(f"{len(manifest.rows)} photographs of {len(manifest.labels)} labels in {manifest.root}")
     print(", ".join(f"{split} {len(manifest.part(split))}" for split in SPLITS))

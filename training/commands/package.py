@@ -5,7 +5,7 @@ import sys
 
 import torch
 
-from training.package import TUNED, Profile, build
+from training.export.package import TUNED, Profile, build
 from visionserve.errors import BundleError
 
 

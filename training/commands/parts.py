@@ -2,11 +2,11 @@
 
 import argparse
 
-from training import manifest as manifests
-from training import parts, parts_report
-from visionserve.card import FILE_NAME as CARD
-from visionserve.card import ModelCard
+from training.data import manifest as manifests
+from training.evaluation import pointing_game, pointing_game_report
 from visionserve.errors import BundleError
+from visionserve.model_card import FILE_NAME as CARD
+from visionserve.model_card import ModelCard
 
 
 def run(args: argparse.Namespace) -> int:
@@ -17,9 +17,9 @@ def run(args: argparse.Namespace) -> int:
     manifest = manifests.load(args.bundle / manifests.FILE_NAME, args.root, card.labels)
     if not args.changed:
         manifest.verify()
-    found = parts.point(args.bundle, manifest, args.split, args.tolerance)
-    figures = parts.figures(found, args.split, args.tolerance)
-    parts_report.write(args.output, found, figures, args.root)
+    found = pointing_game.point(args.bundle, manifest, args.split, args.tolerance)
+    figures = pointing_game.figures(found, args.split, args.tolerance)
+    pointing_game_report.write(args.output, found, figures, args.root)
     for name, entry in figures["pointing"].items():
         print(f"{name:<22} {entry['share']}")
     print("nearest parts          " + ", ".join(f"{row['part']} {row['hits']}" for row in figures["parts"][:5]))

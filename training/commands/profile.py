@@ -9,8 +9,9 @@ from training import recipe as recipes
 
 def run(args: Namespace) -> int:
     """Measure; print the tables."""
-    from training import machine, profile_report
-    from training.profiling import profile
+    from training import machine
+    from training.fit import profile_report
+    from training.fit.profiler import profile
 
     facts = machine.facts()  # first: the load before is not this program's
     recipe = recipes.resolve(args)

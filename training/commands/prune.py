@@ -2,10 +2,11 @@
 
 import argparse
 
-from training import golden, operations
-from training.prune import prune_bundle
-from visionserve.card import FILE_NAME as CARD
-from visionserve.card import ModelCard
+from training import golden
+from training.evaluation import operations
+from training.export.prune import prune_bundle
+from visionserve.model_card import FILE_NAME as CARD
+from visionserve.model_card import ModelCard
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,13 +8,13 @@ import numpy as np
 
 from training import golden
 from training.bundle import calibration
-from training.data import load_served
-from training.export import export
-from training.quantise import quantise
-from training.sources.imagefolder import SUFFIXES
-from visionserve.card import FILE_NAME as CARD
-from visionserve.card import ModelCard
+from training.data.datamodule import load_served
+from training.data.datasets.imagefolder import SUFFIXES
+from training.export.onnx import export
+from training.export.quantize import quantise
 from visionserve.errors import BundleError
+from visionserve.model_card import FILE_NAME as CARD
+from visionserve.model_card import ModelCard
 from visionserve.transforms import Preprocessing
 
 

@@ -5,9 +5,9 @@ import logging
 
 from training import bundle
 from training.commands.bundle import report
-from visionserve.card import FILE_NAME as CARD
-from visionserve.card import ModelCard
 from visionserve.errors import BundleError
+from visionserve.model_card import FILE_NAME as CARD
+from visionserve.model_card import ModelCard
 from visionserve.transforms import Preprocessing
 
 

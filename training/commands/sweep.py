@@ -7,9 +7,9 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from training import recipe as recipes
-from training import space, sweep_report
-from training.interruption import Stopped, attention
-from training.sweep import Sweep
+from training.fit import search_space, sweep_report
+from training.fit.graceful_stop import Stopped, attention
+from training.fit.sweep import Sweep
 
 
 def run(args: Namespace) -> int:
@@ -19,7 +19,7 @@ def run(args: Namespace) -> int:
     recipe = recipes.resolve(args)
     folder = Path(args.run if args.run is not None else f"runs/{recipe.name}-sweep")
     cache = Path(args.cache) if args.cache else folder.parent / "cache"
-    sweep = Sweep(recipe, space.load(Path(args.space), recipe), folder, cache)
+    sweep = Sweep(recipe, search_space.load(Path(args.space), recipe), folder, cache)
     try:
         with attention() as listener:
             study = sweep.run(args.trials, 60 * args.timeout if args.timeout is not None else None, listener)

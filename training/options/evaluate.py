@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from training.sources import SPLITS
+from training.data.datasets import SPLITS
 
 SEVERITIES = (1, 2, 3, 4, 5)
 USUAL = (1, 3, 5)

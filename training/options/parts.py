@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from training.sources import SPLITS
+from training.data.datasets import SPLITS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ def parser() -> ArgumentParser:
 
 def add_arguments(options: ArgumentParser) -> None:
     """Declare what is not part of the recipe."""
-    options.add_argument("--space", required=True, help="YAML of the entries to change, as in training/spaces/")
+    options.add_argument("--space", required=True, help="YAML of the entries to change, as in training/search_spaces/")
     options.add_argument(
         "--trials", type=int, default=20, help="trials in all, with those of earlier starts; default: 20"
     )

@@ -14,18 +14,18 @@ from pathlib import Path
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.loggers.logger import DummyLogger, Logger
 
-from training import processes
+from training import distributed
 from training import recipe as recipes
-from training.manifest import Manifest
+from training.data.manifest import Manifest
 from training.recipe import Recipe
 from training.tracking import state as states
-from training.tracking.journal import Journal, sentence
+from training.tracking.callback import Pictures
+from training.tracking.logger import Journal, sentence
 from training.tracking.parameters import parameters
-from training.tracking.pictures import Pictures
 from training.tracking.state import State
 from training.tracking.tracker import Tracker
-from visionserve.card import ModelCard
 from visionserve.errors import BundleError
+from visionserve.model_card import ModelCard
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def begin(recipe: Recipe, manifest: Manifest, folder: Path, *, anew: bool) -> Lo
     """
     if recipe.tracking.tracker == "none":
         return None
-    if not processes.first():  # it writes for all; the others need a logger too, or they would be told otherwise
+    if not distributed.first():  # it writes for all; the others need a logger too, or they would be told otherwise
         return DummyLogger()
     found = None if anew else states.read(folder)
     if found is None or not found.belongs_to(recipe.tracking):

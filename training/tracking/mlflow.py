@@ -18,12 +18,12 @@ from lightning.pytorch.loggers import MLFlowLogger
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from training.cache import Pixels
+from training.data.cache import Pixels
 from training.recipe import Recipe
 from training.tracking.state import State
 from training.tracking.tracker import Parameter, headline
-from visionserve.card import ModelCard
 from visionserve.errors import BundleError
+from visionserve.model_card import ModelCard
 
 _KIND = {"mlflow.experimentKind": "custom_model_development"}  # or its page looks for conversations
 LOCAL_STORE, LOCAL_FILES = "mlflow.db", "mlflow-artifacts"

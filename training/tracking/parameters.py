@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from training import recipe as recipes
-from training.manifest import Manifest
+from training.data.manifest import Manifest
 from training.recipe import Recipe
 from training.tracking.tracker import Parameter
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from training.files import write_text
+from training.atomic import write_text
 from training.recipe import TrackerName, Tracking
 from visionserve.errors import BundleError
 

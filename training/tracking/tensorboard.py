@@ -9,11 +9,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from training.cache import Pixels
+from training.data.cache import Pixels
 from training.recipe import Recipe
 from training.tracking.state import State
 from training.tracking.tracker import Parameter, headline
-from visionserve.card import ModelCard
+from visionserve.model_card import ModelCard
 
 COMPARED = ("val/accuracy", "val/loss", "bundle/top1")  # beside the parameters of every run, on the HParams page
 

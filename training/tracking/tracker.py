@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from training.cache import Pixels
-from visionserve.card import ModelCard
+from training.data.cache import Pixels
+from visionserve.model_card import ModelCard
 
 Parameter = bool | int | float | str
 

@@ -13,11 +13,11 @@ os.environ.setdefault("WANDB_SILENT", "true")
 import wandb
 from lightning.pytorch.loggers import WandbLogger
 
-from training.cache import Pixels
+from training.data.cache import Pixels
 from training.recipe import Recipe
 from training.tracking.state import State
 from training.tracking.tracker import Parameter, headline
-from visionserve.card import ModelCard
+from visionserve.model_card import ModelCard
 
 _STEP = "trainer/global_step"  # Lightning's name of the axis
 

@@ -11,8 +11,8 @@ import sys
 from types import FrameType
 
 import visionserve
-from visionserve.cli import doctor, exits, explain, models, predict
-from visionserve.cli.exits import Stop
+from visionserve.cli import doctor, exit_codes, explain, models, predict
+from visionserve.cli.exit_codes import Stop
 from visionserve.client import Unreachable
 
 _COMMANDS = {
@@ -34,14 +34,14 @@ def main(arguments: list[str] | None = None) -> int:
         return stop.code
     except Unreachable as unreachable:
         print(f"{unreachable} Start it with `make serve`, or say where it is with --url.", file=sys.stderr)
-        return exits.UNREACHABLE
+        return exit_codes.UNREACHABLE
     except KeyboardInterrupt:
         print("Stopped; what is answered is kept, and the same command goes on.", file=sys.stderr)
-        return exits.INTERRUPTED
+        return exit_codes.INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has gone, as `head` does; Python would complain once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exits.OK
+        return exit_codes.OK
     return code
 
 

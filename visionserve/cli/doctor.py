@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import visionserve
-from visionserve.cli import exits, machine
+from visionserve.cli import exit_codes, machine
 
 LIBRARY = Path(visionserve.__file__).parent
 HOUSE = LIBRARY.parent
@@ -65,7 +65,7 @@ def run(chosen: argparse.Namespace) -> int:
         print(finding)
     wrong = sum(bool(finding.mend) for finding in found)
     print(f"{wrong} of {len(found)} must be mended." if wrong else "All is well.")
-    return exits.REFUSED if wrong else exits.OK
+    return exit_codes.REFUSED if wrong else exit_codes.OK
 
 
 def findings(archive: Path) -> Iterator[Finding]:

@@ -4,9 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from visionserve.cli import exits, options, photographs
-from visionserve.cli.asking import stop_unless_about_photograph, write
+from visionserve.cli import exit_codes, image_files, options
 from visionserve.cli.predict import read, table
+from visionserve.cli.predictors import stop_unless_about_photograph, write
 from visionserve.client import Refused
 
 
@@ -20,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> int:
     """Write the overlay, print the answer that it explains, and return the exit code."""
     if str(chosen.source) != "-":
-        photographs.check(chosen.source)
+        image_files.check(chosen.source)
     image = read(chosen.source)
     with options.asker(chosen, top_k=1) as asker:
         try:
@@ -28,8 +28,8 @@ def run(chosen: argparse.Namespace) -> int:
         except Refused as error:
             stop_unless_about_photograph(error)
             print(f"{chosen.source}: {error}", file=sys.stderr)
-            return exits.REFUSED
+            return exit_codes.REFUSED
     write(chosen.out, png)
     print(table(str(chosen.source), answer))
     print(f"  {chosen.out}: red is where the photograph speaks for it")
-    return exits.OK
+    return exit_codes.OK

@@ -24,18 +24,18 @@ from multiprocessing import connection
 from pathlib import Path
 
 from visionserve import batch
-from visionserve import card as cards
+from visionserve import model_card as cards
 from visionserve.batch import Reply
-from visionserve.card import ModelCard
 from visionserve.classifier import Classifier
 from visionserve.cli import machine
-from visionserve.cli.asking import Overlays
-from visionserve.cli.exits import Stop
+from visionserve.cli.exit_codes import Stop
+from visionserve.cli.predictors import Overlays
 from visionserve.client import Answer, Outcome, Refused
-from visionserve.client.answers import read_native
-from visionserve.client.order import in_order
+from visionserve.client.ordered_map import in_order
+from visionserve.client.results import read_native
 from visionserve.errors import BundleError
-from visionserve.requests import Received
+from visionserve.model_card import ModelCard
+from visionserve.request_parsing import Received
 
 # Images a batch: what `make archive` gives the service for the same device, and for the same reasons.
 _BATCH = {"cpu": 4, "cuda": 32}

@@ -3,8 +3,8 @@
 import argparse
 import os
 
-from visionserve.cli import exits, options
-from visionserve.cli.exits import UNREACHABLE, Stop
+from visionserve.cli import exit_codes, options
+from visionserve.cli.exit_codes import UNREACHABLE, Stop
 from visionserve.client import Model, Refused, Unreachable
 
 _READY = "ready"
@@ -18,7 +18,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         metavar="URL",
         default=os.environ.get("VISIONSERVE_URL", "http://127.0.0.1:8083"),
-        help="the door or the status server; default: VISIONSERVE_URL, else http://127.0.0.1:8083",
+        help="the gateway or the status server; default: VISIONSERVE_URL, else http://127.0.0.1:8083",
     )
     options.add_service(parser)
 
@@ -31,7 +31,7 @@ def run(chosen: argparse.Namespace) -> int:
         except Refused as error:
             raise Stop(
                 f"Something answers at {chosen.url}, but not about its models ({error.status} {error.code}): "
-                "TorchServe's own port does not know; ask the door or the status server (port 8083).",
+                "TorchServe's own port does not know; ask the gateway or the status server (port 8083).",
                 UNREACHABLE,
             ) from error
         except Unreachable as error:
@@ -39,7 +39,7 @@ def run(chosen: argparse.Namespace) -> int:
         ready = client.ready()
     print(_table(models))
     print(f"{chosen.url} is {'ready' if ready else 'not ready'}.")
-    return exits.OK if ready and all(model.status == _READY for model in models) else exits.REFUSED
+    return exit_codes.OK if ready and all(model.status == _READY for model in models) else exit_codes.REFUSED
 
 
 def _table(models: list[Model]) -> str:

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from visionserve.cli.asking import Asker, Overlays, Remote
-from visionserve.cli.exits import Stop
+from visionserve.cli.exit_codes import Stop
+from visionserve.cli.predictors import Asker, Overlays, Remote
 from visionserve.client import Client
 
 DEFAULT_URL = "http://127.0.0.1:8080"

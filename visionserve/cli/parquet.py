@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from visionserve.cli.exits import Stop
-from visionserve.cli.ledger import JsonLines, Ledger
+from visionserve.cli.exit_codes import Stop
 from visionserve.cli.records import Record
+from visionserve.cli.resumable_table import JsonLines, Ledger
 
 # Rows converted at once: enough for a good row group, some ten megabytes of memory.
 _GROUP = 50_000

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from visionserve.cli import exits, options, photographs, records
-from visionserve.cli.asking import Asker, Overlays, stop_unless_about_photograph, write
-from visionserve.cli.exits import Stop
-from visionserve.cli.ledger import Csv, JsonLines, Ledger
+from visionserve.cli import exit_codes, image_files, options, records
+from visionserve.cli.exit_codes import Stop
 from visionserve.cli.parquet import ParquetTable
+from visionserve.cli.predictors import Asker, Overlays, stop_unless_about_photograph, write
 from visionserve.cli.records import Record
+from visionserve.cli.resumable_table import Csv, JsonLines, Ledger
 from visionserve.client import Answer, Refused
 
 _BAR = 30
@@ -62,7 +62,7 @@ def run(chosen: argparse.Namespace) -> int:
     sources = [Path(source) for source in chosen.source]
     for source in sources:
         if str(source) != _STANDARD:
-            photographs.check(source)
+            image_files.check(source)
     if not any(source.is_dir() for source in sources):
         return _tables(sources, chosen)
     if len(sources) > 1:
@@ -80,7 +80,7 @@ def _tables(sources: list[Path], chosen: argparse.Namespace) -> int:
     with options.asker(chosen, chosen.top_k) as asker:
         for source in sources:
             refused += not _printed(source, asker, chosen.explain)
-    return exits.REFUSED if refused else exits.OK
+    return exit_codes.REFUSED if refused else exit_codes.OK
 
 
 def _printed(source: Path, asker: Asker, overlay: Path | None) -> bool:
@@ -117,14 +117,14 @@ def table(title: str, answer: Answer) -> str:
 
 def _folder(folder: Path, chosen: argparse.Namespace) -> int:
     """Answer a folder's photographs that have no row yet; say what became of them."""
-    total = sum(1 for _ in photographs.walk(folder, _say))
+    total = sum(1 for _ in image_files.walk(folder, _say))
     if total == 0:
-        raise Stop(f"{folder} holds no photographs ({', '.join(photographs.SUFFIXES)}).")
+        raise Stop(f"{folder} holds no photographs ({', '.join(image_files.SUFFIXES)}).")
     overlays = Overlays(folder, chosen.explain) if chosen.explain is not None else None
     names = records.columns(chosen.top_k or _TOP_K)
     counts: Counter[str] = Counter()
     with _rows(chosen.output, names) as rows, options.asker(chosen, chosen.top_k, overlays) as asker:
-        new = (path for path in photographs.walk(folder, lambda _: None) if _name(path, folder) not in rows.done)
+        new = (path for path in image_files.walk(folder, lambda _: None) if _name(path, folder) not in rows.done)
         before = len(rows.done)
         try:
             with _progress(total, before) as advance:
@@ -139,7 +139,7 @@ def _folder(folder: Path, chosen: argparse.Namespace) -> int:
             _say(_summary(counts, before, chosen.output))
         if isinstance(rows, ParquetTable) and counts:
             rows.complete()
-    return exits.OK
+    return exit_codes.OK
 
 
 def _name(path: Path, folder: Path) -> str:

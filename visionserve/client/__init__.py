@@ -7,13 +7,13 @@ blocking.Client, asynchronous.AsyncClient
     grpc.GrpcClient, where grpcio is installed
 """
 
-from visionserve.client.answers import Answer, Model, ModelName, Prediction, Workers
-from visionserve.client.asynchronous import AsyncClient
-from visionserve.client.blocking import Client
-from visionserve.client.failures import Refused, Unreachable
+from visionserve.client.async_client import AsyncClient
+from visionserve.client.client import Client
+from visionserve.client.errors import Refused, Unreachable
+from visionserve.client.file_result import Outcome
 from visionserve.client.grpc import GrpcClient
-from visionserve.client.outcomes import Outcome
-from visionserve.client.patience import Retries
+from visionserve.client.results import Answer, Model, ModelName, Prediction, Workers
+from visionserve.client.retry import Retries
 
 __all__ = [
     "Answer",

@@ -13,9 +13,9 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from visionserve.client.answers import Answer, read_native
-from visionserve.client.calls import Image, content
-from visionserve.client.failures import Refused, Unreachable
+from visionserve.client.errors import Refused, Unreachable
+from visionserve.client.http_messages import Image, content
+from visionserve.client.results import Answer, read_native
 
 _METHOD = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"
 _LENGTH_DELIMITED = 2

@@ -7,7 +7,7 @@ import os
 from importlib import util
 from typing import Protocol
 
-from visionserve.client.calls import Broken, Call, Reply
+from visionserve.client.http_messages import Broken, Call, Reply
 
 
 class Transport(Protocol):

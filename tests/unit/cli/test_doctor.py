@@ -103,8 +103,8 @@ def test_a_free_port_is_free() -> None:
 
 
 def test_an_archive_of_these_sources_is_right(tmp_path: Path) -> None:
-    source = (ROOT / "visionserve" / "card.py").read_bytes()
-    finding = doctor.packed(archive(tmp_path / "shapes.mar", visionserve__card=source), has_gpu=False)
+    source = (ROOT / "visionserve" / "model_card.py").read_bytes()
+    finding = doctor.packed(archive(tmp_path / "shapes.mar", visionserve__model_card=source), has_gpu=False)
     assert str(finding) == f"ok    archive    {tmp_path}/shapes.mar: shapes 2 for cpu"
 
 
@@ -115,7 +115,7 @@ def test_an_archive_that_cannot_serve_here_is_named(tmp_path: Path) -> None:
     cuda = archive(tmp_path / "cuda.mar", "cuda")
     assert doctor.packed(cuda, has_gpu=True).mend == ""
     assert doctor.packed(cuda, has_gpu=False).mend == "build it with `make archive MODEL=cuda` PROFILE=cpu"
-    old = archive(tmp_path / "old.mar", visionserve__card=b"# older")
+    old = archive(tmp_path / "old.mar", visionserve__model_card=b"# older")
     assert "other sources" in doctor.packed(old, has_gpu=False).found
 
 

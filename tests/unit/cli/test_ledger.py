@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from visionserve.cli.exits import Stop
-from visionserve.cli.ledger import Csv, Form, JsonLines, Ledger
+from visionserve.cli.exit_codes import Stop
 from visionserve.cli.parquet import ParquetTable
 from visionserve.cli.records import Record, columns, record
+from visionserve.cli.resumable_table import Csv, Form, JsonLines, Ledger
 from visionserve.client import Answer, Outcome, Prediction, Refused
-from visionserve.client.answers import ModelName
+from visionserve.client.results import ModelName
 
 NAMES = columns(2)
 ANSWER = Answer((Prediction("a, b", 0, 0.5), Prediction('c"d', 1, 0.25)), 0.125, ModelName("m", "1"), "id")

@@ -15,7 +15,7 @@ from visionserve import batch
 from visionserve.classifier import Classifier
 from visionserve.cli import machine
 from visionserve.cli.__main__ import main
-from visionserve.requests import Received
+from visionserve.request_parsing import Received
 
 
 def rows(path: Path) -> dict[str, dict[str, Any]]:

@@ -38,7 +38,7 @@ def test_torchserves_own_port_is_told_apart_from_nothing(capsys: pytest.CaptureF
     )
     with serving(own) as service:
         assert main(["models", service.url]) == 3
-    assert "ask the door or the status server" in capsys.readouterr().err
+    assert "ask the gateway or the status server" in capsys.readouterr().err
     with socket.create_server(("127.0.0.1", 0)) as held:
         url = f"http://127.0.0.1:{held.getsockname()[1]}"
     assert main(["models", url]) == 3

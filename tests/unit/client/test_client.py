@@ -17,7 +17,7 @@ import pytest
 
 from tests.unit.client.fake_service import ANSWER, MODEL, TENSORS, FakeService, Scripted, serving
 from visionserve.client import AsyncClient, Client, Model, Prediction, Refused, Retries, Unreachable, Workers
-from visionserve.client.calls import Address
+from visionserve.client.http_messages import Address
 from visionserve.client.transports import HttpxTransport, RequestsTransport, Transport
 
 IMAGE = b"\xff\xd8 image"

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from visionserve.client.patience import Attempts, Retries, seconds
+from visionserve.client.retry import Attempts, Retries, seconds
 
 
 class Clock:

@@ -10,16 +10,16 @@ from typing import Any
 import psutil
 import pytest
 
-from loadtests import photographs
 from loadtests.benchmark import rounds, server, table
 from loadtests.benchmark.__main__ import main
 from loadtests.benchmark.rounds import CEILINGS, Measurement, Notebook, Plan
 from loadtests.benchmark.server import Launch, ServerError
 from loadtests.benchmark.services import Service
-from loadtests.photographs import Photograph
+from loadtests.load import images
+from loadtests.load.images import Photograph
 
 ROOT = Path(__file__).resolve().parents[3]
-PHOTOGRAPHS = [Photograph("a.jpg", photographs.encode(photographs.draw(64, 48, 0)))]
+PHOTOGRAPHS = [Photograph("a.jpg", images.encode(images.draw(64, 48, 0)))]
 PLAN = Plan(rounds=2, seconds=0.3, warm_up_s=0.05, connections=(1, 2), with_broken=("fake",))
 # A server with a process of its own below it, as TorchServe has workers.
 PROGRAM = """

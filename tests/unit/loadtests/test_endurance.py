@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import endurance
+from loadtests import soak
 from loadtests.benchmark.server import ServerError
-from loadtests.endurance import Weighed
+from loadtests.soak import Weighed
 
 
 def weighed(*memory_mb: float, faults: int = 0) -> list[Weighed]:
@@ -12,17 +12,17 @@ def weighed(*memory_mb: float, faults: int = 0) -> list[Weighed]:
 
 
 def test_growth_compares_the_last_quarter_with_the_second() -> None:
-    assert endurance.growth(weighed(500, 900, 1000, 1000, 1000, 1000, 1100, 1100)) == pytest.approx(0.1)
-    assert endurance.growth(weighed(500, 1000, 1000, 1000)) == 0
-    assert endurance.growth(weighed(1, 2, 3)) == 0
+    assert soak.growth(weighed(500, 900, 1000, 1000, 1000, 1000, 1100, 1100)) == pytest.approx(0.1)
+    assert soak.growth(weighed(500, 1000, 1000, 1000)) == 0
+    assert soak.growth(weighed(1, 2, 3)) == 0
 
 
 def test_the_table_has_some_ten_rows_with_the_first_and_the_last() -> None:
-    rows = endurance.table(weighed(*range(1000, 1100))).splitlines()[2:]
+    rows = soak.table(weighed(*range(1000, 1100))).splitlines()[2:]
     assert len(rows) == 10
     assert rows[0] == "| 1,000 | 1,000 | 300 | 90 | 0 |"
     assert rows[-1].startswith("| 100,000 | 1,099 |")
-    assert len(endurance.table(weighed(1000)).splitlines()) == 3
+    assert len(soak.table(weighed(1000)).splitlines()) == 3
 
 
 @pytest.mark.parametrize(
@@ -38,24 +38,24 @@ def test_it_fails_over_a_leak_and_over_faults(
 ) -> None:
     archive = tmp_path / "x.mar"
     archive.touch()
-    monkeypatch.setattr(endurance, "run", lambda *_: found)
-    assert endurance.main([f"--archive={archive}"]) == code
+    monkeypatch.setattr(soak, "run", lambda *_: found)
+    assert soak.main([f"--archive={archive}"]) == code
     assert "Memory of the last quarter" in capsys.readouterr().out
 
 
 def test_a_service_that_does_not_start_or_an_archive_that_is_missing_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert endurance.main([f"--archive={tmp_path / 'none.mar'}"]) == 2
+    assert soak.main([f"--archive={tmp_path / 'none.mar'}"]) == 2
     assert "`make archive` builds it" in capsys.readouterr().err
 
     (tmp_path / "x.mar").touch()
-    assert endurance.main([f"--archive={tmp_path / 'x.mar'}", "--requests=0"]) == 2
+    assert soak.main([f"--archive={tmp_path / 'x.mar'}", "--requests=0"]) == 2
     assert "must be positive" in capsys.readouterr().err
 
     def broken(*_: object) -> list[Weighed]:
         raise ServerError("no answer")
 
-    monkeypatch.setattr(endurance, "run", broken)
-    assert endurance.main([f"--archive={tmp_path / 'x.mar'}"]) == 3
+    monkeypatch.setattr(soak, "run", broken)
+    assert soak.main([f"--archive={tmp_path / 'x.mar'}"]) == 3
     assert "no answer" in capsys.readouterr().err

@@ -5,11 +5,11 @@ import random
 import numpy as np
 import pytest
 
-from loadtests import arrivals, shapes
-from loadtests.answers import Outcome
-from loadtests.histogram import Histogram, percentile
-from loadtests.ledger import Ledger
-from loadtests.shapes import Stage
+from loadtests.load import arrivals, shapes
+from loadtests.load.shapes import Stage
+from loadtests.results.histogram import Histogram, percentile
+from loadtests.results.stats import Ledger
+from loadtests.results.validation import Outcome
 
 
 def _filled(values: list[float]) -> Histogram:

@@ -5,18 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import calibration, photographs
 from loadtests.__main__ import main
 from loadtests.benchmark import client
-from loadtests.calibration import CalibrationError
-from loadtests.openloop import Limits, OpenLoop
-from loadtests.photographs import Photograph
-from loadtests.run_record import RunRecord
-from loadtests.target import Target
-from loadtests.traffic import Traffic
+from loadtests.load import images
+from loadtests.load.images import Photograph
+from loadtests.load.openloop import Limits, OpenLoop
+from loadtests.load.target import Target
+from loadtests.load.workload import Traffic
+from loadtests.results import expected_labels
+from loadtests.results.expected_labels import CalibrationError
+from loadtests.results.run_record import RunRecord
 from tests.unit.loadtests.fake_service import Behaviour, running
 
-PHOTOGRAPHS = [Photograph(f"{seed}.jpg", photographs.encode(photographs.draw(64, 48, seed))) for seed in range(3)]
+PHOTOGRAPHS = [Photograph(f"{seed}.jpg", images.encode(images.draw(64, 48, seed))) for seed in range(3)]
 # Limits that a starved machine still meets: these tests are about counting, not about speed.
 PATIENT = ["--slo-p99-ms", "20000", "--sizes", "64x48", "--timeout-s", "30"]
 
@@ -154,23 +155,23 @@ def test_nobody_at_the_address_is_a_failure_of_every_request() -> None:
 
 def test_calibration_learns_the_labels_and_how_many_are_right() -> None:
     with running(Behaviour()) as url:
-        labels = calibration.calibrate(Target.parse(url), PHOTOGRAPHS).labels
+        labels = expected_labels.calibrate(Target.parse(url), PHOTOGRAPHS).labels
         known = [Photograph("0.jpg", PHOTOGRAPHS[0].body, label=labels["0.jpg"])]
         known.append(Photograph("1.jpg", PHOTOGRAPHS[1].body, label="nonsense"))
-        assert calibration.calibrate(Target.parse(url), known).right == 0.5
+        assert expected_labels.calibrate(Target.parse(url), known).right == 0.5
     assert all(label.startswith("label ") for label in labels.values())
 
 
 def test_a_photograph_that_is_refused_stops_the_calibration() -> None:
     with running(Behaviour()) as url, pytest.raises(CalibrationError, match=r"spoilt\.jpg got status 400"):
-        calibration.calibrate(Target.parse(url), [Photograph("spoilt.jpg", b"\xff\xd8 no more")])
+        expected_labels.calibrate(Target.parse(url), [Photograph("spoilt.jpg", b"\xff\xd8 no more")])
 
 
 def test_the_benchmarks_client_counts_answers_refusals_and_faults() -> None:
     behaviour = Behaviour()
     with running(behaviour) as url:
         target = Target.parse(url)
-        labels = dict(calibration.calibrate(target, PHOTOGRAPHS).labels)
+        labels = dict(expected_labels.calibrate(target, PHOTOGRAPHS).labels)
         window = client.measure(target, Traffic(PHOTOGRAPHS, labels, 0.2), 2, 0.1, 0.8, lambda: 0.0)
         behaviour.wrong = True
         spoilt = client.measure(target, Traffic(PHOTOGRAPHS, labels), 2, 0.1, 0.5, lambda: 0.0)

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from loadtests import broken, photographs
-from loadtests.answers import Outcome, judge, parse_timing, top_label
-from loadtests.photographs import Photograph
-from loadtests.target import RemoteTargetError, Target, parse_headers
-from loadtests.traffic import Item, Traffic
+from loadtests.load import images, invalid_bodies
+from loadtests.load.images import Photograph
+from loadtests.load.target import RemoteTargetError, Target, parse_headers
+from loadtests.load.workload import Item, Traffic
+from loadtests.results.validation import Outcome, judge, parse_timing, top_label
 
 LOOPBACK = "http://127.0.0.1:8080/predictions/flowers"
-SOUND = Photograph("a.jpg", photographs.encode(photographs.draw(64, 48, 0)))
+SOUND = Photograph("a.jpg", images.encode(images.draw(64, 48, 0)))
 
 
 def _answer(label: str) -> bytes:
@@ -21,7 +21,7 @@ def _answer(label: str) -> bytes:
 
 
 def test_drawn_photographs_are_jpegs_of_their_size_and_the_same_every_time() -> None:
-    first, again = (photographs.drawn({(120, 80): 0.75, (60, 90): 0.25}, each=2) for _ in range(2))
+    first, again = (images.drawn({(120, 80): 0.75, (60, 90): 0.25}, each=2) for _ in range(2))
     assert first == again
     assert len({photo.body for photo in first}) == 4
     assert [Image.open(io.BytesIO(photo.body)).size for photo in first] == [(120, 80)] * 2 + [(60, 90)] * 2
@@ -33,34 +33,34 @@ def test_folder_names_are_labels_and_a_csv_goes_before_them(tmp_path: Path) -> N
     (tmp_path / "rose" / "1.jpg").write_bytes(SOUND.body)
     (tmp_path / "2.jpg").write_bytes(SOUND.body)
     (tmp_path / "notes.txt").write_text("not a photograph")
-    assert [(photo.name, photo.label) for photo in photographs.read(tmp_path)] == [
+    assert [(photo.name, photo.label) for photo in images.read(tmp_path)] == [
         ("2.jpg", None),
         ("rose/1.jpg", "rose"),
     ]
     labels = tmp_path / "labels.csv"
     labels.write_text("1.jpg,tulip\n2.jpg,daisy\n")
-    assert [photo.label for photo in photographs.read(tmp_path, labels)] == ["daisy", "tulip"]
+    assert [photo.label for photo in images.read(tmp_path, labels)] == ["daisy", "tulip"]
 
 
 def test_of_many_photographs_some_are_taken_evenly(tmp_path: Path) -> None:
     for place in range(10):
         (tmp_path / f"{place}.jpg").write_bytes(SOUND.body)
-    assert [photo.name for photo in photographs.read(tmp_path, most=3)] == ["0.jpg", "3.jpg", "6.jpg"]
+    assert [photo.name for photo in images.read(tmp_path, most=3)] == ["0.jpg", "3.jpg", "6.jpg"]
 
 
 def test_a_folder_without_photographs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no photograph"):
-        photographs.read(tmp_path)
+        images.read(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["500", "500xa", "x:1", "500x300:much"])
 def test_sizes_that_cannot_be_read_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="WIDTHxHEIGHT"):
-        photographs.parse_sizes(text)
+        images.parse_sizes(text)
 
 
 def test_every_broken_body_is_one_that_a_decoder_refuses() -> None:
-    bodies = broken.bodies(SOUND.body)
+    bodies = invalid_bodies.bodies(SOUND.body)
     assert {"empty", "text", "truncated", "noise", "gigapixel"} <= set(bodies)
     for kind, body in bodies.items():
         with pytest.raises((OSError, SyntaxError, Image.DecompressionBombError)):

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from loadtests import restarts
-from loadtests.backends import BackendError, Balancer, balanced
 from loadtests.benchmark.server import free_port
-from loadtests.openloop import Limits, OpenLoop
-from loadtests.photographs import drawn
+from loadtests.load.images import drawn
+from loadtests.load.openloop import Limits, OpenLoop
+from loadtests.load.target import Target
+from loadtests.load.workload import Traffic
+from loadtests.restart_backends import BackendError, Balancer, balanced
 from loadtests.restarts import Found, Plan
-from loadtests.target import Target
-from loadtests.traffic import Traffic
 
 needs_nginx = pytest.mark.skipif(
     shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin") is None,

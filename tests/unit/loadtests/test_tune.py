@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loadtests.shapes import Stage
-from loadtests.summary import Point, Slo
-from loadtests.target import Target
+from loadtests.load.shapes import Stage
+from loadtests.load.target import Target
+from loadtests.results.summary import Point, Slo
 from loadtests.tune import __main__ as program
 from loadtests.tune import report, search, trial
 from loadtests.tune import setting as settings

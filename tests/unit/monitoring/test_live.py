@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.live import journal
-from monitoring.live.__main__ import main
-from monitoring.live.journal import Photograph, Start, Writer
+from monitoring.online import prediction_log
+from monitoring.online.__main__ import main
+from monitoring.online.prediction_log import Photograph, Start, Writer
 from tests.unit.monitoring import fake_service
 
 LABELS = ("iris", "rose")
@@ -73,7 +73,7 @@ def test_the_log_has_no_content_and_no_file_names(tmp_path: Path) -> None:
         post(images, service.url, tmp_path)
     text = (tmp_path / "log.jsonl").read_text()
     assert "mrsSmith" not in text
-    (entry,) = journal.read(tmp_path / "log.jsonl").photographs
+    (entry,) = prediction_log.read(tmp_path / "log.jsonl").photographs
     assert (entry.label, entry.prediction, entry.probability, entry.status) == ("rose", "rose", 0.875, 200)
     assert entry.timings == {"decode": 0.0015, "inference": 0.0025, "total": 0.005}
     assert entry.request_id
@@ -102,12 +102,12 @@ def test_a_run_goes_on_where_the_service_went_away(tmp_path: Path) -> None:
     images = many(tmp_path / "in", 20)
     with fake_service.running(patience=8) as service:
         assert post(images, service.url, tmp_path) == 3
-        done = journal.read(tmp_path / "log.jsonl").photographs
+        done = prediction_log.read(tmp_path / "log.jsonl").photographs
         assert len(done) == 8
         service.patience, asked = None, len(service.asked)
         assert post(images, service.url, tmp_path) == 0
         assert len(service.asked) - asked == 12
-    log = journal.read(tmp_path / "log.jsonl")
+    log = prediction_log.read(tmp_path / "log.jsonl")
     assert len({entry.photograph for entry in log.photographs}) == len(log.photographs) == 20
     assert len({entry.run for entry in log.photographs}) == 1
     assert figures(tmp_path)["answered"] == 20
@@ -117,7 +117,7 @@ def test_a_complete_run_is_followed_by_a_new_one(tmp_path: Path) -> None:
     images = many(tmp_path / "in", 3)
     with fake_service.running() as service:
         assert post(images, service.url, tmp_path) == post(images, service.url, tmp_path) == 0
-    log = journal.read(tmp_path / "log.jsonl")
+    log = prediction_log.read(tmp_path / "log.jsonl")
     assert len(log.starts) == len(log.ended) == 2
     assert figures(tmp_path)["photographs"] == 3
 
@@ -132,7 +132,7 @@ def test_a_line_cut_off_by_a_kill_is_left_out_and_nothing_else_is_lost(tmp_path:
     path.write_bytes(path.read_bytes()[:-20])
     with Writer(path) as writer:
         writer.photograph(entry)
-    log = journal.read(path)
+    log = prediction_log.read(path)
     assert log.photographs == (entry, entry)
     assert log.skipped == 1
     assert log.unfinished("url", "photographs") == "run"
@@ -142,7 +142,7 @@ def test_a_line_cut_off_by_a_kill_is_left_out_and_nothing_else_is_lost(tmp_path:
 @pytest.mark.parametrize("line", [b"[]", b"7", b'{"event":"photograph"}', b'{"event":"other"}', b"\xff\xfe", b"{"])
 def test_a_line_that_is_not_ours_is_counted_and_left_out(tmp_path: Path, line: bytes) -> None:
     (tmp_path / "log.jsonl").write_bytes(line + b"\n")
-    assert journal.read(tmp_path / "log.jsonl") == journal.Log((), (), frozenset(), 1)
+    assert prediction_log.read(tmp_path / "log.jsonl") == prediction_log.Log((), (), frozenset(), 1)
 
 
 def test_a_manifest_is_posted_split_by_split_with_labels_renamed(tmp_path: Path) -> None:
@@ -184,12 +184,12 @@ def test_a_full_disk_is_one_sentence_and_loses_no_line(tmp_path: Path, capsys: p
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         said = capsys.readouterr().err
-        done = len(journal.read(tmp_path / "log.jsonl").photographs)
+        done = len(prediction_log.read(tmp_path / "log.jsonl").photographs)
         assert 1 <= done < 6
-        assert said.startswith("python -m monitoring.live: ")
+        assert said.startswith("python -m monitoring.online: ")
         assert said.count("\n") == 1
         assert post(images, service.url, tmp_path) == 0
-    log = journal.read(tmp_path / "log.jsonl")
+    log = prediction_log.read(tmp_path / "log.jsonl")
     assert (len(log.photographs), log.skipped) == (6, 1)
 
 
@@ -208,7 +208,7 @@ def test_feedback_is_reported_apart_and_its_bias_said(tmp_path: Path) -> None:
     images = photographs(tmp_path / "in", rose_1="rose 0.9")
     with fake_service.running() as service:
         post(images, service.url, tmp_path)
-        (entry,) = journal.read(tmp_path / "log.jsonl").photographs
+        (entry,) = prediction_log.read(tmp_path / "log.jsonl").photographs
         said: list[dict[str, object]] = [
             {"request_id": entry.request_id, "predicted": "rose", "label": "rose", "verdict": "right"},
             {"request_id": "from-the-page", "predicted": "rose", "label": "peony", "verdict": "wrong"},

@@ -6,11 +6,12 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
-from training import contenders, corruptions, prune
 from training.__main__ import COMMANDS
+from training.evaluation import contenders, corruptions
+from training.evaluation.report import robustness
+from training.export import prune
 from training.options import compare, evaluate
 from training.options import prune as narrowing
-from training.report import robustness
 
 # Each takes seconds to import.
 HEAVY = ["torch", "lightning", "torchvision", "onnxruntime", "openvino", "scipy", "matplotlib", "sklearn"]

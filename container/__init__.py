@@ -1,1 +1,0 @@
-"""container: what makes the images, run while they are built."""

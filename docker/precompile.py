@@ -1,0 +1,57 @@
+"""Warm: use the packages once as serving does, so that an image holds the bytecode of what is loaded, and nothing else.
+
+The root of a container is read-only: without this every worker would compile torch's modules anew at each start. It
+also stops the build when something that serving loads was removed.
+"""
+
+import argparse
+import importlib
+import io
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from visionserve import engines, images
+from visionserve import model_card as cards
+
+# Of TorchServe's worker, the launcher and the gateway's renderer; the rest follows from these.
+MODULES = (
+    "jinja2",
+    "onnxruntime",
+    "openvino",
+    "prometheus_client",
+    "psutil",
+    "requests",
+    "torch",
+    "ts.metrics.caching_metric",
+    "ts.model_server",
+    "ts.protocol.otf_message_handler",
+    "ts.service",
+    "visionserve.classifier",
+)
+
+
+def main() -> int:
+    """Import the modules and classify one drawn photograph; return a process exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("bundle", type=Path, help="a folder with a model's card and its int8 network")
+    bundle: Path = parser.parse_args().bundle
+    for name in MODULES:
+        importlib.import_module(name)
+    print(classify(bundle))
+    return 0
+
+
+def classify(bundle: Path) -> str:
+    """Decode a drawn JPEG with the service's decoder, run the network on it and return what ran."""
+    size = cards.ModelCard.load(bundle / cards.FILE_NAME).input.size
+    engine = engines.load(bundle / "model.int8.onnx")
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").resize((size, size)).convert("RGB").save(buffer, "JPEG")
+    logits = engine.run(images.decode(buffer.getvalue())[None]).logits
+    return f"{engine.name} answers with {logits.shape[1]} logits"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

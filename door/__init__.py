@@ -1,1 +1,0 @@
-"""door: nginx in front of TorchServe. Renders its configuration; knows TorchServe's habits, no image and no model."""

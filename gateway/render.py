@@ -1,0 +1,80 @@
+"""Render: options -> nginx's configuration in a folder, checked by nginx itself where it is installed."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from gateway import api_keys, error_bodies, routes
+from gateway.options import OptionError
+
+CONFIGURATION, KEYS = "nginx.conf", "keys.conf"
+# Readable by whoever runs nginx; keys by their owner alone.
+_MODE, _KEYS_MODE = 0o644, 0o600
+_NGINX_TIMEOUT_S = 30
+
+
+def render(options: Mapping[str, Any], folder: Path) -> Path:
+    """Write the configuration into ``folder`` and return its main file.
+
+    Raises:
+        OptionError: the folder cannot be written, or the keys cannot be used.
+    """
+    known = api_keys.read(options["api_keys_file"]) if options["api_keys_file"] else {}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / KEYS, api_keys.render(known), _KEYS_MODE)
+        _write(folder / CONFIGURATION, text(options, folder / KEYS if known else None), _MODE)
+    except OSError as error:
+        raise OptionError(f"{folder} cannot be written ({error.strerror}): choose another folder.") from error
+    return folder / CONFIGURATION
+
+
+def text(options: Mapping[str, Any], keys_file: Path | None) -> str:
+    """Return nginx's configuration."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    # Not HTML: nothing is to be escaped, and what options may hold is decided where they are read.
+    environment = jinja2.Environment(  # noqa: S701
+        loader=loader,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("nginx.conf.j2").render(
+        **options,
+        keys_file=keys_file,
+        routes=routes,
+        errors=error_bodies.errors(options["max_body_mib"]),
+        native=error_bodies.native,
+        open_inference=error_bodies.open_inference,
+        index=error_bodies.index(),
+        retry_after=error_bodies.RETRY_AFTER,
+    )
+
+
+def nginx() -> str | None:
+    """Return the nginx that is installed, None where there is none."""
+    # Debian keeps it where only root's PATH looks.
+    return shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
+
+
+def check(program: str, configuration: Path) -> None:
+    """Let nginx read its configuration; OptionError with its own words when it does not like it."""
+    command = [program, "-t", "-q", "-e", "stderr", "-c", str(configuration)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_NGINX_TIMEOUT_S, check=False)
+    if done.returncode != 0:
+        raise OptionError(f"nginx refuses the configuration: {done.stderr.strip() or done.returncode}")
+
+
+def _write(path: Path, content: str, mode: int) -> None:
+    """Replace a file in one step, never readable by more than ``mode`` says."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as stream:  # noqa: PTH123
+        os.fchmod(stream.fileno(), mode)
+        stream.write(content)
+    fresh.replace(path)

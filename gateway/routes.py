@@ -1,0 +1,68 @@
+"""The map of all routes: what the gateway lets through, to whom, under which path. Everything else is 404.
+
+Patterns are regular expressions of a whole path after nginx has decoded and normalised it. Names are spelled out, so
+that nothing a client writes can change the request that goes on.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+# What an access record may call a request.
+Kind = Literal["predictions", "explanations", "models", "health"]
+
+_MODEL = "[A-Za-z0-9._~-]{1,128}"
+_VERSION = "[A-Za-z0-9._-]{1,32}"
+_SEND, _READ = ("POST", "PUT"), ("GET", "HEAD")
+
+
+@dataclass(frozen=True)
+class Route:
+    """Some paths: ``target`` is what becomes of them, with the pattern's groups; None leaves them as they are."""
+
+    kind: Kind
+    shown: str
+    pattern: str
+    methods: tuple[str, ...]
+    target: str | None = None
+
+    @property
+    def allow(self) -> str:
+        """The methods as the Allow header lists them."""
+        return ", ".join([*self.methods, "OPTIONS"])
+
+
+# To TorchServe's inference port.
+INFERENCE = (
+    Route("predictions", "/predictions/{model}[/{version}]", f"/predictions/{_MODEL}(?:/{_VERSION})?", _SEND),
+    Route("explanations", "/explanations/{model}[/{version}]", f"/explanations/{_MODEL}(?:/{_VERSION})?", _SEND),
+    Route("predictions", "/v2/models/{model}/infer", f"/v2/models/({_MODEL})/infer", _SEND, "/predictions/$1"),
+    Route(
+        *("predictions", "/v2/models/{model}/versions/{version}/infer"),
+        f"/v2/models/({_MODEL})/versions/({_VERSION})/infer",
+        _SEND,
+        "/predictions/$1/$2",
+    ),
+    Route("predictions", "/v1/models/{model}:predict", f"/v1/models/({_MODEL}):predict", _SEND, "/predictions/$1"),
+)
+# To the status server.
+STATUS = (
+    Route("models", "/models[/{model}]", f"/models(?:/{_MODEL})?", _READ),
+    Route("models", "/v1/models/{model}", f"/v1/models/({_MODEL})", _READ, "/models/$1"),
+    Route(
+        "models",
+        "/v2[/models/{model}[/versions/{version}]]",
+        f"/v2(?:/models/{_MODEL}(?:/versions/{_VERSION})?)?",
+        _READ,
+    ),
+    Route("models", "/openapi.yaml", "/openapi\\.yaml", _READ),
+    Route("health", "/livez", "/livez", _READ),
+    Route("health", "/readyz", "/readyz", _READ),
+    Route("health", "/v2/health/(live|ready)", "/v2/health/(?:live|ready)", _READ),
+    Route(
+        *("health", "/v2/models/{model}[/versions/{version}]/ready"),
+        f"/v2/models/{_MODEL}(?:/versions/{_VERSION})?/ready",
+        _READ,
+    ),
+)
+# Never the page's, even where it takes every other path.
+RESERVED = "/(?:api-description|drain|explanations|invocations|metrics|models|ping|predictions|v1|v2|workflows)(?:/.*)?"

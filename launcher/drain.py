@@ -1,0 +1,76 @@
+"""Drain: when is it certain that stopping loses nothing that was accepted?
+
+Not ready -> the delay, for whoever sends requests to notice -> every worker has answered a question asked anew (so all
+that came before it is answered) and no client has sent anything since, nor waits for the rest of an answer -> stop.
+A client that keeps an idle connection open does not hold this up.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Collection
+from typing import Literal
+
+from launcher import tcp_info
+from launcher.workers import Watch
+
+Outcome = Literal["quiet", "late", "cut"]
+# A client that pauses for longer in the middle of its request is not waited for.
+_QUIET_S = 0.3
+# The kernel counts in ticks of up to ten milliseconds.
+_TICK_S = 0.02
+_POLL_S = 0.05
+# From a worker's answers of one batch to the last of them written by the front end.
+_SETTLED_S = 0.15
+
+
+class Drain:
+    """Waits for the quiet; ``interrupted`` sleeps for so many seconds and says whether to stop at once."""
+
+    def __init__(
+        self,
+        watch: Watch,
+        ports: Collection[int],
+        interrupted: Callable[[float], bool],
+        clock: Callable[[], float] = time.monotonic,
+        busy: Callable[[Collection[int], float], bool] = tcp_info.busy,
+    ) -> None:
+        self._watch = watch
+        self._ports = ports
+        self._interrupted = interrupted
+        self._clock = clock
+        self._busy = busy
+
+    def wait(self, delay_s: float, timeout_s: float) -> Outcome:
+        """Return when nothing is in flight, when the time is over, or when somebody does not want to wait."""
+        started = self._watch.drain()
+        deadline = started + max(delay_s, timeout_s)
+        if not self._until(lambda: self._clock() >= started + delay_s, deadline):
+            return "cut"
+        while self._clock() < deadline:
+            since = self._watch.challenge()
+            if not self._until(lambda since=since: self._answered(since), deadline):  # type: ignore[misc]
+                return "cut"
+            # Requests that shared the last question's batch are being answered: their answers are not on the wire yet.
+            told = self._clock()
+            if not self._until(lambda told=told: self._clock() >= told + _SETTLED_S, deadline):  # type: ignore[misc]
+                return "cut"
+            if self._clock() < deadline and not self._clients_wait(since):
+                return "quiet"
+        return "late"
+
+    def _until(self, reached: Callable[[], bool], deadline: float) -> bool:
+        """Wait for a condition or the deadline; False when interrupted."""
+        while not reached() and self._clock() < deadline:
+            if self._interrupted(_POLL_S):
+                return False
+        return True
+
+    def _answered(self, since: float) -> bool:
+        return self._clock() >= since + _QUIET_S and self._watch.all_answered(since)
+
+    def _clients_wait(self, since: float) -> bool:
+        try:
+            return self._busy(self._ports, self._clock() - since + _TICK_S)
+        except OSError as error:
+            print(f"The kernel does not tell who waits ({error}): stopping when the workers are idle.", file=sys.stderr)
+            return False

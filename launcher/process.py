@@ -1,0 +1,107 @@
+"""The server: TorchServe as a child, in a session and a temporary folder of its own, stopped without leftovers.
+
+Its Java is started directly. The `torchserve` program in between would add a process that only waits, put the current
+folder first on Java's class path, and end when a full disk does not take its log.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib import util
+from pathlib import Path
+
+from launcher import resources
+from launcher.resources import Plan
+from launcher.settings import CLASS_DATA, Settings, SetupError, java_home, java_program
+
+_STOP_TIMEOUT_S = 20
+_POLL_S = 0.02
+_MAIN_CLASS = "org.pytorch.serve.ModelServer"
+
+
+@contextmanager
+def running(settings: Settings, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run TorchServe with every archive of the model store; stop it, and all that it started, on leaving."""
+    plan = resources.plan(resources.cpus(), resources.memory_bytes())
+    with tempfile.TemporaryDirectory(prefix="visionserve-", ignore_cleanup_errors=True) as folder:
+        child = subprocess.Popen(
+            command(settings, java_program(environment), folder, plan, class_data()),
+            env=child_environment(settings, environment, folder, plan),
+            start_new_session=True,
+        )
+        try:
+            yield child
+        finally:
+            stop(child)
+
+
+def command(settings: Settings, java: str, folder: str, plan: Plan, options: Sequence[str] = ()) -> list[str]:
+    """Return TorchServe's command line, as its own program would put it together (ts/model_server.py).
+
+    ``options`` are Java's, beside those of the configuration.
+    """
+    vmargs = resources.fit_vmargs(settings.properties.get("vmargs", ""), plan)
+    return [
+        *[java, f"-Dmodel_server_home={_home()}", f"-Djava.io.tmpdir={folder}", *options, *vmargs.split()],
+        *["-cp", class_path(), _MAIN_CLASS, "--python", sys.executable],
+        *["-f", str(settings.config), "-s", str(settings.model_store), "-ncs"],
+        *(["-m", *(path.name for path in settings.archives)] if settings.archives else []),
+    ]
+
+
+def class_path() -> str:
+    """Return where Java finds TorchServe."""
+    return str(_home() / "ts" / "frontend" / "*")
+
+
+def class_data(file: Path = CLASS_DATA) -> list[str]:
+    """Return the options by which Java starts faster (class_data.py); none where there is no file.
+
+    A file that does not fit is no failure, and Java's word of it would not be JSON as the rest of the log is.
+    """
+    return [f"-XX:SharedArchiveFile={file}", "-Xlog:cds*=off"] if file.is_file() else []
+
+
+def _home() -> Path:
+    """Return the folder in which TorchServe is installed, without importing it."""
+    found = util.find_spec("ts")
+    if found is None or found.origin is None:
+        raise SetupError("TorchServe is not installed: `make setup` installs it.")
+    return Path(found.origin).parents[1]
+
+
+def child_environment(settings: Settings, environment: Mapping[str, str], folder: str, plan: Plan) -> dict[str, str]:
+    """Return the child's environment: everything that TorchServe writes goes to ``folder``."""
+    home = java_home(environment)
+    path = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
+    places = dict.fromkeys(("LOG_LOCATION", "METRICS_LOCATION", "TEMP", "TMPDIR"), folder)
+    java = {"JAVA_HOME": str(home)} if home else {}
+    # TorchServe's own variable would win over the configuration that is passed.
+    kept = {name: value for name, value in environment.items() if name != "TS_CONFIG_FILE"}
+    return {**_defaults(settings, plan), **kept, **settings.overrides, **places, **java, "PATH": path}
+
+
+def _defaults(settings: Settings, plan: Plan) -> dict[str, str]:
+    """Return what holds unless the environment or the configuration says otherwise."""
+    # torch would start a thread per core of the machine in each worker, whatever the quota.
+    threads = {"OMP_NUM_THREADS": "1"}
+    if "default_workers_per_model" in settings.properties:
+        return threads
+    return threads | {"TS_DEFAULT_WORKERS_PER_MODEL": str(plan.workers)}
+
+
+def stop(child: subprocess.Popen[bytes], timeout_s: float = _STOP_TIMEOUT_S) -> None:
+    """End TorchServe: its Java, which ends the workers; then whatever of its session is left."""
+    with suppress(ProcessLookupError):
+        child.terminate()
+    deadline = time.monotonic() + timeout_s
+    while child.poll() is None and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()

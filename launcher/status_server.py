@@ -1,0 +1,214 @@
+"""Status: the HTTP server that says how the service is doing. Its routes are all in this file.
+
+GET  /livez /v2/health/live            is there still something to wait for?
+GET  /readyz /v2/health/ready          should requests be sent here?
+GET  /metrics                          Prometheus: TorchServe's and ours
+GET  /models /models/{name}            what is served, by which workers
+GET  /v2 /v2/models/{name}[/versions/{version}][/ready]
+GET  /openapi.yaml                     the API's description
+POST /drain                            be not ready from now on; from this machine only
+"""
+
+import contextlib
+import http
+import ipaddress
+import json
+import re
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from launcher import metadata, metrics
+from launcher.settings import SetupError
+from launcher.torchserve_api import NoAnswer
+from launcher.workers import Model, Watch
+
+# Readers that are slower than this, or ask for nothing, are cut off.
+_CLIENT_TIMEOUT_S = 10
+_MOST_CLIENTS = 64
+# A scrape waits for ten seconds at most; what TorchServe does not say in this time is left out.
+_METRICS_TIMEOUT_S = 2.0
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_V2_MODEL = re.compile(r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?(?P<ready>/ready)?")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A status, a body and its type."""
+
+    status: int
+    body: bytes
+    type: str = "application/json"
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the routes tell about. ``runs`` says whether TorchServe does, ``others`` returns its metrics in time."""
+
+    watch: Watch
+    metrics: metrics.Metrics
+    runs: Callable[[], bool]
+    others: Callable[[float], str]
+    openapi: Path
+
+    def get(self, path: str, request_id: str) -> Reply:
+        """Answer a GET."""
+        if path in ("/livez", "/v2/health/live"):
+            return self._health("live", "" if self.runs() else "TorchServe has ended")
+        if path in ("/readyz", "/v2/health/ready"):
+            return self._health("ready", self.watch.why_not_ready())
+        if path == "/metrics":
+            return Reply(http.HTTPStatus.OK, self.metrics.text(self._others()).encode(), metrics.CONTENT_TYPE)
+        if path == "/models":
+            return _json(metadata.models(self.watch))
+        if path == "/v2":
+            return _json(metadata.server())
+        if path == "/openapi.yaml" and self.openapi.is_file():
+            return Reply(http.HTTPStatus.OK, self.openapi.read_bytes(), "application/yaml")
+        return self._model(path) or _refuse(
+            http.HTTPStatus.NOT_FOUND, f"There is nothing at {path}.", request_id, v2=path.startswith("/v2")
+        )
+
+    def post(self, path: str, client: str, request_id: str) -> Reply:
+        """Answer a POST."""
+        if path != "/drain":
+            return _refuse(http.HTTPStatus.NOT_FOUND, "The only thing to post here is /drain.", request_id)
+        if not _is_this_machine(client):
+            return _refuse(
+                http.HTTPStatus.FORBIDDEN, "Draining can be asked for on the machine itself only.", request_id
+            )
+        self.watch.drain()
+        return _json({"draining": True}, http.HTTPStatus.ACCEPTED)
+
+    def _health(self, what: str, trouble: str) -> Reply:
+        trouble = trouble or (self.watch.failure() if what == "live" else "")
+        if trouble:
+            return _json({what: False, "reason": trouble}, http.HTTPStatus.SERVICE_UNAVAILABLE)
+        return _json({what: True})
+
+    def _others(self) -> str:
+        with contextlib.suppress(NoAnswer):
+            return self.others(_METRICS_TIMEOUT_S)
+        return ""
+
+    def _model(self, path: str) -> Reply | None:
+        if path.startswith("/models/"):
+            found = self.watch.models.get(path.removeprefix("/models/"))
+            return _json(metadata.model(self.watch, found)) if found else None
+        match = _V2_MODEL.fullmatch(path)
+        found = self.watch.models.get(match["name"]) if match else None
+        if match is None or found is None or match["version"] not in (None, found.archive.version):
+            return None
+        return self._readiness(found) if match["ready"] else _json(metadata.metadata(found))
+
+    def _readiness(self, found: Model) -> Reply:
+        ready = self.watch.status(found) == "ready"
+        status = http.HTTPStatus.OK if ready else http.HTTPStatus.SERVICE_UNAVAILABLE
+        return _json({"name": found.archive.name, "ready": ready}, status)
+
+
+@contextlib.contextmanager
+def serving(host: str, port: int, service: Service) -> Iterator[int]:
+    """Serve the routes at an address and yield the port; port 0 serves none."""
+    if port == 0:
+        yield 0
+        return
+    try:
+        server = _Server((host, port), _handler(service))
+    except OSError as error:
+        raise SetupError(
+            f"The status server cannot listen at {host}:{port} ({error.strerror}): choose another place with "
+            "--status-host and --status-port (0 for none)."
+        ) from error
+    with server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+
+
+class _Server(ThreadingHTTPServer):
+    """As many threads as there may be clients."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, *arguments: Any) -> None:
+        self._places = threading.BoundedSemaphore(_MOST_CLIENTS)
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that went away."""
+
+
+def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = _CLIENT_TIMEOUT_S
+
+        def do_GET(self) -> None:
+            self._answer(service.get(self._path(), self._request_id()))
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def do_POST(self) -> None:
+            # Nothing that is sent here is read, so the connection cannot be used again.
+            self.close_connection = True
+            self._answer(service.post(self._path(), self.client_address[0], self._request_id()))
+
+        def version_string(self) -> str:
+            return metadata.NAME
+
+        def log_message(self, *_: Any) -> None:
+            """Keep quiet: probes and scrapes come all the time."""
+
+        def _path(self) -> str:
+            return self.path.split("?", 1)[0]
+
+        def _request_id(self) -> str:
+            own = self.headers.get("x-request-id", "")
+            return own if _REQUEST_ID.fullmatch(own) else uuid.uuid4().hex
+
+        def _answer(self, reply: Reply) -> None:
+            self.send_response(reply.status)
+            self.send_header("Content-Type", reply.type)
+            self.send_header("Content-Length", str(len(reply.body)))
+            self.send_header("Cache-Control", "no-store")
+            if self.close_connection:
+                self.send_header("Connection", "close")
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(reply.body)
+
+    return Handler
+
+
+def _is_this_machine(client: str) -> bool:
+    address = ipaddress.ip_address(client)
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def _json(content: metadata.Document, status: int = http.HTTPStatus.OK) -> Reply:
+    return Reply(status, json.dumps(content, ensure_ascii=False).encode())
+
+
+def _refuse(status: http.HTTPStatus, message: str, request_id: str, *, v2: bool = False) -> Reply:
+    return _json(metadata.error(status.name.lower(), message, request_id, v2=v2), status)

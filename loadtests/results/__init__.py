@@ -1,0 +1,1 @@
+"""Results: what was measured, counted, validated, plotted and reported."""

@@ -1,1 +1,0 @@
-"""Live: is the running service still right? `python -m monitoring.live --help`."""

@@ -1,0 +1,1 @@
+"""Live: is the running service still right? `python -m monitoring.online --help`."""

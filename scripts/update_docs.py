@@ -1,0 +1,148 @@
+"""`python -m scripts.update_docs`: writes measured numbers into documents, from the files that hold them.
+
+A document has blocks between `<!-- NAME -->` and `<!-- end -->`; what stands between comes from here, never by hand.
+`--check` writes nothing and exits with 1 when a document is out of date.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+BUNDLE = ROOT / "model_store" / "flowers"
+STUDY = ROOT / "docs" / "drift_study.json"
+DOCUMENTS = (ROOT / "docs" / "model_card.md", ROOT / "docs" / "monitoring.md")
+_BLOCK = re.compile(r"(<!-- (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_WORST = 12
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write or check every document; return an exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.update_docs", description="Write measured numbers into documents."
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when something is out of date")
+    options = parser.parse_args(arguments)
+    stale = [path for path in DOCUMENTS if filled(path.read_text(encoding="utf-8")) != path.read_text(encoding="utf-8")]
+    for path in stale:
+        print(f"{path.relative_to(ROOT)} is out of date")
+        if not options.check:
+            path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
+    return int(bool(stale) and options.check)
+
+
+def filled(text: str) -> str:
+    """Return a document with its blocks written anew."""
+    return _BLOCK.sub(lambda found: f"{found[1]}{BLOCKS[found['name']]()}\n{found[3]}", text)
+
+
+def accuracy() -> str:
+    """Return the table of the evaluation."""
+    figures = _read(BUNDLE / "metrics.json")
+    served, fp32 = figures["served"], figures["fp32"]
+    rows = [
+        (f"top-1, {served['photographs']} photographs (95 % interval)", _top1(served), _top1(fp32)),
+        ("label among the best five", _percent(served["top5"]), _percent(fp32["top5"])),
+        ("mean of the labels' accuracies", _percent(served["balanced_accuracy"]), _percent(fp32["balanced_accuracy"])),
+        ("expected calibration error", _percent(served["calibration_error"]), _percent(fp32["calibration_error"])),
+        (
+            "the same before temperature",
+            _percent(served["calibration_error_before_temperature"]),
+            _percent(fp32["calibration_error_before_temperature"]),
+        ),
+        (
+            "negative log likelihood",
+            f"{served['negative_log_likelihood']:.3f}",
+            f"{fp32['negative_log_likelihood']:.3f}",
+        ),
+    ]
+    head = ["| test split | int8, as served | fp32 |", "|---|---|---|"]
+    return "\n".join([*head, *(f"| {name} | {one} | {other} |" for name, one, other in rows)])
+
+
+def worst_labels() -> str:
+    """Return the table of the labels that are recognised worst."""
+    rows = _read(BUNDLE / "metrics.json")["labels"]
+    perfect = sum(row["accuracy"] == 1 for row in rows)
+    counts = sorted(row["count"] for row in rows)
+    missed = sorted((row for row in rows if row["accuracy"] < 1), key=lambda row: (row["accuracy"], row["label"]))
+    lines = [f"| {row['label']} | {row['right']} of {row['count']} |" for row in missed[:_WORST]]
+    said = (
+        f"All test photographs of {perfect} of the {len(rows)} labels were recognised. A label has {counts[0]} to "
+        f"{counts[-1]} of them, median {counts[len(counts) // 2]}: too few to rank single labels."
+    )
+    return "\n".join([said, "", "| the worst labels | recognised |", "|---|---|", *lines])
+
+
+def details() -> str:
+    """Return the facts of the card."""
+    card = _read(BUNDLE / "card.json")
+    provenance, size = card["provenance"], (BUNDLE / card["model"]).stat().st_size / 1e6
+    shown = card["input"]
+    rows = [
+        ("name, version", f"{card['name']} {card['version']}"),
+        ("network", f"{card['architecture']}, {len(card['labels'])} labels, {size:.1f} MB in int8"),
+        ("input", f"{shown['size']} x {shown['size']} pixels, RGB, the central {shown['crop']:g} of the shorter side"),
+        ("date", provenance["date"]),
+        ("initialised from", provenance["initialised_from"]),
+        ("trained on", provenance["trained_on"]),
+        ("photographs", ", ".join(f"{split} {count:,}" for split, count in provenance["photographs"].items())),
+        ("manifest", f"SHA-256 `{provenance['manifest_sha256'][:16]}...`: path and hash of each, `manifest.csv`"),
+        ("temperature", f"{card['temperature']:g}"),
+        ("licence", provenance["licence"]),
+    ]
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def robustness() -> str:
+    """Return the accuracy on corrupted test photographs."""
+    rows = {row["kind"]: row for row in _read(STUDY)["rows"] if row["top1"] is not None}
+    kinds = list(dict.fromkeys(name.split()[0] for name in rows if name[-1].isdigit()))
+    head = ["| top-1 at severity | 1 | 2 | 3 | 4 | 5 |", "|---|---:|---:|---:|---:|---:|"]
+    lines = [
+        f"| {kind} | " + " | ".join(_percent(rows[f"{kind} {n}"]["top1"]) for n in range(1, 6)) + " |" for kind in kinds
+    ]
+    return "\n".join([*head, *lines])
+
+
+def drift_study() -> str:
+    """Return the table of detection against false alarms."""
+    study = _read(STUDY)
+    sizes = list(study["rows"][0]["alarms"])
+    head = f"| photographs in the window | of | top-1 | {' | '.join(f'window {size}' for size in sizes)} | first by |"
+    lines = [head, "|---|---:|---:|" + "---:|" * len(sizes) + "---|"]
+    for row in study["rows"]:
+        top1 = "" if row["top1"] is None else _percent(row["top1"])
+        alarms = " | ".join(_percent(row["alarms"][size]) for size in sizes)
+        first = next((row["through"][size] for size in sizes if row["alarms"][size] > 0.05), "")
+        lines.append(f"| {row['kind']} | {row['photographs']} | {top1} | {alarms} | {first.replace('_', ' ')} |")
+    return "\n".join([*lines, "", f"{study['windows']} windows for each cell; {study['when']}, {study['machine']}."])
+
+
+def _top1(figures: Mapping[str, Any]) -> str:
+    low, high = figures["top1_interval"]
+    return f"{100 * figures['top1']:.2f} % ({100 * low:.1f}-{100 * high:.1f})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+BLOCKS: Mapping[str, Callable[[], str]] = {
+    "accuracy": accuracy,
+    "worst-labels": worst_labels,
+    "details": details,
+    "robustness": robustness,
+    "drift-study": drift_study,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

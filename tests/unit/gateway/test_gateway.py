@@ -1,0 +1,249 @@
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway import __main__ as gateway
+from gateway import api_keys, error_bodies, render, routes
+from gateway.options import OPTIONS, OptionError, settle
+from visionserve import errors
+from visionserve.errors import ServiceError
+
+DEFAULTS = settle({}, {})
+
+
+def written(**options: Any) -> str:
+    return render.text({**DEFAULTS, **options}, options.get("api_keys_file"))
+
+
+# ---- options
+
+
+def test_the_command_line_wins_over_the_environment_and_that_over_the_default() -> None:
+    assert settle({}, {})["port"] == 8000
+    assert settle({}, {"GATEWAY_PORT": "8001"})["port"] == 8001
+    assert settle({"port": "8002"}, {"GATEWAY_PORT": "8001"})["port"] == 8002
+    assert settle({"port": None}, {"GATEWAY_PORT": ""})["port"] == 8000
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        *(("host", "0.0.0.0", "0.0.0.0"), ("host", "::", "[::]"), ("records", "off", "")),
+        *(("cors_origins", "https://a.b, http://c:80", ("https://a.b", "http://c:80")), ("cors_origins", "*", ("*",))),
+        *(("trusted_proxies", "10.0.0.0/8 ::1", ("10.0.0.0/8", "::1/128")), ("ui_url", "http://ui:8501/", "ui:8501")),
+        *(("inference", "server:8080", "server:8080"), ("api_keys_file", "/run/keys", Path("/run/keys"))),
+    ],
+)
+def test_an_options_text_becomes_its_value(name: str, text: str, value: Any) -> None:
+    assert settle({name: text}, {})[name] == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        *(("port", "0", "1 to 65535"), ("port", "80a", "1 to 65535"), ("port", "٣", "1 to 65535")),
+        *(("max_body_mib", "17", "1 to 16"), ("concurrency", "101", "1 to 100"), ("host", "localhost", "IP address")),
+        *(
+            ("inference", "8080", "HOST:PORT"),
+            ("inference", "a:99999", "HOST:PORT"),
+            ("inference", "a b:1", "HOST:PORT"),
+        ),
+        *(("temp", "tmp", "absolute path"), ("temp", "/tmp; x", "absolute path")),
+        *(("cors_origins", "page.example", "origins"), ("cors_origins", "https://a/b", "origins")),
+        *(("trusted_proxies", "10.0.0.1/8", "networks"), ("ui_url", "https://ui:1", "http://HOST:PORT")),
+        *(
+            ("ui_url", "http://ui:1/x", "http://HOST:PORT"),
+            ("ui_url", "http://ui", "HOST:PORT"),
+            ("ui_path", "ui", "/ui/"),
+        ),
+    ],
+)
+def test_a_bad_value_is_one_sentence_that_names_its_source(name: str, text: str, reason: str) -> None:
+    option = next(option for option in OPTIONS if option.name == name)
+    with pytest.raises(OptionError, match=re.escape(reason)) as refused:
+        settle({name: text}, {})
+    assert str(refused.value).startswith(option.flag)
+    with pytest.raises(OptionError, match=f"^{option.variable} must be "):
+        settle({}, {option.variable: text})
+
+
+def test_a_misspelled_variable_is_refused_with_the_one_that_was_meant() -> None:
+    with pytest.raises(OptionError, match=r"GATEWAY_API_KEY_FILE is no option: did you mean GATEWAY_API_KEYS_FILE\?"):
+        settle({}, {"GATEWAY_API_KEY_FILE": "/run/keys"})
+
+
+def test_a_certificate_without_its_key_is_refused() -> None:
+    with pytest.raises(OptionError, match="both --tls-certificate and --tls-key"):
+        settle({"tls_certificate": "/tls.crt"}, {})
+
+
+def test_help_tells_every_option_and_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        gateway.main(["render", "--help"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    assert all(option.flag in told and option.default in told for option in OPTIONS)
+
+
+def test_the_document_lists_every_option_with_its_default() -> None:
+    document = (Path(__file__).parents[3] / "docs" / "gateway.md").read_text()
+    listed = dict(re.findall(r"\| `(--[a-z-]+)` \| ([^|]*?) ?(?=\|)", document))
+    assert listed == {option.flag: option.default for option in OPTIONS}
+
+
+# ---- keys
+
+
+def test_keys_are_read_by_name_with_comments_and_blank_lines(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# clients\n\n alice : 0123456789abcdef \nbob:~default/0123456789==\n")
+    assert api_keys.read(file) == {"alice": "0123456789abcdef", "bob": "~default/0123456789=="}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        *(("carol", "no `name:key`"), ("carol:", "no `name:key`"), (":0123456789abcdef", "no `name:key`")),
+        *(("a b:0123456789abcdef", "no `name:key`"), ('carol:0123456789"abcdef', "no `name:key`")),
+        *(("carol:0123456789$abcdef", "no `name:key`"), ("carol:" + "k" * 259, "no `name:key`")),
+        *(("carol:0123456789abcde", "under 16 characters"), ("alice:fedcba9876543210", "names alice a second time")),
+        *(("carol:0123456789ABCDEF", "another line"), ("carol:0123456789abcdef", "another line")),
+    ],
+)
+def test_an_unusable_line_is_refused_by_its_number_and_never_shown(tmp_path: Path, line: str, reason: str) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"# first\nalice:0123456789abcdef\n{line}\n")
+    with pytest.raises(OptionError, match=reason) as refused:
+        api_keys.read(file)
+    assert str(refused.value).startswith(f"Line 3 of {file} ")
+    key = line.partition(":")[2]
+    assert not key or key not in str(refused.value)
+
+
+def test_a_missing_file_of_keys_stops_and_an_empty_one_asks_for_none(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"cannot be read \(No such file or directory\)"):
+        render.render({**DEFAULTS, "api_keys_file": tmp_path / "none"}, tmp_path / "out")
+    empty = tmp_path / "empty"
+    empty.write_text("# nobody yet\n")
+    configuration = render.render({**DEFAULTS, "api_keys_file": empty}, tmp_path / "out").read_text()
+    assert "$presented_key" not in configuration
+
+
+def test_keys_are_their_owners_to_read_and_in_no_other_file(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("alice:0123456789abcdef\n")
+    for _ in range(2):  # also where an older file lies
+        configuration = render.render({**DEFAULTS, "api_keys_file": file}, tmp_path / "out")
+    found = {path.name: path.stat().st_mode & 0o777 for path in configuration.parent.iterdir()}
+    assert found == {"nginx.conf": 0o644, "keys.conf": 0o600}
+    assert "0123456789abcdef" not in configuration.read_text()
+
+
+# ---- answers
+
+
+def test_the_gateways_errors_are_the_librarys() -> None:
+    known = {kind.status: kind.code for kind in vars(errors).values() if is_error(kind)}
+    for status, error in error_bodies.errors(max_body_mib=16).items():
+        content, v2 = json.loads(error_bodies.native(error)), json.loads(error_bodies.open_inference(error))
+        assert content["request_id"] == v2["request_id"] == "$answer_id"
+        assert status in known
+        assert content["error"]["code"] in {kind.code for kind in vars(errors).values() if is_error(kind)}
+        assert content["error"] == {"code": v2["code"], "message": v2["error"]}
+    assert error_bodies.errors(3)[413].message.startswith("The body is over 3 MiB")
+
+
+def is_error(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, ServiceError) and kind is not ServiceError
+
+
+def test_every_retry_after_belongs_to_an_error() -> None:
+    assert set(error_bodies.RETRY_AFTER) <= set(error_bodies.errors(16))
+
+
+def test_text_that_nginx_would_read_as_its_own_is_refused() -> None:
+    for text in ("it's", "$host", "a\\b"):
+        with pytest.raises(ValueError, match="nginx cannot carry"):
+            error_bodies._text({"message": text})
+
+
+# ---- routes and configuration
+
+
+@pytest.mark.parametrize(
+    ("path", "kinds"),
+    [
+        *(("/predictions/flowers", ["predictions"]), ("/explanations/a.b-c_d~1/2.0", ["explanations"])),
+        *(("/models", ["models"]), ("/v2/models/m/versions/1.0/infer", ["predictions"]), ("/readyz", ["health"])),
+        *(
+            ("/metrics", []),
+            ("/predictions/a/b/c", []),
+            ("/predictions/a\n", []),
+            ("/openapixyaml", []),
+            ("/drain", []),
+        ),
+        *(("/v1/models/m:predict", ["predictions"]), ("/v1/models/m", ["models"]), ("/v2/models/m/ready", ["health"])),
+    ],
+)
+def test_a_path_belongs_to_one_route_or_to_none(path: str, kinds: list[str]) -> None:
+    found = [route.kind for route in (*routes.INFERENCE, *routes.STATUS) if re.fullmatch(route.pattern, path)]
+    assert found == kinds
+
+
+def test_what_an_option_turns_off_is_not_in_the_configuration() -> None:
+    plain = written()
+    for word in ("ssl", "limit_req", "Access-Control", "real_ip", "Upgrade", "return 401;"):
+        assert word not in plain
+    full = written(
+        tls_certificate=Path("/c"),
+        tls_key=Path("/k"),
+        rate=5,
+        cors_origins=("*",),
+        trusted_proxies=("10.0.0.0/8",),
+        ui_url="127.0.0.1:8501",
+        api_keys_file=Path("/keys"),
+    )
+    for word in ("ssl_protocols TLSv1.2 TLSv1.3", "limit_req", "Access-Control", "real_ip", "Upgrade", "return 401;"):
+        assert word in full
+
+
+def test_it_listens_where_it_is_told_and_writes_only_where_it_may() -> None:
+    text = written(host="0.0.0.0", port=8005, temp=Path("/scratch"))
+    assert re.findall(r"^\s*listen (.*);$", text, re.MULTILINE) == ["0.0.0.0:8005"]
+    assert not re.findall(r"^\s*user ", text, re.MULTILINE)
+    places = re.findall(r"^\s*(?:pid|\w+_temp_path) (.*);$", text, re.MULTILINE)
+    assert len(places) == 6
+    assert all(place.startswith("/scratch/") for place in places)
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for option in OPTIONS:
+        monkeypatch.delenv(option.variable, raising=False)
+    (tmp_path / "file").write_text("")
+    assert gateway.main(["render", "--out", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.strip().endswith("cannot be written (File exists): choose another folder.")
+
+
+def test_render_says_whether_nginx_has_read_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(render, "nginx", lambda: None)
+    assert gateway.main(["render", "--out", str(tmp_path / "out")]) == 0
+    assert "nobody has checked it" in capsys.readouterr().out
+    assert gateway.main(["run"]) == 2
+    assert "apt-get install nginx-light" in capsys.readouterr().err
+
+
+def test_the_warning_about_a_page_beside_keys_is_given_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(render, "nginx", lambda: None)
+    (tmp_path / "keys").write_text("alice:0123456789abcdef\n")
+    options = ["--api-keys-file", str(tmp_path / "keys"), "--ui-url", "http://127.0.0.1:8501"]
+    assert gateway.main(["render", "--out", str(tmp_path / "out"), *options]) == 0
+    assert capsys.readouterr().err.count("The page needs no key") == 1

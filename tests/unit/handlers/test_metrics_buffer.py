@@ -1,0 +1,96 @@
+import threading
+import time
+from collections import defaultdict
+
+from handlers.metrics_buffer import Labels, Tally
+
+NEVER = 3600.0
+
+
+class Book:
+    """Takes what a tally hands on."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, float, Labels]] = []
+
+    def __call__(self, name: str, value: float, labels: Labels) -> None:
+        self.lines.append((name, value, labels))
+
+    def sums(self) -> dict[tuple[str, Labels], float]:
+        found: dict[tuple[str, Labels], float] = defaultdict(float)
+        for name, value, labels in self.lines:
+            found[name, labels] += value
+        return {key: value for key, value in found.items() if value}
+
+
+def test_what_is_added_is_handed_on_once() -> None:
+    book = Book()
+    tally = Tally(book, {}, NEVER)
+    for _ in range(3):
+        tally.add("seen", 2, "rose")
+    tally.add("seen", 1, "iris")
+    tally.flush()
+    tally.flush()
+    assert book.sums() == {("seen", ("rose",)): 6, ("seen", ("iris",)): 1}
+
+
+def test_a_value_counts_in_its_bucket_and_in_all_above_it() -> None:
+    book = Book()
+    tally = Tally(book, {"size": (1, 2, 4)}, NEVER)
+    for value in (0.5, 2, 3, 9):
+        tally.observe("size", value, "m")
+    tally.flush()
+    assert book.sums() == {
+        ("size_bucket", ("m", "1")): 1,
+        ("size_bucket", ("m", "2")): 2,
+        ("size_bucket", ("m", "4")): 3,
+        ("size_bucket", ("m", "+Inf")): 4,
+        ("size_sum", ("m",)): 14.5,
+        ("size_count", ("m",)): 4,
+    }
+
+
+def test_a_histogram_begins_with_every_bucket_at_zero() -> None:
+    book = Book()
+    Tally(book, {"size": (1, 2)}, NEVER).begin("size")
+    assert book.lines == [
+        ("size_bucket", 0, ("1",)),
+        ("size_bucket", 0, ("2",)),
+        ("size_bucket", 0, ("+Inf",)),
+        ("size_sum", 0, ()),
+        ("size_count", 0, ()),
+    ]
+
+
+def test_what_is_added_arrives_by_itself_and_many_additions_are_few_lines() -> None:
+    book = Book()
+    tally = Tally(book, {}, period_s=0.05)
+    for _ in range(1000):
+        tally.add("seen", 1)
+    deadline = time.monotonic() + 10
+    while book.sums() != {("seen", ()): 1000} and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert book.sums() == {("seen", ()): 1000}
+    tally.add("seen", 1)
+    while book.sums() != {("seen", ()): 1001} and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert book.sums() == {("seen", ()): 1001}
+    assert len(book.lines) < 500
+
+
+def test_nothing_is_lost_or_counted_twice_between_threads() -> None:
+    book = Book()
+    tally = Tally(book, {"size": (1,)}, period_s=0.001)
+
+    def work() -> None:
+        for _ in range(2000):
+            tally.add("seen", 1)
+            tally.observe("size", 0.5)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    tally.flush()
+    assert book.sums()["seen", ()] == book.sums()["size_count", ()] == 8000

@@ -1,0 +1,188 @@
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from launcher import __main__ as program
+from launcher import client, preflight, process
+from launcher.resources import Plan
+from launcher.settings import PORTS, Settings, SetupError, java_program, settle
+
+CONFIG = "inference_address=http://127.0.0.1:8080\nmanagement_address=http://127.0.0.1:8081/\n# a=b\n"
+CONFIG += "metrics_address=http://127.0.0.1:8082\ngrpc_inference_port=7070\ngrpc_management_port = 7071\n"
+ANSWER = {"predictions": [{"label": "rose", "index": 1, "probability": 0.75}], "novelty": 0.25}
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "config.properties"
+    file.write_text(CONFIG)
+    return file
+
+
+@pytest.fixture
+def settings(config: Path, tmp_path: Path) -> Settings:
+    return settle("roses", tmp_path, config, {}, {})
+
+
+def test_ports_come_from_the_file_the_environment_wins_and_the_command_line_wins_over_both(config: Path) -> None:
+    environment = {"TS_INFERENCE_ADDRESS": "http://127.0.0.1:9000", "TS_GRPC_INFERENCE_PORT": "9001"}
+    chosen = settle("roses", Path(), config, {"port": 9100, "management_port": None}, environment)
+    assert chosen.ports == {
+        "port": 9100,
+        "management_port": 8081,
+        "metrics_port": 8082,
+        "grpc_port": 9001,
+        "grpc_management_port": 7071,
+    }
+    assert chosen.overrides == {"TS_INFERENCE_ADDRESS": "http://127.0.0.1:9100"}
+    assert chosen.url == "http://127.0.0.1:9100"
+
+
+@pytest.mark.parametrize(
+    "value", ["http://127.0.0.1", "unix:/tmp/socket", "http://127.0.0.1:0", "http://127.0.0.1:99999"]
+)
+def test_an_address_without_a_usable_port_is_refused(config: Path, value: str) -> None:
+    with pytest.raises(SetupError, match="inference_address"):
+        settle("roses", Path(), config, {}, {"TS_INFERENCE_ADDRESS": value})
+
+
+def test_every_option_for_a_port_is_one_of_the_command_line() -> None:
+    options = program._parser().parse_args(["serve", *(f"--{name.replace('_', '-')}=1" for name in PORTS)])
+    assert all(getattr(options, name) == 1 for name in PORTS)
+
+
+def test_the_launchers_own_settings_follow_the_same_precedence(config: Path) -> None:
+    environment = {
+        "VISIONSERVE_STATUS_PORT": "9001",
+        "VISIONSERVE_STATUS_HOST": "0.0.0.0",
+        "VISIONSERVE_DRAIN_DELAY": "5",
+    }
+    chosen = settle("roses", Path(), config, {"status_port": "9002", "access_port": None}, environment)
+    assert (chosen.status_port, chosen.status_host, chosen.access_port) == (9002, "0.0.0.0", 8084)
+    assert (chosen.drain_delay_s, chosen.drain_timeout_s) == (5, 30)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("status_port", "x"), ("access_port", "70000"), ("drain_delay", "-1"), ("drain_timeout", "nan")],
+)
+def test_a_setting_that_is_none_is_refused_by_its_option_and_variable(config: Path, name: str, value: str) -> None:
+    with pytest.raises(SetupError, match=f"--{name.replace('_', '-')} \\(or VISIONSERVE_{name.upper()}\\)"):
+        settle("roses", Path(), config, {name: value}, {})
+
+
+@pytest.mark.parametrize("version", [(3, 10), (3, 13), (2, 7)])
+def test_another_python_is_refused(version: tuple[int, int]) -> None:
+    with pytest.raises(SetupError, match=r"use Python 3\.11 or 3\.12"):
+        preflight.check_python(version)
+
+
+def test_a_missing_archive_is_refused_with_the_command_that_makes_it(settings: Settings) -> None:
+    with pytest.raises(SetupError, match="make archive MODEL=roses"):
+        preflight.check_archive(settings)
+
+
+def test_an_archive_that_cannot_be_read_is_refused_with_the_user_who_cannot(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "roses.mar").mkdir()
+    with pytest.raises(SetupError, match=f"cannot be read .* let user {os.getuid()} read it"):
+        preflight.check_archive(settings)
+
+
+def test_a_taken_port_is_refused_by_its_option() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SetupError, match=f"Port {port} is not free .* --grpc-port"):
+            preflight.check_port("grpc_port", port)
+    preflight.check_port("grpc_port", port)
+
+
+def test_a_full_disk_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 10**12 - 10**6, 10**6))
+    with pytest.raises(SetupError, match="has 1 MB left"):
+        preflight.check_disk(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["#!/bin/sh\nexit 3\n", "not a program"])
+def test_a_java_that_does_not_run_is_refused(tmp_path: Path, content: str) -> None:
+    java = tmp_path / "bin" / "java"
+    java.parent.mkdir()
+    java.write_text(content)
+    java.chmod(0o755)
+    with pytest.raises(SetupError, match="does not run"):
+        preflight.check_java(java_program({"JAVA_HOME": str(tmp_path)}))
+
+
+def test_a_java_home_without_java_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="There is no Java"):
+        java_program({"JAVA_HOME": str(tmp_path)})
+
+
+def test_what_stands_in_the_way_is_one_sentence_and_exit_code_2(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = program.main(["serve", f"--config={config}", f"--model-store={tmp_path}", "--model=roses"])
+    captured = capsys.readouterr()
+    assert (code, captured.out) == (2, "")
+    assert len(captured.err.splitlines()) == 1
+
+
+def test_torchserve_is_given_every_archive_and_a_private_place_to_write(settings: Settings, tmp_path: Path) -> None:
+    for name in ("b.mar", "a.mar"):
+        (tmp_path / name).touch()
+    (tmp_path / "roses").mkdir()
+    command = process.command(settings, "java", "/private", Plan(3, 4, None))
+    assert command[command.index("-m") + 1 :] == ["a.mar", "b.mar"]
+    assert {"-Djava.io.tmpdir=/private", "-XX:ActiveProcessorCount=4"} < set(command)
+    assert Path(command[command.index("-cp") + 1]).with_name("model-server.jar").is_file()
+    environment = process.child_environment(
+        settings, {"PATH": "/bin", "LANG": "C", "TS_CONFIG_FILE": "other"}, "/private", Plan(3, 4, None)
+    )
+    places = ("LOG_LOCATION", "METRICS_LOCATION", "TEMP", "TMPDIR")
+    assert {environment[name] for name in places} == {"/private"}
+    assert environment["LANG"] == "C"
+    assert "TS_CONFIG_FILE" not in environment
+    assert environment["TS_DEFAULT_WORKERS_PER_MODEL"] == "3"
+    assert environment["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/bin"]
+
+
+def test_java_is_given_its_class_data_where_there_is_any(settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "classes.jsa"
+    assert process.class_data(file) == []
+    file.touch()
+    command = process.command(settings, "java", "/private", Plan(3, 4, None), process.class_data(file))
+    assert f"-XX:SharedArchiveFile={file}" in command[: command.index("-cp")]
+
+
+def test_stopping_leaves_no_process_of_the_session_behind(tmp_path: Path) -> None:
+    deaf = "trap '' TERM; sleep 60 & echo $! > child; echo ready; wait"
+    child = subprocess.Popen(["/bin/sh", "-c", deaf], cwd=tmp_path, stdout=subprocess.PIPE, start_new_session=True)
+    assert child.stdout is not None
+    with child.stdout:
+        child.stdout.readline()
+    grandchild = int((tmp_path / "child").read_text())
+    process.stop(child, timeout_s=0.2)
+    assert child.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 5
+    while alive(grandchild) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(grandchild)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_the_dahlia_is_there_without_a_download() -> None:
+    assert client.dahlia().read_bytes().startswith(b"\xff\xd8\xff")

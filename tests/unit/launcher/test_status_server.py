@@ -1,0 +1,295 @@
+import http.client
+import json
+import re
+import socket
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from launcher import access_log, status_server
+from launcher import archive as archives
+from launcher.access_log import Record, Unreadable
+from launcher.archive import Archive
+from launcher.metrics import Metrics
+from launcher.settings import SetupError
+from launcher.status_server import Service
+from launcher.torchserve_api import NoAnswer
+from launcher.workers import Watch
+from tests.e2e.conftest import free_ports
+from tests.unit.launcher.test_workers import FakeServer, run
+
+ROSES = Archive("roses", "1.0", "ab" * 32, {"name": "roses", "labels": ["tea", "dog"]})
+THEIRS = "# HELP ts_queue Queue\n# TYPE ts_queue counter\nts_queue 1.0\n"
+THEIRS += "# TYPE visionserve_ready gauge\nvisionserve_ready 7.0"
+
+
+class Scene:
+    """A status service over a fake TorchServe."""
+
+    def __init__(self, folder: Path) -> None:
+        self.server = FakeServer()
+        self.watch = Watch(self.server, [ROSES])
+        self.metrics = Metrics(self.watch)
+        self.runs = True
+        self.others: str | None = ""
+        self.openapi = folder / "openapi.yaml"
+        self.service = Service(self.watch, self.metrics, lambda: self.runs, self._others, self.openapi)
+
+    def get(self, path: str) -> tuple[int, Any]:
+        reply = self.service.get(path, "id-1")
+        return reply.status, json.loads(reply.body) if reply.type == "application/json" else reply.body.decode()
+
+    def serve(self) -> None:
+        run(self.watch, self.server, 1, 2)
+
+    def _others(self, _timeout_s: float) -> str:
+        if self.others is None:
+            raise NoAnswer("timed out")
+        return self.others
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def test_it_lives_while_torchserve_runs_and_workers_may_come_back(scene: Scene) -> None:
+    assert scene.get("/livez") == scene.get("/v2/health/live") == (200, {"live": True})
+    scene.watch.models["roses"].failure = "gone"
+    assert scene.get("/livez") == (503, {"live": False, "reason": "gone"})
+    scene.runs = False
+    assert scene.get("/livez") == (503, {"live": False, "reason": "TorchServe has ended"})
+
+
+def test_readiness_says_what_is_missing(scene: Scene) -> None:
+    status_code, content = scene.get("/readyz")
+    assert (status_code, content["ready"]) == (503, False)
+    assert "0 of its workers of roses" in content["reason"]
+    assert scene.get("/v2/models/roses/ready") == (503, {"name": "roses", "ready": False})
+    scene.serve()
+    assert scene.get("/readyz") == scene.get("/v2/health/ready") == (200, {"ready": True})
+    assert scene.get("/v2/models/roses/versions/1.0/ready") == (200, {"name": "roses", "ready": True})
+
+
+def test_models_are_summed_up_and_described(scene: Scene) -> None:
+    scene.serve()
+    summary: dict[str, Any] = {"name": "roses", "version": "1.0", "digest": "ab" * 32, "status": "ready"}
+    summary |= {"workers": {"ready": 2, "total": 2}}
+    assert scene.get("/models") == (200, {"models": [summary]})
+    assert scene.get("/models/roses") == (200, summary | {"card": ROSES.card})
+    assert scene.get("/v2") == (200, {"name": "visionserve", "version": "1.0.0", "extensions": ["binary_tensor_data"]})
+
+
+@pytest.mark.parametrize("path", ["/", "/models/", "/models/tulips", "/models/roses/card", "/openapi.yaml", "/drain"])
+def test_what_is_not_there_is_an_error_of_the_usual_form(scene: Scene, path: str) -> None:
+    status_code, content = scene.get(path)
+    assert (status_code, content["error"]["code"], content["request_id"]) == (404, "not_found", "id-1")
+
+
+@pytest.mark.parametrize("path", ["/v2/models/roses/versions/2", "/v2/models", "/v2/models/tulips/ready", "/v2/"])
+def test_v2_is_told_in_its_own_form(scene: Scene, path: str) -> None:
+    status_code, content = scene.get(path)
+    assert (status_code, content["code"], content["request_id"]) == (404, "not_found", "id-1")
+    assert content["error"] == f"There is nothing at {path}."
+
+
+def test_the_description_of_the_api_is_served_where_it_exists(scene: Scene) -> None:
+    scene.openapi.write_text("openapi: 3.1.0\n")
+    assert scene.get("/openapi.yaml") == (200, "openapi: 3.1.0\n")
+
+
+@pytest.mark.parametrize("client", ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"])
+def test_this_machine_may_ask_for_a_drain(scene: Scene, client: str) -> None:
+    assert scene.service.post("/drain", client, "id-1").status == 202
+    assert scene.get("/readyz") == (503, {"ready": False, "reason": "draining"})
+
+
+@pytest.mark.parametrize("client", ["10.0.0.7", "::ffff:10.0.0.7", "fe80::1"])
+def test_others_may_not(scene: Scene, client: str) -> None:
+    assert scene.service.post("/drain", client, "id-1").status == 403
+    assert scene.watch.drained_at is None
+
+
+def test_metrics_are_one_text_that_prometheus_can_read(scene: Scene) -> None:
+    scene.serve()
+    scene.others = THEIRS
+    _, text = scene.get("/metrics")
+    names = re.findall(r"(?m)^# TYPE (\S+)", text)
+    assert len(names) == len(set(names))
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert families["ts_queue"].samples[0].value == 1
+    assert families["visionserve_ready"].samples[0].value == 7
+    workers = {sample.labels["state"]: sample.value for sample in families["visionserve_workers"].samples}
+    assert workers == {"ready": 2, "other": 0}
+    assert not [name for name in names if name.endswith("_created")]
+
+
+def test_ours_are_there_when_torchserve_does_not_tell_its_own(scene: Scene) -> None:
+    scene.others = None
+    status_code, text = scene.get("/metrics")
+    assert status_code == 200
+    assert "visionserve_ready 0.0" in text
+
+
+def test_a_restart_is_counted(scene: Scene) -> None:
+    scene.serve()
+    scene.server.pids = [2]
+    scene.watch.tick()
+    assert 'visionserve_worker_restarts_total{model="roses"} 1.0' in scene.get("/metrics")[1]
+
+
+@pytest.fixture
+def port(scene: Scene) -> Iterator[int]:
+    (chosen,) = free_ports(1)
+    with status_server.serving("127.0.0.1", chosen, scene.service) as served:
+        yield served
+
+
+def test_it_answers_over_http_and_forgets_what_it_was_sent(scene: Scene, port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    for method, body, expected in (
+        ("GET", None, 503),
+        ("HEAD", None, 503),
+        ("POST", b"x" * 100, 404),
+        ("GET", None, 503),
+    ):
+        connection.request(method, "/readyz?verbose", body)
+        response = connection.getresponse()
+        content = response.read()
+        assert response.status == expected
+        assert bool(content) == (method != "HEAD")
+        assert response.getheader("Server") == "visionserve"
+    connection.request("PATCH", "/readyz")
+    assert connection.getresponse().status == 501
+    connection.close()
+    assert scene.watch.drained_at is None
+
+
+def test_a_crowd_of_silent_clients_does_not_take_more_than_its_places(port: int) -> None:
+    crowd = [socket.create_connection(("127.0.0.1", port)) for _ in range(status_server._MOST_CLIENTS)]
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with socket.create_connection(("127.0.0.1", port)) as late:
+            late.settimeout(0.5)
+            try:
+                if late.recv(1) == b"":
+                    break
+            except TimeoutError:
+                continue
+    else:
+        pytest.fail("the crowd's limit was never reached")
+    for silent in crowd:
+        silent.close()
+    deadline = time.monotonic() + 20
+    while _get(port) != 200 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert _get(port) == 200
+
+
+def _get(port: int) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request("GET", "/livez")
+        return connection.getresponse().status
+    except OSError:
+        return 0
+    finally:
+        connection.close()
+
+
+def test_a_place_that_is_taken_is_one_sentence(scene: Scene) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(SetupError, match=f"127.0.0.1:{port} .* --status-port"),
+            status_server.serving("127.0.0.1", port, scene.service),
+        ):
+            pass
+    with status_server.serving("127.0.0.1", 0, scene.service) as nothing:
+        assert nothing == 0
+
+
+def datagram(**changes: Any) -> bytes:
+    content = {"route": "predictions", "status": 200, "duration_s": 0.5, "upstream_s": "0.30", "timing": ""}
+    return b"<190>Nov 21 09:00:00 gateway: " + json.dumps(content | changes).encode()
+
+
+def test_a_record_has_the_time_in_the_queue_beside_the_handlers_own() -> None:
+    timing = "decode;dur=1.90, inference;dur=2.20, total;dur=100.00"
+    assert access_log.parse(datagram(timing=timing)) == Record("predictions", 200, 0.5, pytest.approx(0.2))  # type: ignore[arg-type]
+    assert access_log.parse(datagram(timing=timing, upstream_s="9.0, 0.30")).queue_s == pytest.approx(0.2)
+    assert access_log.parse(datagram(timing="total;dur=900.0")).queue_s == 0
+    assert access_log.parse(datagram(timing=timing, upstream_s="-")).queue_s is None
+    assert access_log.parse(datagram()).queue_s is None
+    assert access_log.parse(datagram(route="/etc/passwd")).route == "other"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"",
+        b"no brace",
+        b"{",
+        b"[1]",
+        b"\xff\xfe{\xff}",
+        b'gateway: {"route": "ui"}',
+        b"{" * 60_000,
+        datagram(status="x"),
+        datagram(status=99),
+        datagram(status=1e400),
+        datagram(duration_s=-1),
+        datagram(duration_s="NaN"),
+        datagram(duration_s=None),
+    ],
+    ids=lambda data: str(data[:12]),
+)
+def test_a_malformed_record_is_told(broken: bytes) -> None:
+    with pytest.raises(Unreadable):
+        access_log.parse(broken)
+
+
+def test_datagrams_become_counts_and_broken_ones_do_no_harm(scene: Scene) -> None:
+    port = free_ports(1)[0]
+    with access_log.listening(port, scene.metrics), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for data in (b"", b"{", datagram(), datagram(route="ui", status=404)):
+            sender.sendto(data, ("127.0.0.1", port))
+        with pytest.raises(SetupError, match="--access-port"), access_log.listening(port, scene.metrics):
+            pass
+        deadline = time.monotonic() + 20
+        while 'route="ui"' not in scene.get("/metrics")[1] and time.monotonic() < deadline:
+            time.sleep(0.05)
+    text = scene.get("/metrics")[1]
+    assert "gateway_malformed_records_total 2.0" in text
+    assert 'gateway_requests_total{route="ui",status="404"} 1.0' in text
+    assert 'gateway_request_duration_seconds_bucket{le="0.5",route="predictions"} 1.0' in text
+    with access_log.listening(port, scene.metrics):
+        pass
+
+
+def test_an_archive_tells_its_version_its_card_and_whether_it_needs_a_gpu(tmp_path: Path) -> None:
+    path = tmp_path / "roses.mar"
+    _pack(path, {"device": "cuda"}, {"model": {"modelVersion": 2}})
+    found = archives.read(path)
+    assert (found.name, found.version, found.needs_gpu) == ("roses", "2", True)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"no zip at all"])
+def test_a_file_that_is_no_archive_of_ours_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "roses.mar"
+    path.write_bytes(content)
+    with pytest.raises(SetupError, match=r"roses\.mar is no archive of ours"):
+        archives.read(path)
+    _pack(path, {}, {"model": {}})
+    with pytest.raises(SetupError, match="modelVersion"):
+        archives.read(path)
+
+
+def _pack(path: Path, card: dict[str, Any], manifest: dict[str, Any]) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("card.json", json.dumps(card))
+        archive.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))

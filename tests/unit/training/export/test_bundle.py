@@ -1,0 +1,194 @@
+"""From drawn photographs to a bundle that answers, by the commands a user types."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing import event_accumulator  # type: ignore[import-untyped]
+
+from tests.unit.training import synthetic_images
+from tests.unit.training.markers import LIGHTNING
+from training import bundle
+from training import recipe as recipes
+from training.__main__ import COMMANDS, main
+from training.export import acceptance
+from training.fit.trainer import Run
+from training.recipe import Augment, Optimiser, Stage
+from visionserve.classifier import Classifier
+from visionserve.engines import OnnxEngine
+from visionserve.errors import BundleError
+from visionserve.model_card import ModelCard
+
+pytestmark = LIGHTNING
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthetic_images.image_folder(tmp_path_factory.mktemp("data") / "colours", per_label=20)
+
+
+@pytest.fixture(scope="module")
+def made(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which `all` made a run and a bundle."""
+    folder = tmp_path_factory.mktemp("made")
+    recipe = synthetic_images.recipe(
+        photographs,
+        architecture="resnet18",
+        epochs=8,
+        augment=Augment(min_area=0.8, policy="none", mixup=0.0, cutmix=0.0),
+        optimiser=Optimiser(learning_rate=0.01, head_epochs=0, average_decay=0.5),
+        stages=(Stage(1.0, synthetic_images.SIDE),),
+    )
+    recipes.save(recipe, folder / "recipe.yaml")
+    options = [
+        "--config",
+        str(folder / "recipe.yaml"),
+        "--run",
+        str(folder / "run"),
+        "--output",
+        str(folder / "bundle"),
+    ]
+    assert main(["all", *options]) == 0
+    return folder
+
+
+def test_the_bundle_holds_what_packaging_and_serving_need(made: Path) -> None:
+    assert {path.name for path in (made / "bundle").iterdir()} == {
+        "card.json",
+        "golden.json",
+        "manifest.csv",
+        "metrics.json",
+        "model.int8.onnx",
+        "plots",
+        "reference.safetensors",
+        "report.md",
+        "weights.safetensors",
+    }
+    # No confusion.png: all six test photographs are recognised. And no photographs: their licence keeps them out.
+    assert {path.name for path in (made / "bundle" / "plots").iterdir()} == {
+        "coverage.png",
+        "labels.png",
+        "reliability.png",
+    }
+
+
+def test_the_bundle_recognises_photographs_it_never_saw(made: Path, tmp_path: Path) -> None:
+    classifier = Classifier.load(made / "bundle")
+    for place, (label, colour) in enumerate(synthetic_images.COLOURS.items()):
+        synthetic_images.picture(colour, 5000 + place).save(tmp_path / "new.png")
+        answer = classifier.classify(classifier.prepare((tmp_path / "new.png").read_bytes())[None])[0]
+        assert answer.top(1)[0].label == label
+
+
+def test_the_card_says_where_the_model_comes_from_and_nothing_about_this_machine(made: Path, photographs: Path) -> None:
+    card = ModelCard.load(made / "bundle" / "card.json")
+    assert card.provenance["photographs"] == {"train": 48, "val": 6, "test": 6}
+    assert len(card.provenance["manifest_sha256"]) == 64
+    assert card.metrics["photographs"] == 6
+    assert card.metrics["top1"] == 1.0
+    assert str(photographs) not in (made / "bundle" / "card.json").read_text(encoding="utf-8")
+
+
+def test_the_bundle_is_kept_where_the_run_is_tracked(made: Path) -> None:
+    (folder,) = (made / "run").glob("version_*")
+    events = event_accumulator.EventAccumulator(str(folder)).Reload()
+    top1 = ModelCard.load(made / "bundle" / "card.json").metrics["top1"]
+    assert [point.value for point in events.Scalars("bundle/top1")] == [pytest.approx(top1)]
+
+
+def test_evaluate_finds_the_figures_of_the_card_again(
+    made: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--bundle", str(made / "bundle"), "--data.root", str(photographs), "--output", str(tmp_path)]
+    assert main(["evaluate", *options, "--outside", str(photographs)]) == 0
+    again = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
+    once = json.loads((made / "bundle" / "metrics.json").read_text(encoding="utf-8"))
+    assert again["novelty"]["sets"]["colours"]["photographs"] == 60
+    when = {"measured"}
+    assert {name: again[name] for name in once.keys() - when} == {name: once[name] for name in once.keys() - when}
+    assert "top1" in capsys.readouterr().out
+
+
+def test_quantise_writes_a_network_that_answers_as_the_shipped_one(
+    made: Path, photographs: Path, tmp_path: Path
+) -> None:
+    options = ["--bundle", str(made / "bundle"), "--images", str(photographs), "--output", str(tmp_path / "int8.onnx")]
+    assert main(["quantise", *options]) == 0
+    classifier = Classifier.load(made / "bundle")
+    images = np.stack([classifier.prepare(file.read_bytes()) for file in sorted(photographs.glob("*/0*.png"))])
+    found = OnnxEngine(tmp_path / "int8.onnx").run(images).logits.argmax(1)
+    assert (found == classifier.engine.run(images).logits.argmax(1)).all()
+
+
+def test_a_failed_gate_keeps_the_old_bundle_and_prints_the_numbers(
+    made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(path.name for path in (made / "bundle").iterdir())
+    monkeypatch.setattr(acceptance, "TOP1_POINTS", -1.0)
+    monkeypatch.setattr(acceptance, "FREE", -1)
+    assert main(["bundle", "--run", str(made / "run"), "--output", str(made / "bundle")]) == 1
+    assert "gate int8: FAILED" in capsys.readouterr().err
+    assert sorted(path.name for path in (made / "bundle").iterdir()) == before
+    assert sorted(path.name for path in made.iterdir()) == ["bundle", "cache", "recipe.yaml", "run"]
+
+
+def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"no weights\.safetensors yet"):
+        bundle.make(Run(tmp_path), tmp_path / "bundle")
+
+
+def test_int8_may_lose_half_a_point_and_no_more() -> None:
+    targets = np.zeros(1000, int)
+    fp32 = np.tile([1.0, 0.0], (1000, 1))
+    for wrong, passed in ((0, True), (5, True), (6, False)):
+        int8 = fp32.copy()
+        int8[:wrong] = [0.0, 1.0]
+        assert acceptance.int8_gate(int8, fp32, targets).passed is passed
+
+
+def test_the_same_weights_serve_another_input_proven_anew(made: Path, photographs: Path, tmp_path: Path) -> None:
+    before, resized = ModelCard.load(made / "bundle" / "card.json"), tmp_path / "resized"
+    options = ["--bundle", str(made / "bundle"), "--data.root", str(photographs), "--output", str(resized)]
+    assert main(["resize", *options, "--input", "24/0.8", "--version", before.version]) == 1
+    assert main(["resize", *options, "--input", "24/0.8", "--version", "1.1"]) == 0
+    card = ModelCard.load(resized / "card.json")
+    assert (card.version, card.input.size, card.input.crop, card.input.mean) == ("1.1", 24, 0.8, before.input.mean)
+    assert card.provenance["recipe"]["input"] == {"size": 24, "crop": 0.8}
+    assert card.provenance["manifest_sha256"] == before.provenance["manifest_sha256"]
+    assert card.metrics["photographs"] == before.metrics["photographs"]
+    classifier = Classifier.load(resized)
+    assert classifier.classify(np.zeros((1, 24, 24, 3), np.uint8))[0].probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert (resized / "weights.safetensors").read_bytes() == (made / "bundle" / "weights.safetensors").read_bytes()
+
+
+def test_of_a_few_photographs_int8_may_lose_one_and_no_more() -> None:
+    targets, fp32 = np.zeros(12, int), np.tile([1.0, 0.0], (12, 1))
+    for wrong, passed in ((0, True), (1, True), (2, False)):
+        int8 = fp32.copy()
+        int8[:wrong] = [0.0, 1.0]
+        assert acceptance.int8_gate(int8, fp32, targets).passed is passed
+
+
+def test_the_decode_gate_counts_labels_that_the_scaled_decode_changes(made: Path, tmp_path: Path) -> None:
+    classifier = Classifier.load(made / "bundle")
+    synthetic_images.picture((30, 40, 200), 1).resize((800, 900)).save(tmp_path / "large.jpg", quality=95)
+    finding = acceptance.decode_gate(classifier, [tmp_path / "large.jpg"])
+    assert finding.measured == 0.0
+    assert finding.allowed == 1.0  # one photograph, of one
+    assert replace(finding, measured=2.0).passed is False
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"python -m training {command}" in capsys.readouterr().out
+
+
+def test_an_unknown_command_prints_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train"]) == 2
+    printed = capsys.readouterr().err
+    assert all(command in printed for command in COMMANDS)

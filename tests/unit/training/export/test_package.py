@@ -1,0 +1,123 @@
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from tests.unit.conftest import TinyBundle
+from training import golden
+from training.export import gates, package
+from visionserve.engines import Outputs
+from visionserve.errors import BundleError
+from visionserve.model_card import ModelCard
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny: TinyBundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle with half precision weights and golden answers, as training leaves one."""
+    folder = tmp_path_factory.mktemp("bundle") / "shapes"
+    shutil.copytree(tiny.directory, folder)
+    halves = {name: t.half() if t.is_floating_point() else t for name, t in tiny.network.state_dict().items()}
+    save_file(halves, folder / golden.WEIGHTS)
+    golden.write(folder)
+    return folder
+
+
+def test_the_same_bundle_gives_the_same_bytes(bundle: Path, tmp_path: Path) -> None:
+    for name in ("one.mar", "two.mar"):
+        package.build(bundle, tmp_path / name, "cpu")
+    assert (tmp_path / "one.mar").read_bytes() == (tmp_path / "two.mar").read_bytes()
+
+
+def test_the_gpu_archive_holds_a_half_precision_network_for_cuda(bundle: Path, tmp_path: Path) -> None:
+    findings = package.build(bundle, tmp_path / "gpu.mar", "gpu")
+    with zipfile.ZipFile(tmp_path / "gpu.mar") as archive:
+        card = json.loads(archive.read("card.json"))
+        assert b"batchSize: 32" in archive.read("model-config.yaml")
+    assert (card["device"], card["model"]) == ("cuda", "model.onnx")
+    assert [finding.gate for finding in findings] == ["golden", "export", "batching"]
+
+
+def test_the_tuner_s_values_replace_the_profile_s(bundle: Path, tmp_path: Path) -> None:
+    tuned = tmp_path / "shapes"
+    shutil.copytree(bundle, tuned)
+    (tuned / package.TUNED).write_text("batchSize: 6\nminWorkers: 3\nhandler: {threads: 2}\n")
+    package.build(tuned, tmp_path / "tuned.mar", "cpu")
+    with zipfile.ZipFile(tmp_path / "tuned.mar") as archive:
+        config = yaml.safe_load(archive.read("model-config.yaml"))
+    assert (config["batchSize"], config["minWorkers"], config["maxBatchDelay"]) == (6, 3, 1)
+    assert config["handler"] == {"threads": 2, "runtime": "auto"}
+
+
+@pytest.mark.parametrize("content", ["batchsize: 6", "handler: 4", "- 1", "{"])
+def test_tuned_values_that_nobody_would_read_stop_the_build(bundle: Path, tmp_path: Path, content: str) -> None:
+    tuned = tmp_path / "shapes"
+    shutil.copytree(bundle, tuned)
+    (tuned / package.TUNED).write_text(content)
+    with pytest.raises(BundleError, match="mend or delete it"):
+        package.build(tuned, tmp_path / "never.mar", "cpu")
+
+
+def test_a_network_that_is_not_the_bundles_stops_the_build_with_numbers(bundle: Path, tmp_path: Path) -> None:
+    other = tmp_path / "shapes"
+    shutil.copytree(bundle, other)
+    answers = json.loads((other / golden.FILE_NAME).read_text())
+    answers[0][0]["probability"] += 0.3
+    (other / golden.FILE_NAME).write_text(json.dumps(answers))
+    with pytest.raises(BundleError, match=r"gate golden: FAILED: .* 0\.3, allowed 0\.02"):
+        package.build(other, tmp_path / "never.mar", "cpu")
+    assert [path.name for path in tmp_path.iterdir()] == ["shapes"]
+
+
+@pytest.mark.parametrize("missing", ["golden.json", "weights.safetensors", "model.int8.onnx", "reference.safetensors"])
+def test_an_incomplete_bundle_is_refused_by_name(bundle: Path, tmp_path: Path, missing: str) -> None:
+    other = tmp_path / "shapes"
+    shutil.copytree(bundle, other)
+    (other / missing).unlink()
+    with pytest.raises(BundleError, match=missing):
+        package.build(other, tmp_path / "never.mar", "cpu")
+
+
+def test_drawn_images_are_the_same_everywhere_and_differ_from_each_other() -> None:
+    images = golden.draw(64)
+    assert images.shape == (golden.COUNT, 64, 64, 3)
+    assert images.dtype == np.uint8
+    assert len({image.tobytes() for image in images}) == golden.COUNT
+    assert int(images.astype(np.int64).sum()) == 12875639
+
+
+def test_only_confident_answers_count_as_flipped() -> None:
+    expected = np.array([[0.9, 0.1], [0.55, 0.45]])
+    served = np.array([[0.1, 0.9], [0.45, 0.55]])
+    assert gates.confident_flips(expected, served) == 1
+
+
+class DriftingEngine:
+    """Answers an image differently in a batch of another size, by one bit."""
+
+    device = "cpu"
+
+    def run(self, images: np.ndarray) -> Outputs:
+        sums = images.reshape(len(images), -1).sum(1, dtype=np.float32)[:, None]
+        logits = sums if len(images) == 1 else np.nextafter(sums, np.float32(np.inf))
+        return Outputs(logits, sums, sums)
+
+
+def test_an_answer_that_depends_on_its_batch_by_one_bit_is_found() -> None:
+    images = golden.draw(8, 3)
+    engine = DriftingEngine()
+    assert gates.items_that_depend_on_their_batch(engine, images, engine.run(images)) == 3  # type: ignore[arg-type]
+
+
+def test_weights_of_another_network_are_refused(bundle: Path, tmp_path: Path) -> None:
+    other = tmp_path / "shapes"
+    shutil.copytree(bundle, other)
+    save_file({"conv1.weight": torch.zeros(1)}, other / golden.WEIGHTS)
+    with pytest.raises(BundleError, match="does not fit resnet18 with 3 labels"):
+        golden.eager(other)
+    assert ModelCard.load(other / "card.json").architecture == "resnet18"

@@ -1,0 +1,110 @@
+"""Learning from a finished bundle: its weights, its answers, and what is refused."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn.functional import cross_entropy
+
+from tests.unit.training import synthetic_images
+from tests.unit.training.markers import LIGHTNING
+from training.fit import distillation
+from training.fit.module import Classification
+from training.fit.trainer import Run, fit
+from training.recipe import Augment, Optimiser, Stage, Teacher
+from visionserve import network
+from visionserve.errors import BundleError
+from visionserve.model_card import Input, ModelCard
+
+pytestmark = LIGHTNING
+LABELS = tuple(synthetic_images.COLOURS)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A narrower ResNet-18 with random weights: every second channel of the last block's first convolution is gone."""
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    torch.manual_seed(0)
+    weights = network.build("resnet18", len(LABELS)).state_dict()
+    for name in ("conv1.weight", "bn1.weight", "bn1.bias", "bn1.running_mean", "bn1.running_var"):
+        weights[f"layer4.1.{name}"] = weights[f"layer4.1.{name}"][::2].contiguous()
+    weights["layer4.1.conv2.weight"] = weights["layer4.1.conv2.weight"][:, ::2].contiguous()
+    save_file(weights, folder / "weights.safetensors")
+    card = ModelCard("colours", "1", "resnet18", LABELS, Input(synthetic_images.SIDE, 0.9, network.MEAN, network.STD))
+    card.save(folder / "card.json")
+    return folder
+
+
+def test_the_divergence_is_the_formula_of_the_paper() -> None:
+    logits, wanted = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 4.0]])
+    ours = [math.exp(1) / (math.exp(1) + 1), 1 / (math.exp(1) + 1)]  # at temperature 2
+    theirs = [1 / (math.exp(2) + 1), math.exp(2) / (math.exp(2) + 1)]
+    by_hand = 4 * sum(t * math.log(t / o) for t, o in zip(theirs, ours, strict=True))
+    assert float(distillation.divergence(logits, wanted, temperature=2.0)) == pytest.approx(by_hand, rel=1e-5)
+    assert float(distillation.divergence(wanted, wanted, temperature=2.0)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_loss_is_shared_between_labels_and_teacher(bundle: Path, tmp_path: Path) -> None:
+    recipe = synthetic_images.recipe(
+        tmp_path,
+        architecture="resnet18",
+        augment=Augment(mixup=0.0, cutmix=0.0),
+        optimiser=Optimiser(label_smoothing=0.0),
+        teacher=Teacher(str(bundle), share=0.25, temperature=2.0),
+    )
+    torch.manual_seed(1)
+    module = Classification(recipe, len(LABELS)).eval()
+    images, targets = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8), torch.tensor([0, 1, 2, 0])
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]  # no trainer is there to log to
+    with torch.no_grad():
+        inputs = module.prepare(images)
+        logits = module.network(inputs)
+        expected = 0.75 * cross_entropy(logits, targets) + 0.25 * module.imitation.loss(inputs, logits)
+        torch.testing.assert_close(module.training_step((images, targets)), expected)
+    assert not any(name.startswith("imitation") for name in module.state_dict())
+
+
+def test_a_run_goes_on_from_a_bundle_with_its_widths_and_its_head(bundle: Path, tmp_path: Path) -> None:
+    root = synthetic_images.image_folder(tmp_path / "colours")
+    still = Optimiser(learning_rate=0.0, head_epochs=0, average_decay=0.0)
+    recipe = synthetic_images.recipe(
+        root,
+        architecture="resnet18",
+        init=str(bundle),
+        epochs=1,
+        optimiser=still,
+        teacher=Teacher(str(bundle)),
+        stages=(Stage(1.0, 24, ("conv1",)),),
+    )
+    fit(recipe, Run(tmp_path / "run"))
+    before, after = load_file(bundle / "weights.safetensors"), load_file(tmp_path / "run" / "weights.safetensors")
+    learnt = [name for name in before if name.endswith((".weight", ".bias"))]
+    assert all(torch.equal(after[name], before[name]) for name in learnt)
+    assert after["layer4.1.conv1.weight"].shape[0] == 256
+
+
+def test_a_bundle_of_other_labels_is_refused(bundle: Path, tmp_path: Path) -> None:
+    card = ModelCard.load(bundle / "card.json")
+    replace(card, labels=("blue", "green", "violet")).save(bundle / "card.json")
+    root = synthetic_images.image_folder(tmp_path / "colours")
+    for learning in ({"init": str(bundle)}, {"teacher": Teacher(str(bundle))}):
+        with pytest.raises(BundleError, match="other labels"):
+            fit(synthetic_images.recipe(root, architecture="resnet18", **learning), Run(tmp_path / "run"))
+
+
+def test_a_bundle_of_another_normalisation_is_refused(bundle: Path) -> None:
+    card = ModelCard.load(bundle / "card.json")
+    other = replace(card.input, mean=network.IMAGENET_MEAN)
+    replace(card, input=other).save(bundle / "card.json")
+    with pytest.raises(BundleError, match="another normalisation"):
+        distillation.check_labels(synthetic_images.recipe(bundle, init=str(bundle)), LABELS)
+
+
+def test_a_teacher_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    recipe = synthetic_images.recipe(tmp_path, teacher=Teacher(str(tmp_path / "none")))
+    with pytest.raises(BundleError, match="no readable card"):
+        distillation.check_labels(recipe, LABELS)

@@ -1,0 +1,127 @@
+"""Options of the machine and of the step: compiled, clipped, in half precision, tried out."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from tests.unit.training import synthetic_images
+from tests.unit.training.learning_curves import curves
+from tests.unit.training.markers import LIGHTNING
+from training.data import cache
+from training.fit import compilation
+from training.fit.trainer import Run, fit, precision
+from training.recipe import Machine, Optimiser, Stage
+from visionserve.errors import BundleError
+
+pytestmark = LIGHTNING
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthetic_images.image_folder(tmp_path_factory.mktemp("data") / "colours")
+
+
+class _Small(nn.Module):
+    """As little as compiles in seconds and ends in pool-then-linear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.avgpool, self.fc = nn.Conv2d(3, 8, 5, 4), nn.AdaptiveAvgPool2d(1), nn.Linear(8, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        pooled: Tensor = self.fc(self.avgpool(self.conv1(images).relu()).flatten(1))
+        return pooled
+
+
+@pytest.mark.slow
+def test_a_compiled_run_learns_the_same_under_the_same_names(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.fit.module.build", lambda *_: _Small())
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    # Asking for vector instructions starts an interpreter for each kind.
+    monkeypatch.setattr("torch._inductor.config.cpp.vec_isa_ok", False)
+    try:
+        compilation.fuse(nn.Identity())
+    except BundleError as error:
+        pytest.skip(str(error))
+    runs = {}
+    for name, machine in (("eager", Machine()), ("compiled", Machine(compile=True))):
+        torch.manual_seed(0)
+        runs[name] = Run(tmp_path / name)
+        fit(synthetic_images.recipe(photographs, machine=machine, epochs=2, stages=(Stage(1.0, 24),)), runs[name])
+    eager, compiled = (load_file(run.weights) for run in runs.values())
+    assert set(compiled) == set(eager) == set(_Small().state_dict())
+    expected = {name: pytest.approx(values, rel=1e-4) for name, values in curves(runs["eager"].folder).items()}
+    assert curves(runs["compiled"].folder) == expected
+
+
+def test_a_machine_that_cannot_compile_is_told_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import config
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    torch.compiler.reset()
+    with (
+        config.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}),
+        pytest.raises(BundleError, match=r"machine\.compile needs a C\+\+ compiler"),
+    ):
+        compilation.fuse(nn.Identity())
+
+
+def test_no_step_is_longer_than_the_clipped_gradient_allows(photographs: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    moved = {}
+    for clip in (0.0, 0.01):
+        settings = Optimiser(
+            learning_rate=1.0, momentum=0, weight_decay=0, warmup=0, head_epochs=0, average_decay=0, clip=clip
+        )
+        recipe = synthetic_images.recipe(
+            photographs, optimiser=settings, epochs=1, batch_size=24, stages=(Stage(1.0, 24),), architecture="resnet18"
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            start = _Small()
+            before = {name: tensor.clone() for name, tensor in start.named_parameters()}
+            patch.setattr("training.fit.module.build", lambda *_, network=start: network)
+            fit(recipe, Run(tmp_path / str(clip)))
+        changes = [(parameter - before[name]).detach().flatten() for name, parameter in start.named_parameters()]
+        moved[clip] = float(torch.cat(changes).norm())
+    assert moved[0.0] > 0.02
+    assert moved[0.01] == pytest.approx(0.01, rel=1e-3)
+
+
+def test_half_precision_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BundleError, match="16-mixed needs a GPU"):
+        precision("16-mixed")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert precision("16-mixed") == "16-mixed"
+
+
+def test_a_rehearsal_opens_a_handful_of_photographs_and_leaves_the_run_alone(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: set[Path] = set()
+    read = cache.read
+
+    def counted(path: Path) -> bytes:
+        opened.add(path)
+        return read(path)
+
+    for module in ("training.data.cache", "training.data.datamodule"):
+        monkeypatch.setattr(f"{module}.read", counted)
+    run = Run(tmp_path / "run")
+    fit(synthetic_images.recipe(photographs, batch_size=4), run, fast=True, resume="auto")
+    assert len(opened) == 8
+    assert not run.folder.exists()
+
+
+def test_going_on_with_another_network_is_refused(photographs: Path, tmp_path: Path) -> None:
+    from training.fit.trainer import begin
+
+    begin(synthetic_images.recipe(photographs), Run(tmp_path))
+    with pytest.raises(BundleError, match="was begun as a shufflenet_v2_x0_5"):
+        fit(synthetic_images.recipe(photographs, architecture="resnet18"), Run(tmp_path), resume="auto")

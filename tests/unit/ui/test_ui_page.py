@@ -1,0 +1,99 @@
+"""The page's decisions, by Streamlit's own test harness, against a fake service."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests.unit.ui.fake_service import FakeService, png, running
+
+PAGE = Path(__file__).parents[3] / "ui" / "page.py"
+EXPLAIN = "/explanations/flowers"
+Show = Callable[..., AppTest]
+
+
+@pytest.fixture
+def service() -> Iterator[FakeService]:
+    with running(FakeService()) as served:
+        yield served
+
+
+@pytest.fixture
+def show(service: FakeService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Show:
+    """Run the page and give it photographs."""
+
+    def run(*photographs: bytes, feedback: Path = tmp_path / "feedback.jsonl") -> AppTest:
+        monkeypatch.setenv("UI_SERVICE_URL", service.url)
+        monkeypatch.setenv("UI_FEEDBACK", str(feedback))
+        page = AppTest.from_file(str(PAGE), default_timeout=60).run()
+        if photographs:
+            named = [(f"{place}.png", data, "image/png") for place, data in enumerate(photographs)]
+            page.file_uploader[0].set_value(named).run()
+        assert not page.exception
+        return page
+
+    return run
+
+
+def html(page: AppTest) -> str:
+    return "\n".join(element.proto.body for element in page.get("html"))
+
+
+def test_what_was_answered_is_not_asked_again(show: Show, service: FakeService) -> None:
+    page = show(png(1), png(2))
+    assert service.asked[EXPLAIN] == 2
+    page.run()
+    assert service.asked[EXPLAIN] == 2
+
+
+def test_a_busy_service_can_be_asked_again_for_what_it_left(show: Show, service: FakeService) -> None:
+    service.busy.add(png(2))
+    page = show(png(1), png(2))
+    assert "Too many requests at once." in html(page)
+    assert html(page).count('<ol class="vs-bars') == 1
+    service.busy.clear()
+    before = service.asked[EXPLAIN]
+    page.button(key="again-1").click().run()
+    assert html(page).count('<ol class="vs-bars') == 2
+    assert service.asked[EXPLAIN] == before + 1
+
+
+def test_more_photographs_than_a_person_looks_at_are_cut_with_a_sentence(show: Show, service: FakeService) -> None:
+    page = show(*(png(seed) for seed in range(26)))
+    assert service.asked[EXPLAIN] == 24
+    assert "first 24 of 26" in page.info[0].value
+
+
+def test_the_same_photograph_twice_is_asked_once_and_shown_twice(show: Show, service: FakeService) -> None:
+    page = show(png(1), png(1))
+    assert service.asked[EXPLAIN] == 1
+    assert html(page).count('<ol class="vs-bars') == 2
+
+
+def test_of_several_models_the_chosen_one_is_asked(show: Show, service: FakeService) -> None:
+    service.models = ("birds", "flowers")
+    page = show(png(1))
+    assert service.asked == {"/explanations/birds": 1}
+    page.selectbox(key="model").select_index(1).run()
+    assert service.asked[EXPLAIN] == 1
+
+
+def test_a_service_without_models_is_not_there_yet(show: Show, service: FakeService) -> None:
+    service.models = ()
+    assert "serves no model yet" in html(show())
+
+
+def test_feedback_that_cannot_be_kept_is_said_so(show: Show, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    page = show(png(1), feedback=tmp_path / "file" / "feedback.jsonl")
+    next(button for button in page.button if button.label == "Yes").click().run()
+    assert "cannot be written" in page.error[0].value
+
+
+def test_a_thumb_is_thanked_for_once(show: Show, tmp_path: Path) -> None:
+    page = show(png(1))
+    next(button for button in page.button if button.label == "Yes").click().run()
+    assert "Thank you" in html(page)
+    assert [button.label for button in page.button if button.label == "Yes"] == []
+    assert (tmp_path / "feedback.jsonl").read_text().count("\n") == 1

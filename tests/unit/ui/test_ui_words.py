@@ -1,0 +1,146 @@
+"""What the page says: sentences, numbers, and HTML that nobody's file name can break."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ui import card, interpretation, predictions
+from ui import html as drawing
+from ui.card import Bin
+from ui.settings import Settings
+from visionserve.client import Answer, Model, ModelName, Prediction, Refused, Workers
+
+ANSWER = Answer(
+    (Prediction("rose", 73, 0.9131), Prediction("sweet pea", 3, 0.0004)), 0.2, ModelName("flowers", "1.0"), ""
+)
+HOSTILE = "<img src=x onerror=alert(1)>\"'&.jpg"
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0.0, "0.0 %"),
+        (0.0001, "< 0.1 %"),
+        (0.0131, "1.3 %"),
+        (0.84654, "84.7 %"),
+        (0.99996, "> 99.9 %"),
+        (1.0, "100.0 %"),
+    ],
+)
+def test_a_percentage_never_claims_a_certainty_that_is_not_there(share: float, text: str) -> None:
+    assert interpretation.percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("novelty", "probability", "kind"),
+    [
+        (0.5, 0.1, "familiar"),
+        (0.949, 0.1, "familiar"),
+        (0.95, 0.9, "unusual"),
+        (0.95, 0.79, "unfamiliar"),
+        (0.99, 1.0, "unfamiliar"),
+    ],
+)
+def test_what_is_far_from_the_known_photographs_is_called_so(novelty: float, probability: float, kind: str) -> None:
+    assert interpretation.familiarity(novelty, probability) == kind
+
+
+def test_only_photographs_unlike_the_known_ones_get_a_warning() -> None:
+    assert interpretation.warning("familiar", 0.5, "flowers", 102) == ""
+    assert "does not look like any of the 102 flowers" in interpretation.warning("unfamiliar", 1.0, "flowers", 102)
+    assert "unusual" in interpretation.warning("unusual", 0.96, "flowers", 102)
+
+
+@pytest.mark.parametrize(
+    ("probability", "words"), [(0.847, "About 85"), (0.9999, "More than 99"), (0.002, "Fewer than 1")]
+)
+def test_a_probability_is_put_into_words(probability: float, words: str) -> None:
+    assert interpretation.sureness("familiar", probability).startswith(words)
+
+
+def test_calibration_is_not_promised_for_what_the_model_was_never_tested_with() -> None:
+    assert "of 100" not in interpretation.sureness("unfamiliar", 0.9)
+
+
+def test_a_file_name_is_text_wherever_it_stands() -> None:
+    for html in (drawing.verdict(HOSTILE, ANSWER, "familiar", 2), drawing.declined(HOSTILE, HOSTILE)):
+        assert "<img" not in html
+        assert "&lt;img" in html
+
+
+def test_labels_and_facts_of_a_card_are_text_too() -> None:
+    assert "<img" not in drawing.labels([HOSTILE]) + drawing.facts({HOSTILE: HOSTILE}) + drawing.thanks(HOSTILE)
+
+
+def test_bars_carry_the_answers_own_numbers_and_a_length_that_shows() -> None:
+    html = drawing.bars(ANSWER, "familiar")
+    assert 'data-label="rose" data-probability="0.9131"' in html
+    assert "width:91.31%" in html
+    assert "width:0.40%" in html
+
+
+def test_the_stages_of_a_round_trip_add_up_to_it() -> None:
+    found = drawing.stages(0.050, {"decode": 0.002, "inference": 0.006, "total": 0.010})
+    assert sum(seconds for _, seconds in found) == pytest.approx(0.050)
+    assert dict(found)["way and queue"] == pytest.approx(0.040)
+
+
+def test_a_service_that_tells_no_stages_still_has_a_round_trip() -> None:
+    assert drawing.stages(0.05, {}) == [("round trip", 0.05)]
+
+
+def test_clocks_that_disagree_give_no_negative_stage() -> None:
+    assert (
+        min(seconds for _, seconds in drawing.stages(0.001, {"decode": 0.002, "inference": 0.006, "total": 0.01})) == 0
+    )
+
+
+def model(content: dict[str, Any] | None) -> Model:
+    return Model("flowers", "1.0", "abc", "ready", Workers(2, 2), content)
+
+
+def test_a_card_without_figures_is_shown_without_them() -> None:
+    read = card.read(model(None))
+    assert read.labels == ()
+    assert read.crop == 1.0
+    assert "<div>" not in drawing.figures(read)
+
+
+def test_the_figures_of_a_card_come_with_their_interval() -> None:
+    metrics = {"top1": 0.9728, "top1_interval": [0.9584, 0.9823], "reliability": [[10, 0.61, 0.6], [90, 0.97, 0.96]]}
+    read = card.read(model({"labels": ["a", "b"], "metrics": metrics, "input": {"crop": 0.95}}))
+    assert "95.8 to 98.2 %" in drawing.figures(read)
+    assert read.reliability[0] == Bin(10, 0.61, 0.6)
+    low, high = read.reliability[0].interval
+    assert (low, high) == pytest.approx((0.3127, 0.8318), abs=1e-3)  # Wilson, six of ten
+    assert drawing.calibration(read.reliability).count("<i ") == 2
+
+
+@pytest.mark.parametrize(
+    ("refused", "words"),
+    [
+        (Refused(401, "unauthorized", "no key"), "UI_API_KEY"),
+        (Refused(415, "unsupported_image", "this is no image"), "This is no image."),
+        (Refused(413, "", ""), "status 413"),
+    ],
+    ids=["key", "image", "silent"],
+)
+def test_a_refusal_is_a_sentence(refused: Refused, words: str) -> None:
+    assert words in predictions.reason(refused)
+
+
+def test_without_an_environment_the_page_looks_where_make_serve_opens() -> None:
+    assert Settings.read({}) == Settings()
+    assert Settings().status_url.endswith(":8083")
+
+
+def test_a_gateway_tells_the_status_too_unless_said_otherwise() -> None:
+    behind = Settings.read(
+        {"UI_SERVICE_URL": "http://gateway:8000/", "UI_STATUS_URL": "", "UI_FEEDBACK": "/data/f.jsonl"}
+    )
+    assert (behind.service_url, behind.status_url) == ("http://gateway:8000", "http://gateway:8000")
+    assert behind.docs_url == "http://gateway:8000/openapi.yaml"
+    assert behind.feedback == Path("/data/f.jsonl")
+    apart = Settings.read({"UI_SERVICE_URL": "http://a:1", "UI_STATUS_URL": "http://b:2", "UI_DOCS_URL": "https://c/d"})
+    assert (apart.status_url, apart.docs_url) == ("http://b:2", "https://c/d")

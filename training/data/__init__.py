@@ -1,0 +1,1 @@
+"""Data: data sets, manifests, splits, the pixel cache and the loaders."""

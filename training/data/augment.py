@@ -1,0 +1,102 @@
+"""Variation of training photographs: random crop, flip, automatic augmentation; then, per batch, mixup or cutmix.
+
+Every draw follows from numbers given by the caller, so a resumed run repeats exactly what an uninterrupted one does.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
+
+from training.data.cache import Pixels
+from training.recipe import Augment
+
+_POLICIES = {"trivial": v2.TrivialAugmentWide, "rand": v2.RandAugment}
+CUTMIX_ALPHA = 1.0  # rectangles of every size, as in the paper
+MIXUP_ALPHA = 0.2  # mostly one photograph with a veil of the other
+ASPECT = 4 / 3  # random crops are at most this much wider or taller than square
+
+
+class Augmentation:
+    """One photograph (H, W, 3) uint8 -> a varied (size, size, 3) uint8."""
+
+    def __init__(self, settings: Augment) -> None:
+        self._settings = settings
+        self._policy = _POLICIES[settings.policy]() if settings.policy in _POLICIES else None
+
+    def __call__(self, photograph: Pixels, size: int, seed: int) -> Tensor:
+        """Return the variation that belongs to ``seed``."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            top, left, height, width = random_box(photograph.shape[0], photograph.shape[1], self._settings.min_area)
+            piece = torch.from_numpy(photograph[top : top + height, left : left + width].copy())
+            planes = functional.resize(piece.permute(2, 0, 1), [size, size], antialias=True)  # (3, size, size)
+            if _chance(0.5):
+                planes = functional.horizontal_flip(planes)
+            varied: Tensor = planes.permute(1, 2, 0).contiguous()
+            if self._policy is None or not _chance(self._settings.policy_probability):
+                return varied
+            picture: Image.Image = self._policy(Image.fromarray(varied.numpy()))  # 3 times faster than on tensors
+            return torch.from_numpy(np.array(picture))
+
+
+def random_box(height: int, width: int, min_area: float) -> tuple[int, int, int, int]:
+    """Return (top, left, height, width) of a random crop that keeps at least ``min_area`` where its shape allows it."""
+    area = float(torch.empty(()).uniform_(min_area, 1.0)) * height * width
+    ratio = math.exp(float(torch.empty(()).uniform_(-math.log(ASPECT), math.log(ASPECT))))
+    tall = max(1, min(height, round(math.sqrt(area / ratio))))
+    wide = max(1, min(width, round(math.sqrt(area * ratio))))
+    top = int(torch.randint(height - tall + 1, ()))
+    left = int(torch.randint(width - wide + 1, ()))
+    return top, left, tall, wide
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A batch of which every item may be two: ``share`` of its own label, the rest of the label of ``partner``.
+
+    Neighbours are each other's partners. The batch comes shuffled, so the pairs are random; and a batch that several
+    processes share, an even number each, is blended just as in one process.
+    """
+
+    images: Tensor
+    partner: Tensor
+    share: float
+
+
+def blend(images: Tensor, settings: Augment, seed: int) -> Blend:
+    """Mix (B, 3, S, S) float images with each other, or not, as ``seed`` decides."""
+    generator = np.random.default_rng(seed)
+    partner = _neighbours(len(images)).to(images.device)
+    choice = generator.random()
+    if choice < settings.mixup:
+        share = float(generator.beta(MIXUP_ALPHA, MIXUP_ALPHA))
+        return Blend(images.lerp(images[partner], 1 - share), partner, share)
+    if choice < settings.mixup + settings.cutmix:
+        return _cutmix(images, partner, generator)
+    return Blend(images, partner, 1.0)
+
+
+def _neighbours(count: int) -> Tensor:
+    """Return 1, 0, 3, 2, ...; the last of an odd number stays alone."""
+    return (torch.arange(count) ^ 1).clamp(max=count - 1)
+
+
+def _cutmix(images: Tensor, partner: Tensor, generator: np.random.Generator) -> Blend:
+    height, width = images.shape[2:]
+    side = math.sqrt(1 - generator.beta(CUTMIX_ALPHA, CUTMIX_ALPHA))
+    row, column = generator.integers(height), generator.integers(width)
+    top, bottom = (int(np.clip(row + sign * side * height / 2, 0, height)) for sign in (-1, 1))
+    left, right = (int(np.clip(column + sign * side * width / 2, 0, width)) for sign in (-1, 1))
+    mixed = images.clone()
+    mixed[:, :, top:bottom, left:right] = images[partner, :, top:bottom, left:right]
+    return Blend(mixed, partner, 1 - (bottom - top) * (right - left) / (height * width))
+
+
+def _chance(probability: float) -> bool:
+    return float(torch.rand(())) < probability

@@ -1,0 +1,107 @@
+"""Decoded photographs on disk, memory-mapped: each JPEG is decoded once per manifest, not once per epoch.
+
+The decoder is the one that serves. Files: ``<digest>.pixels`` (all photographs end to end, H x W x 3 uint8) and
+``<digest>.index.npy`` (one row of offset, height, width per photograph).
+"""
+
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torchvision.transforms.v2 import functional
+
+from training.atomic import whole
+from training.data.manifest import Manifest
+from visionserve.errors import BundleError, ServiceError
+from visionserve.images import decode
+
+Pixels = npt.NDArray[np.uint8]
+_log = logging.getLogger(__name__)
+
+
+class Cache:
+    """All photographs of a manifest as (H, W, 3) uint8 arrays, shorter side at most ``side`` pixels."""
+
+    def __init__(self, pixels: Path, index: Path) -> None:
+        self._pixels: Pixels = np.memmap(pixels, np.uint8, mode="r")
+        self._index = np.load(index)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, place: int) -> Pixels:
+        """Return the photograph of the manifest's row ``place``, read-only."""
+        offset, height, width = (int(value) for value in self._index[place])
+        return self._pixels[offset : offset + height * width * 3].reshape(height, width, 3)
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, and in memory once all of it has been read."""
+        return self._pixels.size
+
+
+class Files:
+    """The same photographs, to the pixel, decoded anew whenever one is asked for."""
+
+    def __init__(self, manifest: Manifest, side: int) -> None:
+        self._manifest, self._side = manifest, side
+
+    def __len__(self) -> int:
+        return len(self._manifest.rows)
+
+    def __getitem__(self, place: int) -> Pixels:
+        """Return the photograph of the manifest's row ``place``."""
+        return _decode(self._manifest.root / self._manifest.rows[place].path, self._side)
+
+
+def open_cache(manifest: Manifest, folder: Path, side: int) -> Cache:
+    """Return the manifest's cache below ``folder``, decoding the photographs first if it is not there."""
+    stem = folder / f"{manifest.digest[:16]}-{side}"
+    pixels, index = stem.with_suffix(".pixels"), stem.with_suffix(".index.npy")
+    if not index.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        _log.info("decoding %d photographs to %s", len(manifest.rows), pixels)
+        _write(manifest, side, pixels, index)
+    cache = Cache(pixels, index)
+    if cache.size > memory():
+        _log.warning("%s does not fit into memory: `--data.cache false` may be faster, a profile shows it", pixels)
+    return cache
+
+
+def memory() -> int:
+    """Return the bytes of this machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def read(path: Path) -> bytes:
+    """Return a photograph's bytes; a BundleError when there is no such file."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _write(manifest: Manifest, side: int, pixels: Path, index: Path) -> None:
+    entries, offset = [], 0
+    with whole(pixels) as unfinished, unfinished.open("wb") as file:
+        for row in manifest.rows:
+            photograph = _decode(manifest.root / row.path, side)
+            file.write(photograph.tobytes())
+            entries.append((offset, *photograph.shape[:2]))
+            offset += photograph.size
+    with whole(index) as unfinished:
+        np.save(unfinished, np.array(entries, np.int64))  # last: its presence says that the cache is whole
+
+
+def _decode(path: Path, side: int) -> Pixels:
+    try:
+        photograph = decode(read(path), min_side=side)
+    except ServiceError as error:
+        raise BundleError(f"{path} cannot be used: {error.message}") from error
+    if min(photograph.shape[:2]) <= side:
+        return photograph
+    planes = functional.resize(torch.from_numpy(photograph).permute(2, 0, 1), [side], antialias=True)
+    return np.ascontiguousarray(planes.permute(1, 2, 0).numpy())

@@ -1,0 +1,156 @@
+"""The photographs of a run as batches: varied ones from the cache to learn from, served ones to measure on.
+
+manifest -> cache -> Augmentation        -> train: uint8 (B, S, S, 3), S as the stage says
+         `-> files -> transforms.load    -> val:   uint8 (B, size, size, 3), exactly as served
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from training.data.augment import Augmentation
+from training.data.cache import Cache, Files, Pixels, open_cache, read
+from training.data.datasets import Split
+from training.data.manifest import Manifest
+from training.recipe import Recipe
+from visionserve.errors import BundleError, ServiceError
+from visionserve.transforms import Preprocessing, load
+
+Batch = tuple[Tensor, Tensor]
+VAL_BATCH = 64
+
+
+class Draw(NamedTuple):
+    """What a sampler asks of the data set: a place, a size in pixels and the seed of the variation."""
+
+    place: int
+    size: int
+    seed: int
+
+
+class Varied(Dataset[tuple[Tensor, int]]):
+    """Training photographs, each drawn anew."""
+
+    def __init__(self, cache: Cache | Files, targets: list[int], augmentation: Augmentation) -> None:
+        self._cache, self._targets, self._augmentation = cache, targets, augmentation
+
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
+        """Return (S, S, 3) uint8 and the label's index."""
+        return self._augmentation(self._cache[draw.place], draw.size, draw.seed), self._targets[draw.place]
+
+
+class EpochSampler(Sampler[Draw]):
+    """Every place once, in an order and in variations that follow from the recipe's seed and the epoch alone.
+
+    Of several processes, number ``rank`` gets its share of each batch: together they learn from the same photographs at
+    every step as one process would.
+    """
+
+    def __init__(self, places: list[int], recipe: Recipe, rank: int = 0) -> None:
+        self._places, self._recipe, self._rank, self._epoch = places, recipe, rank, 0
+        self.share = recipe.batch_size // recipe.machine.processes
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        if self._recipe.machine.processes == 1:
+            return len(self._places)
+        return len(self._places) // self._recipe.batch_size * self.share
+
+    def __iter__(self) -> Iterator[Draw]:
+        generator = np.random.default_rng([self._recipe.seed, self._epoch])
+        size = self._recipe.stage(self._epoch).size
+        seeds = generator.integers(2**62, size=len(self._places)).tolist()
+        order = generator.permutation(self._places).tolist()
+        draws = (Draw(place, size, seed) for place, seed in zip(order, seeds, strict=True))
+        first = self._rank * self.share
+        mine = (draw for at, draw in enumerate(draws) if first <= at % self._recipe.batch_size < first + self.share)
+        return islice(mine, len(self))
+
+
+class Photographs(LightningDataModule):
+    """The batches of one recipe and manifest; decoded photographs are cached below ``cache``."""
+
+    def __init__(self, recipe: Recipe, manifest: Manifest, cache: Path) -> None:
+        super().__init__()
+        self._recipe, self.manifest, self._folder = recipe, manifest, cache
+        self._targets = manifest.targets()
+        self._cache: Cache | Files | None = None
+        self._val: list[tuple[Tensor, int]] = []
+
+    def prepare_data(self) -> None:
+        """Fill the cache, once per machine."""
+        self.decoded()
+
+    def decoded(self) -> Cache | Files:
+        """Return the manifest's photographs as arrays, from the cache or, if the recipe wants none, from the files."""
+        settings = self._recipe.data
+        if settings.cache:
+            return open_cache(self.manifest, self._folder, settings.cache_side)
+        return Files(self.manifest, settings.cache_side)
+
+    def setup(self, stage: str) -> None:  # noqa: ARG002  # Lightning's signature
+        """Open the cache, once per process."""
+        self._cache = self.decoded()
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
+        """Return shuffled, varied batches; the last, incomplete one is dropped unless it is the only one."""
+        if self._cache is None:
+            raise RuntimeError("setup() comes first")
+        places = self.manifest.part("train")
+        workers = self._recipe.data.workers
+        sampler = EpochSampler(places, self._recipe, self.trainer.global_rank if self.trainer is not None else 0)
+        if not len(sampler):
+            raise BundleError(
+                f"{len(places)} photographs to learn from are less than one batch of {self._recipe.batch_size}, "
+                "which several processes would share: take a smaller batch_size or one process"
+            )
+        return DataLoader(
+            Varied(self._cache, self._targets, Augmentation(self._recipe.augment)),
+            batch_size=sampler.share,
+            sampler=sampler,
+            generator=torch.Generator(),  # a loader draws a number, in a resumed epoch earlier: not from dropout's
+            num_workers=workers,
+            persistent_workers=False,
+            prefetch_factor=4 if workers else None,
+            drop_last=len(sampler) >= sampler.share,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
+        """Return the validation photographs as the service would see them."""
+        if not self._val:
+            preprocessing = Preprocessing(self._recipe.input.size, self._recipe.input.crop)
+            images, targets = served(self.manifest, "val", preprocessing)
+            self._val = list(zip(torch.from_numpy(images), targets.tolist(), strict=True))
+        return DataLoader(self._val, batch_size=VAL_BATCH)  # type: ignore[arg-type]  # a list serves as a data set
+
+
+def served(manifest: Manifest, split: Split, preprocessing: Preprocessing) -> tuple[Pixels, np.ndarray]:
+    """Return a split as serving prepares it: (N, S, S, 3) uint8, and the label indices (N,)."""
+    places, targets = manifest.part(split), manifest.targets()
+    images = load_served([manifest.root / manifest.rows[place].path for place in places], preprocessing)
+    return images, np.array([targets[place] for place in places])
+
+
+def load_served(files: Sequence[Path], preprocessing: Preprocessing) -> Pixels:
+    """Return image files as serving prepares them, (N, S, S, 3) uint8; a BundleError names one that does not decode."""
+
+    def one(file: Path) -> Pixels:
+        try:
+            return load(read(file), preprocessing)
+        except ServiceError as error:
+            raise BundleError(f"{file} cannot be used: {error.message}") from error
+
+    with ThreadPoolExecutor() as pool:
+        return np.stack(list(pool.map(one, files)))

@@ -1,0 +1,119 @@
+"""The manifest: path, label, split and SHA-256 of every photograph of a run, written once and verified ever after.
+
+Its own hash goes into the model card: it says exactly what the model has and has not seen.
+"""
+
+import csv
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+from functools import cached_property
+from pathlib import Path
+
+from training.atomic import write_text
+from training.data import splits
+from training.data.datasets import SPLITS, Collection, Split
+from visionserve.errors import BundleError
+
+FILE_NAME = "manifest.csv"
+HEADER = ("path", "label", "split", "sha256")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One photograph, below the manifest's root."""
+
+    path: str
+    label: str
+    split: Split
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The photographs of a run; ``labels`` in the order of the network's outputs."""
+
+    root: Path
+    labels: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the manifest's CSV text, 64 hexadecimal digits."""
+        return hashlib.sha256(self._csv().encode()).hexdigest()
+
+    def part(self, split: Split) -> list[int]:
+        """Return the places in ``rows`` of one split's photographs."""
+        return [place for place, row in enumerate(self.rows) if row.split == split]
+
+    def targets(self) -> list[int]:
+        """Return the index of each row's label."""
+        index = {label: place for place, label in enumerate(self.labels)}
+        return [index[row.label] for row in self.rows]
+
+    def save(self, path: Path) -> None:
+        """Write the CSV file."""
+        write_text(path, self._csv())
+
+    def verify(self) -> None:
+        """Raise a BundleError when a photograph has gone or changed since the manifest was written."""
+        for row in self.rows:
+            file = self.root / row.path
+            if not file.is_file() or hash_file(file) != row.sha256:
+                raise BundleError(
+                    f"{file} is missing or changed since the manifest was written; bring it back, or begin a new run"
+                )
+
+    def _csv(self) -> str:
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([HEADER, *(astuple(row) for row in self.rows)])
+        return text.getvalue()
+
+
+def digests(collection: Collection) -> dict[str, str]:
+    """Return path -> SHA-256 of every photograph."""
+    return {p.path: hash_file(collection.root / p.path) for p in collection.photographs}
+
+
+def build(collection: Collection, split: str, seed: int, known: Mapping[str, str] | None = None) -> Manifest:
+    """Hash every photograph, divide them as `splits.divide` says and return the manifest, sorted by path.
+
+    ``known`` are the photographs' `digests`, if they were made already.
+    """
+    found = known if known is not None else digests(collection)
+    photographs = collection.photographs
+    division = splits.divide(split, photographs, {p.path: found[p.path] for p in photographs}, seed)
+    rows = (Row(p.path, p.label, division[p.path], found[p.path]) for p in photographs if p.path in division)
+    return Manifest(collection.root, collection.labels, tuple(sorted(rows, key=lambda row: row.path)))
+
+
+def load(path: Path, root: Path, labels: tuple[str, ...]) -> Manifest:
+    """Read a manifest's CSV file; ``labels`` gives the order of the network's outputs."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = list(csv.reader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise BundleError(f"no readable manifest at {path}: {error}") from error
+    if not lines or tuple(lines[0]) != HEADER:
+        raise BundleError(f"{path} is no manifest: its first line must be {','.join(HEADER)}")
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) != len(HEADER):
+            raise BundleError(f"{path}: line {number} has {len(line)} entries instead of {len(HEADER)}")
+        name, label, split, digest = line
+        place = next((known for known in SPLITS if known == split), None)
+        if place is None or label not in labels:
+            raise BundleError(f"{path}: {name} has an unknown split or label ({split}, {label})")
+        rows.append(Row(name, label, place, digest))
+    return Manifest(root, labels, tuple(rows))
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file, 64 hexadecimal digits."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from error

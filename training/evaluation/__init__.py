@@ -1,0 +1,1 @@
+"""Evaluation: metrics, intervals, calibration, robustness and the report."""

@@ -1,0 +1,124 @@
+"""What a set of logits is worth: accuracy with its uncertainty, calibration, and every label on its own."""
+
+import math
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+
+from training.evaluation.calibration import (
+    brier,
+    calibration_error,
+    equal_mass_error,
+    negative_log_likelihood,
+    probabilities,
+    reliability,
+)
+
+_Z95 = 1.959964  # two-sided 95 % of the normal distribution
+
+
+def summarise(logits: np.ndarray, targets: np.ndarray, temperature: float) -> dict[str, Any]:
+    """Return the figures of (N, C) logits against (N,) label indices; shares are 0-1, intervals 95 %.
+
+    ``reliability`` has a row of (count, mean confidence, accuracy) for each step of confidence that occurs.
+    """
+    raw, calibrated = probabilities(logits), probabilities(logits, temperature)
+    right = logits.argmax(1) == targets
+    rows = [row for row in per_label(logits, targets) if row["count"]]
+    counts = confusion(logits, targets)
+    own = counts.sum(1)
+    return {
+        "photographs": len(targets),
+        "top1": rounded(right.mean()),
+        "top1_interval": [rounded(bound) for bound in wilson(int(right.sum()), len(right))],
+        "top5": rounded(top_k(logits, targets, 5)),
+        "balanced_accuracy": rounded(np.mean([row["accuracy"] for row in rows])),
+        "macro_f1": rounded(f1(counts)[own > 0].mean()),
+        "weighted_f1": rounded(np.average(f1(counts), weights=own)),
+        **_calibration(calibrated, targets, ""),
+        **_calibration(raw, targets, "_before_temperature"),
+        "reliability": [[int(n), rounded(c), rounded(a)] for n, c, a in reliability(calibrated, targets) if n],
+    }
+
+
+def per_label(logits: np.ndarray, targets: np.ndarray) -> list[dict[str, Any]]:
+    """Return a row for each label index.
+
+    ``count`` photographs show it, ``predicted`` were said to, ``right`` are both; ``accuracy`` is its recall. A label
+    without photographs has no accuracy, one that was never said no precision, one with neither no F1.
+    """
+    counts = confusion(logits, targets)
+    columns = zip(counts.sum(1), counts.sum(0), np.diag(counts), strict=True)
+    return [
+        {
+            "count": int(count),
+            "predicted": int(said),
+            "right": int(right),
+            "accuracy": _share(right, count),
+            "precision": _share(right, said),
+            "f1": _share(2 * right, count + said),
+        }
+        for count, said, right in columns
+    ]
+
+
+def confusion(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return counts (C, C): a row per true label, a column per predicted one."""
+    classes = logits.shape[1]
+    flat = np.bincount(targets * classes + logits.argmax(1), minlength=classes * classes)
+    return flat.reshape(classes, classes)
+
+
+def f1(counts: np.ndarray) -> np.ndarray:
+    """Return each label's F1 (C,) of its `confusion` (C, C): 0 for one that was never shown nor said.
+
+    The macro F1 of this project is the mean over the labels that were shown.
+    """
+    found: np.ndarray = 2 * np.diag(counts) / np.maximum(counts.sum(0) + counts.sum(1), 1)
+    return found
+
+
+def top_k(logits: np.ndarray, targets: np.ndarray, k: int) -> float:
+    """Return the share of photographs whose label is among the ``k`` highest logits."""
+    return float(among_best(logits, targets, k).mean())
+
+
+def among_best(logits: np.ndarray, targets: np.ndarray, k: int) -> np.ndarray:
+    """Return for each photograph whether its label is among the ``k`` highest logits, (N,) bool."""
+    best = np.argsort(-logits, axis=1, kind="stable")[:, :k]
+    found: np.ndarray = (best == targets[:, None]).any(1)
+    return found
+
+
+def wilson(right: int, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share (Wilson 1927); it stays inside 0-1, unlike the normal one."""
+    share, factor = right / count, _Z95**2 / count
+    centre = (share + factor / 2) / (1 + factor)
+    half = _Z95 / (1 + factor) * math.sqrt(share * (1 - share) / count + factor / (4 * count))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def separation(inside: np.ndarray, outside: np.ndarray) -> float:
+    """Return the area under the ROC curve: the chance that an outside value exceeds an inside one."""
+    ranks = rankdata(np.concatenate([inside, outside]))[len(inside) :]
+    return float((ranks.sum() - len(outside) * (len(outside) + 1) / 2) / (len(inside) * len(outside)))
+
+
+def rounded(value: float | np.floating[Any]) -> float:
+    """Return a figure as metrics.json has it."""
+    return round(float(value), 4)
+
+
+def _calibration(found: np.ndarray, targets: np.ndarray, suffix: str) -> dict[str, float]:
+    figures = {
+        "calibration_error": calibration_error(found, targets),
+        "calibration_error_equal_mass": equal_mass_error(found, targets),
+        "negative_log_likelihood": negative_log_likelihood(found, targets),
+        "brier": brier(found, targets),
+    }
+    return {name + suffix: rounded(value) for name, value in figures.items()}
+
+
+def _share(part: int, whole: int) -> float | None:
+    return rounded(part / whole) if whole else None

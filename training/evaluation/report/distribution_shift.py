@@ -1,0 +1,148 @@
+"""How accurate the model is on photographs of its labels that were taken, cut or stored otherwise than its own.
+
+A folder of class folders, and a CSV file `folder,label` that says which label of the model each folder shows. A folder
+without one, or with an empty label, shows something that the model does not know: only its novelty is measured.
+"""
+
+import csv
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.evaluation import metrics
+from training.evaluation.calibration import probabilities
+from training.evaluation.evaluate import Evidence, Served, answers, prepare
+from training.evaluation.metrics import rounded
+from training.evaluation.report.novelty import KEPT, photographs_below
+from training.evaluation.report.sections import Section, interval, percent, table
+from visionserve.errors import BundleError
+
+HEADER = ["folder", "label"]
+
+
+def section(evidence: Evidence, root: Path, names: Path | None) -> Section:
+    """Measure each class folder below ``root``; without ``names`` a folder's name is its label.
+
+    Raises:
+        BundleError: the folder or the names cannot be used.
+    """
+    folders = _folders(root)
+    chosen = read_names(names, folders, evidence.card.labels) if names is not None else _own(folders, evidence)
+    rows = []
+    for folder in folders:
+        images = prepare(photographs_below(root / folder), evidence.classifier.preprocessing)
+        rows.append(_row(folder, chosen.get(folder), answers(evidence.classifier, images), evidence))
+    known = [row for row in rows if row["label"] is not None]
+    figures = {"all": _all(known), "folders": rows}
+    return Section("Other photographs of the same labels", _lines(figures, evidence), figures, "shifted")
+
+
+def read_names(path: Path, folders: Iterable[str], labels: tuple[str, ...]) -> dict[str, str]:
+    """Return the label of each folder that shows one.
+
+    Raises:
+        BundleError: the file cannot be read, or has a line that names no folder, no label or a folder twice.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = [line for line in csv.reader(file) if line]
+    except (OSError, ValueError) as error:
+        raise BundleError(f"no readable names at {path}: {error}") from error
+    if not lines or lines[0] != HEADER or any(len(line) != len(HEADER) for line in lines):
+        raise BundleError(f"{path} must have the two columns {','.join(HEADER)}, named in its first line")
+    found: dict[str, str] = {}
+    for folder, label in lines[1:]:
+        if folder not in folders:
+            raise BundleError(f"{path} names the folder {folder!r}, which is not there")
+        if folder in found:
+            raise BundleError(f"{path} names the folder {folder!r} twice")
+        if label and label not in labels:
+            raise BundleError(f"{path}: {label!r}, of the folder {folder!r}, is no label of the model")
+        found[folder] = label
+    kept = {folder: label for folder, label in found.items() if label}
+    if not kept:
+        raise BundleError(f"{path} gives no folder a label")
+    return kept
+
+
+def _folders(root: Path) -> list[str]:
+    if not root.is_dir():
+        raise BundleError(f"there is no folder {root}")
+    found = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not found:
+        raise BundleError(f"{root} has no class folders")
+    return found
+
+
+def _own(folders: list[str], evidence: Evidence) -> dict[str, str]:
+    found = {folder: folder for folder in folders if folder in evidence.card.labels}
+    if not found:
+        raise BundleError("no class folder is named like a label of the model: say with --names which shows which")
+    return found
+
+
+def _row(folder: str, label: str | None, found: Served, evidence: Evidence) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "folder": folder,
+        "label": label,
+        "photographs": len(found.novelty),
+        "probability_mean": rounded(probabilities(found.logits, evidence.card.temperature).max(1).mean()),
+        "novel": rounded((found.novelty > KEPT).mean()),
+    }
+    if label is None:
+        return row
+    targets = np.full(len(found.novelty), evidence.card.labels.index(label))
+    right, in_five = (int(metrics.among_best(found.logits, targets, k).sum()) for k in (1, 5))
+    return row | {"right": right, "in_five": in_five} | _top1(row, right)
+
+
+def _top1(row: Mapping[str, Any], right: int) -> dict[str, Any]:
+    bounds = metrics.wilson(right, row["photographs"])
+    return {"top1": rounded(right / row["photographs"]), "top1_interval": [rounded(bound) for bound in bounds]}
+
+
+def _all(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures of all photographs that show a label."""
+    sums = {name: sum(row[name] for row in rows) for name in ("photographs", "right", "in_five")}
+    means = {
+        name: rounded(np.average([row[name] for row in rows], weights=[row["photographs"] for row in rows]))
+        for name in ("probability_mean", "novel")
+    }
+    return sums | _top1(sums, sums["right"]) | {"top5": rounded(sums["in_five"] / sums["photographs"])} | means
+
+
+def _lines(figures: dict[str, Any], evidence: Evidence) -> list[str]:
+    usual = evidence.served
+    confidence = probabilities(usual.logits, evidence.card.temperature).max(1)
+    right = int((usual.logits.argmax(1) == evidence.targets).sum())
+    beside = {
+        "photographs": len(evidence.targets),
+        "probability_mean": rounded(confidence.mean()),
+        "novel": rounded((usual.novelty > KEPT).mean()),
+    }
+    beside |= _top1(beside, right) | {"in_five": metrics.top_k(usual.logits, evidence.targets, 5) * len(confidence)}
+    rows = [_cells(row["folder"], row["label"] or "none", row) for row in figures["folders"]]
+    rows.append(_cells("all with a label", "", figures["all"]))
+    rows.append(_cells(f"the {evidence.split} photographs", "", beside))
+    head = ["folder", "label", "photographs", "top-1 (95 % interval)", "among the best five", "mean probability"]
+    return [
+        "Photographs that come from elsewhere. Accuracy is stated for folders that show a label of the model; the "
+        f"last column is the share whose novelty is above {KEPT}, as that of one validation photograph in twenty is.",
+        "",
+        *table([*head, f"novelty above {KEPT}"], rows),
+    ]
+
+
+def _cells(name: str, label: str, row: Mapping[str, Any]) -> tuple[object, ...]:
+    measured = "top1" in row
+    return (
+        name,
+        label,
+        row["photographs"],
+        f"{percent(row['top1'])} ({interval(row['top1_interval'])})" if measured else "-",
+        percent(row["in_five"] / row["photographs"]) if measured else "-",
+        percent(row["probability_mean"]),
+        percent(row["novel"]),
+    )

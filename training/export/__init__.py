@@ -1,0 +1,1 @@
+"""Export: checkpoint -> ONNX -> int8 -> gates -> archive."""

@@ -1,0 +1,1 @@
+"""Fit: recipe -> trained weights; sweeps, profiles and the learning-rate finder."""

@@ -1,0 +1,59 @@
+"""Distillation: learning from a finished bundle, by its weights to start from or by its answers to imitate.
+
+images --+--> network --> logits ----+--> cross entropy with the labels            x (1 - share)
+         `--> teacher --> its logits `--> divergence from the teacher's answers    x share
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import kl_div, log_softmax
+
+from training import golden
+from training.recipe import Recipe, Teacher
+from visionserve.errors import BundleError
+from visionserve.model_card import FILE_NAME as CARD
+from visionserve.model_card import ModelCard
+from visionserve.network import MEAN, STD
+
+
+class Imitation:
+    """Compares a network in training with its teacher, whose weights belong to no checkpoint and are not trained."""
+
+    def __init__(self, settings: Teacher) -> None:
+        """Load the teacher, if there is one."""
+        self.share = settings.share if settings.bundle is not None else 0.0
+        self._temperature = settings.temperature
+        self._network: nn.Module | None = None
+        if settings.bundle is not None:
+            self._network = golden.eager(Path(settings.bundle)).requires_grad_(False)
+            self._network.to(memory_format=torch.channels_last)
+
+    def loss(self, inputs: Tensor, logits: Tensor) -> Tensor:
+        """Return how far ``logits`` (B, C) are from the teacher's answers to the same normalised ``inputs``."""
+        if self._network is None:
+            return logits.new_zeros(())
+        with torch.no_grad():
+            wanted = self._network.to(inputs.device)(inputs).float()
+        return divergence(logits, wanted, self._temperature)
+
+
+def divergence(logits: Tensor, wanted: Tensor, temperature: float) -> Tensor:
+    """Return the mean Kullback-Leibler divergence of softened answers (B, C) from the ``wanted`` ones.
+
+    Times the temperature squared, so that its gradient is as large as that of the labels' loss (arXiv 1503.02531, 2).
+    """
+    softened, targets = (log_softmax(answers / temperature, dim=1) for answers in (logits, wanted))
+    return kl_div(softened, targets, reduction="batchmean", log_target=True) * temperature**2
+
+
+def check_labels(recipe: Recipe, labels: tuple[str, ...]) -> None:
+    """Raise a BundleError when a bundle that the recipe learns from has other labels or another normalisation."""
+    bundles = [recipe.init] if Path(recipe.init).is_dir() else []
+    for folder in [*bundles, *([recipe.teacher.bundle] if recipe.teacher.bundle is not None else [])]:
+        card = ModelCard.load(Path(folder) / CARD)
+        if card.labels != labels:
+            raise BundleError(f"{folder} has other labels than these photographs: learn from a bundle with the same")
+        if (card.input.mean, card.input.std) != (MEAN, STD):
+            raise BundleError(f"{folder} has another normalisation of its input: learn from a bundle made here")

@@ -1,0 +1,91 @@
+"""Range test (Smith 2017, arXiv 1506.01186): the learning rate rises step by step until the loss runs away.
+
+Lightning's own finder is not used: it gives every part of the network the same rate, goes on after a loss that is no
+number, and looks for the steepest fall over the rate itself, where the lowest rates win, not over its logarithm.
+"""
+
+import math
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from training.fit.steps import endless, of_stage, take
+from training.fit.trainer import Run, begin
+from training.recipe import Recipe
+from visionserve.errors import BundleError
+
+MEMORY = 0.9  # of the smoothed loss, per step: one step's loss says little about its rate
+RUNAWAY = 2.0  # times the smallest smoothed loss so far
+SKIPPED = 10  # steps at the start: there the smoothed loss follows every single one
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """(N,) rates, the losses at them as measured and smoothed; ``diverged`` if the test ended before its last rate."""
+
+    rates: np.ndarray
+    losses: np.ndarray
+    smooth: np.ndarray
+    diverged: bool
+
+    @property
+    def suggested(self) -> int | None:
+        """The place where the smoothed loss falls fastest over the logarithm of the rate; None when it never falls."""
+        lowest = int(np.argmin(self.smooth))
+        if lowest <= SKIPPED:
+            return None
+        slopes = np.gradient(self.smooth[: lowest + 1], np.log(self.rates[: lowest + 1]))
+        return SKIPPED + int(np.argmin(slopes[SKIPPED:]))
+
+
+def range_test(recipe: Recipe, cache: Path, lowest: float, highest: float, steps: int) -> RangeTest:
+    """Raise the recipe's rate from ``lowest`` to ``highest`` by the same factor in each of ``steps`` steps.
+
+    This is done in the recipe's first stage, where the schedule has its peak. The whole network learns from the start.
+    """
+    if not 0 < lowest < highest:
+        raise BundleError(f"--lowest must be above 0 and below --highest, not {lowest:g} and {highest:g}")
+    if steps < 2 * SKIPPED:
+        raise BundleError(f"a range test needs at least {2 * SKIPPED} steps, not {steps}")
+    staged = of_stage(recipe, recipe.stages[0])
+    with tempfile.TemporaryDirectory() as folder:
+        module, photographs = begin(staged, Run(Path(folder)), cache)
+    rising = _Rising(recipe.optimiser.learning_rate, np.geomspace(lowest, highest, steps))
+    take(module, staged, endless(photographs), steps, rising)
+    return rising.result()
+
+
+class _Rising(Callback):
+    """Sets the rate of each step and listens to its loss."""
+
+    def __init__(self, reference: float, rates: np.ndarray) -> None:
+        self._reference, self._rates = reference, rates
+        self._losses: list[float] = []
+        self._smooth: list[float] = []
+        self._sum = 0.0
+        self._diverged = False
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:  # noqa: ARG002
+        """Give every part of the network its share of the rate; the recipe's schedule has no say."""
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] = self._rates[len(self._losses)] * group["initial_lr"] / self._reference
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, *_: Any) -> None:  # noqa: ARG002
+        """Stop when the loss is no number or far above its best."""
+        loss = float(outputs["loss"])
+        if math.isfinite(loss):
+            self._losses.append(loss)
+            self._sum = MEMORY * self._sum + (1 - MEMORY) * loss
+            self._smooth.append(self._sum / (1 - MEMORY ** len(self._losses)))
+        if not math.isfinite(loss) or self._smooth[-1] > RUNAWAY * min(self._smooth):
+            self._diverged = trainer.should_stop = True
+
+    def result(self) -> RangeTest:
+        """Return what was seen."""
+        seen = len(self._losses)
+        return RangeTest(self._rates[:seen], np.array(self._losses), np.array(self._smooth), self._diverged)

@@ -1,0 +1,85 @@
+"""Pictures of the best epoch: what the network takes for what, and photographs with its answers."""
+
+import time
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers.logger import Logger
+from torch import Tensor
+
+from training import plotting
+from training.evaluation import metrics
+from training.tracking import image_grid
+from training.tracking.logger import Journal
+
+PAUSE_S = 60.0  # drawing takes two seconds; an epoch on a large GPU may take no more
+
+
+class Pictures(Callback):
+    """Draws from the logits of the validation that has just been; nothing is computed twice."""
+
+    def __init__(self, logger: Logger, labels: tuple[str, ...]) -> None:
+        self._logger, self._labels = logger, labels
+        self._logits: list[Tensor] = []
+        self._best: tuple[Tensor, int, int] | None = None  # logits, epoch and step that are not drawn yet
+        self._not_before = 0.0
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Forget the last validation."""
+        self._logits = []
+
+    def on_validation_batch_end(  # noqa: D102
+        self,
+        trainer: Trainer,  # noqa: ARG002
+        pl_module: LightningModule,  # noqa: ARG002
+        outputs: Any,
+        *_: Any,
+        **__: Any,
+    ) -> None:
+        self._logits.append(outputs.detach())
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Remember the logits of the best epoch, and draw them unless it was done a moment ago."""
+        if not _improved(trainer):
+            return
+        # The step of this epoch's curves; each process validates all photographs.
+        self._best = (torch.cat(self._logits).float().cpu(), trainer.current_epoch, trainer.global_step - 1)
+        if time.monotonic() >= self._not_before:
+            self._draw(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Draw the best epoch if that still waits."""
+        self._draw(trainer)
+
+    def _draw(self, trainer: Trainer) -> None:
+        if self._best is None or not isinstance(self._logger, Journal):
+            return
+        logits, epoch, step = self._best
+        self._best, self._not_before = None, time.monotonic() + PAUSE_S
+        photographs = _photographs(trainer)
+        targets = torch.tensor([target for _, target in photographs])
+        counts = metrics.confusion(logits.numpy(), targets.numpy())
+        answers = image_grid.Answers(logits.softmax(1), targets, self._labels, epoch)
+        pictures = {
+            "confusion": plotting.confusion_matrix(counts, self._labels),
+            "samples": image_grid.samples(photographs, answers),
+            "mistakes": image_grid.mistakes(photographs, answers),
+        }
+        for name, figure in pictures.items():
+            if figure is not None:
+                self._logger.log_picture(f"pictures/{name}", image_grid.pixels(figure), step)
+
+
+def _photographs(trainer: Trainer) -> image_grid.Photographs:
+    """Return the validation split as `training.data.datamodule.Photographs` loads it, in the manifest's order."""
+    found: image_grid.Photographs = trainer.val_dataloaders.dataset  # type: ignore[union-attr]
+    return found
+
+
+def _improved(trainer: Trainer) -> bool:
+    """Tell whether this validation is the best so far; Lightning's checkpoints are written after it."""
+    keep = next(c for c in trainer.checkpoint_callbacks if getattr(c, "monitor", None))
+    best: Tensor | None = keep.best_model_score  # type: ignore[attr-defined]
+    return best is None or bool(trainer.callback_metrics["val/accuracy"] > best)

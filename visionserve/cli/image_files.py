@@ -1,0 +1,48 @@
+"""Photographs: the files that a command is about, found one by one, so that a folder may be of any size."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from visionserve.cli.exit_codes import Stop
+
+# What the service takes, by the names that such files usually have.
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
+
+def walk(folder: Path, complain: Callable[[str], None]) -> Iterator[Path]:
+    """Yield every photograph below a folder; hidden files and linked folders are left out.
+
+    Args:
+        complain: is told about folders that cannot be read, which are skipped.
+    """
+    waiting = [folder]
+    while waiting:
+        current = waiting.pop()
+        try:
+            with os.scandir(current) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(Path(entry.path))
+                    elif entry.name.lower().endswith(SUFFIXES):
+                        yield Path(entry.path)
+        except OSError as error:
+            complain(f"{current} cannot be read and is left out: {error.strerror}.")
+
+
+def check(source: Path) -> None:
+    """Refuse what is not there, is neither file nor folder, or may not be read."""
+    try:
+        kind_known = source.is_dir() or source.is_file()
+        if source.is_dir():
+            os.scandir(source).close()
+        elif kind_known:
+            source.open("rb").close()
+    except OSError as error:
+        raise Stop(f"{source} cannot be read: {error.strerror}.") from error
+    if not source.exists():
+        raise Stop(f"{source} does not exist.")
+    if not kind_known:
+        raise Stop(f"{source} is neither a file nor a folder.")

@@ -1,0 +1,139 @@
+"""AsyncClient: the Client's twin for asyncio, by httpx; also holds many calls at once in one thread."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from http import HTTPStatus
+from os import PathLike
+
+from visionserve.client import http_messages
+from visionserve.client.errors import Refused
+from visionserve.client.file_result import Outcome
+from visionserve.client.http_messages import DEFAULT_URL, Address, Call, Image, Protocol, Reply
+from visionserve.client.results import Answer, Model
+from visionserve.client.retry import Retries
+from visionserve.client.retry_loop import Exchange
+from visionserve.client.transports import AsyncHttpxTransport
+
+_CONNECTIONS = 64
+
+
+class AsyncClient:
+    """Asks a service; the methods and their errors are those of Client.
+
+    async with AsyncClient("http://127.0.0.1:8000") as client:
+        answer = await client.predict(Path("photo.jpg"))
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        api_key: str | None = None,
+        timeout_s: float = 30,
+        retries: Retries = Retries(),  # noqa: B008 - frozen
+        *,
+        protocol: Protocol = "native",
+        status_url: str | None = None,
+    ) -> None:
+        """Make a client; nothing is sent yet. The arguments are those of Client."""
+        self.address = Address(url.rstrip("/"), api_key, protocol, status_url and status_url.rstrip("/"))
+        self.timeout_s = timeout_s
+        self.retries = retries
+        self._transport = AsyncHttpxTransport(_CONNECTIONS)
+
+    async def predict(
+        self,
+        image: Image,
+        model: str = "flowers",
+        top_k: int | None = None,
+        *,
+        version: str | None = None,
+        request_id: str | None = None,
+    ) -> Answer:
+        """Return what an image (its bytes, or the path of its file) shows; ``top_k`` labels, by default five."""
+        call = self.address.classify(image, model, version=version, top_k=top_k, request_id=request_id)
+        return self.address.answer(call, await self._send(call))
+
+    async def explain(
+        self,
+        image: Image,
+        model: str = "flowers",
+        top_k: int | None = None,
+        *,
+        version: str | None = None,
+        request_id: str | None = None,
+    ) -> Answer:
+        """Return the same with ``heatmap``: where in the image the best label shows."""
+        call = self.address.classify(image, model, version=version, top_k=top_k, explain=True, request_id=request_id)
+        return self.address.answer(call, await self._send(call))
+
+    async def overlay(self, image: Image, model: str = "flowers", *, version: str | None = None) -> bytes:
+        """Return a PNG: what the network saw of the image, under the heatmap."""
+        call = self.address.classify(image, model, version=version, explain=True, png=True)
+        return http_messages.png(call, await self._send(call))
+
+    async def models(self) -> list[Model]:
+        """Return what is served."""
+        call = self.address.models()
+        return self.address.read_models(call, await self._send(call))
+
+    async def model(self, name: str = "flowers") -> Model:
+        """Return one model with its card."""
+        call = self.address.model(name)
+        return self.address.read_model(call, await self._send(call))
+
+    async def ready(self) -> bool:
+        """Return whether the service would answer now; asks once and never raises for a service that is not there."""
+        found = await self._transport.send(self.address.ask("/readyz"), self.timeout_s)
+        return isinstance(found, Reply) and found.status == HTTPStatus.OK
+
+    async def predict_many(
+        self,
+        images: Iterable[PathLike[str]],
+        model: str = "flowers",
+        top_k: int | None = None,
+        *,
+        concurrency: int = 8,
+        explain: bool = False,
+    ) -> AsyncIterator[Outcome]:
+        """Ask about many files, ``concurrency`` at once; yield an Outcome each, in their order, as they come."""
+        ask = self.explain if explain else self.predict
+        free = asyncio.Semaphore(concurrency)
+
+        async def outcome(path: PathLike[str]) -> Outcome:
+            async with free:
+                try:
+                    return Outcome(path, answer=await ask(path, model, top_k))
+                except (OSError, Refused) as error:
+                    return Outcome(path, error=error)
+
+        waiting: deque[asyncio.Task[Outcome]] = deque()
+        try:
+            for path in images:
+                waiting.append(asyncio.create_task(outcome(path)))
+                if len(waiting) >= 2 * concurrency:
+                    yield await waiting.popleft()
+            while waiting:
+                yield await waiting.popleft()
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.close()
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.close()
+
+    async def _send(self, call: Call) -> Reply:
+        exchange = Exchange(self.address.url, self.retries, self.timeout_s)
+        while True:
+            found = exchange.after(await self._transport.send(call, exchange.remaining_s))
+            if isinstance(found, Reply):
+                return found
+            await asyncio.sleep(found)

@@ -1,0 +1,233 @@
+"""Calls: what is sent, and what a reply means. The same for every transport, synchronous or not; sends nothing itself.
+
+image, options -> Call --(a transport)--> Reply -> Answer, Model, bytes | Refused | Unreachable
+"""
+
+import base64
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from urllib.parse import quote, urlsplit
+
+import visionserve
+from visionserve.client.errors import Refused, Unreachable
+from visionserve.client.results import Answer, Model, read_model, read_native, read_v2
+
+Protocol = Literal["native", "v2"]
+Image = bytes | bytearray | PathLike[str]
+Result = TypeVar("Result")
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+# TorchServe's and proxies' own errors carry no code of ours.
+_CODES = {
+    400: "invalid_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    413: "image_too_large",
+    429: "overloaded",
+    502: "unavailable",
+    503: "unavailable",
+    504: "deadline_exceeded",
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One HTTP request, complete but for its connection."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+    @property
+    def request_id(self) -> str:
+        """The id under which the service logs it."""
+        return self.headers["x-request-id"]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back; header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Broken:
+    """No whole reply came: ``slow`` when the time was over, otherwise there was no connection or it broke."""
+
+    reason: str
+    slow: bool
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a service is, how to speak to it and with which key.
+
+    ``status_url`` differs from ``url`` where no gateway is in front: TorchServe answers photographs on one port, the
+    status server answers about models and health on another.
+    """
+
+    url: str = DEFAULT_URL
+    api_key: str | None = field(default=None, repr=False)
+    protocol: Protocol = "native"
+    status_url: str | None = None
+
+    def __post_init__(self) -> None:
+        for url in (self.url, self.status_url or self.url):
+            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+                raise ValueError(f"{url!r} is no address of a service: it must look like {DEFAULT_URL}.")
+        if self.protocol not in ("native", "v2"):
+            raise ValueError(f"The protocol must be native or v2, not {self.protocol!r}.")
+        if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
+            raise ValueError("The API key must be printable ASCII, without line ends.")
+
+    def classify(
+        self,
+        image: Image,
+        model: str,
+        *,
+        version: str | None = None,
+        top_k: int | None = None,
+        explain: bool = False,
+        png: bool = False,
+        request_id: str | None = None,
+    ) -> Call:
+        """Return the call that asks about an image; reads its file, where it is one (OSError)."""
+        data = content(image)
+        options = {} if top_k is None else {"x-top-k": str(top_k)}
+        options |= {"x-format": "png"} if png else {}
+        path = _path(model, version, "explanations" if explain else "predictions")
+        if self.protocol == "native" or png:
+            return self._call("PUT", self.url + path, request_id, options, data, "application/octet-stream")
+        path = path if explain else _v2_path(model, version) + "/infer"
+        return self._call("POST", self.url + path, request_id, options, _v2(data), "application/json")
+
+    def ask(self, path: str) -> Call:
+        """Return a call to the status server."""
+        return self._call("GET", (self.status_url or self.url).rstrip("/") + path, None, {})
+
+    def models(self) -> Call:
+        """Return the call that asks what is served."""
+        return self.ask("/models")
+
+    def model(self, name: str) -> Call:
+        """Return the call that asks about one model."""
+        return self.ask("/models/" + quote(name, safe=""))
+
+    def _call(
+        self,
+        method: str,
+        url: str,
+        request_id: str | None,
+        options: Mapping[str, str],
+        body: bytes = b"",
+        kind: str = "",
+    ) -> Call:
+        headers = {
+            "accept": "application/json, image/png",
+            "user-agent": f"visionserve/{visionserve.__version__}",
+            "x-request-id": request_id or uuid.uuid4().hex,
+            **options,
+        }
+        headers |= {"content-type": kind} if kind else {}
+        headers |= {"authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        return Call(method, url, headers, body)
+
+    def answer(self, call: Call, reply: Reply) -> Answer:
+        """Read a reply to ``classify``."""
+        read = read_v2 if call.url.endswith("/infer") or _is_json(call) else read_native
+        return _read(call, reply, lambda content: read(content, call.request_id, timings(reply)))
+
+    def read_models(self, call: Call, reply: Reply) -> list[Model]:
+        """Read a reply to ``models``."""
+        return _read(call, reply, lambda content: [read_model(entry) for entry in content["models"]])
+
+    def read_model(self, call: Call, reply: Reply) -> Model:
+        """Read a reply to ``model``."""
+        return _read(call, reply, read_model)
+
+
+def content(image: Image) -> bytes:
+    """Return an image's bytes; reads its file, where it is one (OSError)."""
+    return bytes(image) if isinstance(image, bytes | bytearray) else Path(image).read_bytes()
+
+
+def png(call: Call, reply: Reply) -> bytes:
+    """Read a reply that is a picture."""
+    _check(call, reply)
+    if not reply.headers.get("content-type", "").startswith("image/png"):
+        raise Unreachable(call.url, "it answers, but not as visionserve does; check the address")
+    return reply.body
+
+
+def timings(reply: Reply) -> dict[str, float]:
+    """Return the seconds by stage that a Server-Timing header states."""
+    found = {}
+    for entry in reply.headers.get("server-timing", "").split(","):
+        name, _, duration = entry.strip().partition(";dur=")
+        try:
+            found[name] = float(duration) / 1000
+        except ValueError:
+            continue
+    return found
+
+
+def _path(model: str, version: str | None, verb: str) -> str:
+    return "/".join(["", verb, quote(model, safe="")] + ([quote(version, safe="")] if version else []))
+
+
+def _v2_path(model: str, version: str | None) -> str:
+    return "/v2/models/" + quote(model, safe="") + (f"/versions/{quote(version, safe='')}" if version else "")
+
+
+def _v2(image: bytes) -> bytes:
+    data = [base64.b64encode(image).decode()]
+    return json.dumps({"inputs": [{"name": "images", "datatype": "BYTES", "shape": [1], "data": data}]}).encode()
+
+
+def _is_json(call: Call) -> bool:
+    return call.headers.get("content-type") == "application/json"
+
+
+def _read(call: Call, reply: Reply, read: Callable[[Any], Result]) -> Result:
+    _check(call, reply)
+    try:
+        return read(json.loads(reply.body))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise Unreachable(call.url, "it answers, but not as visionserve does; check the address") from None
+
+
+def _check(call: Call, reply: Reply) -> None:
+    """Raise Refused for anything but a 200: with the service's own words, else with its status."""
+    if reply.status == HTTPStatus.OK:
+        return
+    try:
+        content = json.loads(reply.body)
+    except ValueError:
+        content = {}
+    content = content if isinstance(content, dict) else {}
+    error = content["error"] if isinstance(content.get("error"), dict) else content
+    ours = isinstance(error.get("code"), str)  # TorchServe's own errors have a number there
+    code = str(error["code"]) if ours else _CODES.get(reply.status, "internal_error")
+    # V2's form has the sentence where ours has an object.
+    message = str(error.get("message") or (ours and error.get("error")) or _phrase(reply.status))
+    raise Refused(reply.status, code, message, str(content.get("request_id") or call.request_id))
+
+
+def _phrase(status: int) -> str:
+    try:
+        return f"The service answered {status} {HTTPStatus(status).phrase}."
+    except ValueError:
+        return f"The service answered with status {status}."

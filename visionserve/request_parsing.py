@@ -1,0 +1,221 @@
+"""Requests: what a server received -> image files and options. Knows the three protocols, no server and no pixels.
+
+    plain  the image file is the body, or one field of a form
+    v1     KServe V1 JSON: {"instances": [{"b64": "..."}], "parameters": {"top_k": 3}}
+    v2     Open Inference V2 JSON: {"id": "...", "inputs": [{"name": "images", "datatype": "BYTES", "shape": [n],
+           "data": ["<base64>", ...]}], "parameters": {"top_k": 3}}, or with binary data behind it, see tensors.py
+
+An option is looked for in the JSON ``parameters``, the form or query, then in the header ``x-top-k`` or ``x-format``.
+"""
+
+import base64
+import binascii
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from visionserve import binary_tensors
+from visionserve.errors import EmptyBody, InvalidParameter, InvalidRequest
+
+Protocol = Literal["plain", "v1", "v2"]
+Format = Literal["json", "png"]
+Field = bytes | bytearray | str | Mapping[str, Any]
+
+OPTIONS = ("top_k", "format")
+DEFAULT_TOP_K = 5
+# One request must not keep its batch mates waiting for long: more images go into more requests.
+MAX_IMAGES = 16
+_BODY_FIELDS = ("body", "data")
+# How far into a body its protocol is looked for, when all that is left to say is what was wrong with it.
+_LOOKED_AT = 1024
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
+
+
+@dataclass(frozen=True)
+class Received:
+    """A request as a server hands it over.
+
+    ``fields`` holds the body under "body" or "data", or the fields of a form by their names, and query parameters;
+    ``headers`` have lower-case names.
+    """
+
+    id: str
+    fields: Mapping[str, Field]
+    headers: Mapping[str, str]
+    explain: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request understood: encoded images, and what to answer about them."""
+
+    images: tuple[bytes, ...]
+    protocol: Protocol
+    top_k: int
+    format: Format
+    explain: bool
+    id: str | None = None
+
+
+def parse(received: Received, classes: int) -> Request:
+    """Understand a request to a model of ``classes`` labels.
+
+    Raises:
+        EmptyBody, InvalidRequest: nothing was sent, or JSON or a form of no known shape.
+        InvalidParameter: an option has no usable value, or there are more than MAX_IMAGES images.
+    """
+    payload, options = _split(received)
+    if isinstance(payload, Mapping):
+        protocol, images, body_id = _from_json(payload)
+        options |= _parameters(payload)
+    else:
+        protocol, images, body_id = "plain", (bytes(payload),), None
+    answer_format = _format(options.get("format", "json"), received.explain, len(images))
+    top_k = _top_k(options.get("top_k", min(DEFAULT_TOP_K, classes)), classes)
+    return Request(images, protocol, top_k, answer_format, received.explain, body_id)
+
+
+def speaks_v2(received: Received) -> bool:
+    """Tell whether a request is Open Inference V2's by its looks, however broken: its sender reads V2's errors."""
+    if binary_tensors.HEADER in received.headers:
+        return True
+    body = next((received.fields[name] for name in _BODY_FIELDS if name in received.fields), b"")
+    if isinstance(body, Mapping):
+        return "inputs" in body
+    start = body[:_LOOKED_AT].encode(errors="replace") if isinstance(body, str) else bytes(body[:_LOOKED_AT])
+    return start.lstrip().startswith(b"{") and b'"inputs"' in start
+
+
+def _split(received: Received) -> tuple[bytes | bytearray | Mapping[str, Any], dict[str, object]]:
+    """Return the payload, parsed where it is JSON, and the options beside it, headers included."""
+    options: dict[str, object] = {
+        name: received.headers[header]
+        for name in OPTIONS
+        if (header := "x-" + name.replace("_", "-")) in received.headers
+    }
+    options |= {name: received.fields[name] for name in OPTIONS if name in received.fields}
+    return _payload(received), options
+
+
+def _payload(received: Received) -> bytes | bytearray | Mapping[str, Any]:
+    fields = {name: value for name, value in received.fields.items() if name not in OPTIONS}
+    content_type = received.headers.get("content-type", "").lower()
+    for name in _BODY_FIELDS:
+        if name in fields:
+            return _body(fields[name], content_type, received.headers.get(binary_tensors.HEADER))
+    values = [value for value in fields.values() if isinstance(value, bytes | bytearray) and len(value) > 0]
+    if not values:
+        hint = " curl: use -T file, or -F file=@file." if "urlencoded" in content_type else ""
+        raise EmptyBody(f"Nothing was sent: send the bytes of an image file.{hint}")
+    if len(values) > 1:
+        raise InvalidRequest("A form carries one image; send several as JSON.")
+    return values[0]
+
+
+def _body(value: Field, content_type: str, header_length: str | None) -> bytes | bytearray | Mapping[str, Any]:
+    if isinstance(value, Mapping):
+        return value
+    data = value.encode() if isinstance(value, str) else value
+    if len(data) == 0:
+        raise EmptyBody("The body is empty: send the bytes of an image file.")
+    if header_length is not None:
+        json_part, binary = binary_tensors.split(data, header_length)
+        return binary_tensors.fill(_json(json_part), binary, MAX_IMAGES)
+    # No accepted image format begins with a brace, so JSON is known without its Content-Type too.
+    if content_type.startswith("application/json") or data[:64].lstrip()[:1] == b"{":
+        return _json(data)
+    return data
+
+
+def _json(data: bytes | bytearray) -> Mapping[str, Any]:
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        raise InvalidRequest("The body is not valid JSON.") from None
+    if not isinstance(content, dict):
+        raise InvalidRequest('The JSON body must be an object with "instances" or "inputs".')
+    return content
+
+
+def _from_json(content: Mapping[str, Any]) -> tuple[Protocol, tuple[bytes, ...], str | None]:
+    if "instances" in content:
+        return "v1", _v1_images(content["instances"]), None
+    if "inputs" in content:
+        request_id = content.get("id")
+        if request_id is not None and not isinstance(request_id, str):
+            raise InvalidRequest('"id" must be a string.')
+        return "v2", _v2_images(content["inputs"]), request_id
+    raise InvalidRequest('The JSON body needs "instances" (KServe V1) or "inputs" (Open Inference V2).')
+
+
+def _v1_images(instances: object) -> tuple[bytes, ...]:
+    texts = [entry.get("b64") if isinstance(entry, Mapping) else None for entry in _filled_list(instances, "instances")]
+    return _decoded(texts, "instances")
+
+
+def _v2_images(inputs: object) -> tuple[bytes, ...]:
+    found = _filled_list(inputs, "inputs")
+    if len(found) != 1 or not isinstance(found[0], Mapping) or found[0].get("datatype") != "BYTES":
+        raise InvalidRequest('"inputs" must hold one tensor of datatype BYTES.')
+    data = _filled_list(found[0].get("data"), "data")
+    shape = found[0].get("shape")
+    whole = isinstance(shape, list) and all(type(length) is int and length > 0 for length in shape)
+    if not whole or math.prod(cast(list[int], shape)) != len(data):
+        raise InvalidRequest('"shape" must be [n] for n images in "data", or behind the JSON.')
+    return _decoded(data, "data")
+
+
+def _filled_list(value: object, name: str) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise InvalidRequest(f'"{name}" must be a list with at least one entry.')
+    if len(value) > MAX_IMAGES:
+        raise InvalidParameter(f"At most {MAX_IMAGES} images per request; this one has {len(value)}.")
+    return value
+
+
+def _decoded(texts: list[Any], name: str) -> tuple[bytes, ...]:
+    return tuple(_base64(text, f"{name}[{place}]") for place, text in enumerate(texts))
+
+
+def _base64(text: object, where: str) -> bytes:
+    if isinstance(text, bytes):  # no JSON: it came as binary data
+        return text
+    if not isinstance(text, str):
+        raise InvalidRequest(f"{where} must carry an image file as a base64 string.")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidRequest(f"{where} is not valid base64.") from None
+
+
+def _parameters(content: Mapping[str, Any]) -> dict[str, object]:
+    parameters = content.get("parameters", {})
+    if not isinstance(parameters, Mapping):
+        raise InvalidRequest('"parameters" must be an object.')
+    return {name: parameters[name] for name in OPTIONS if name in parameters}
+
+
+def _top_k(value: object, classes: int) -> int:
+    text = _text(value)
+    if _WHOLE_NUMBER.fullmatch(text) and 1 <= int(text) <= classes:
+        return int(text)
+    raise InvalidParameter(f"top_k must be a whole number from 1 to {classes}.")
+
+
+def _format(value: object, explain: bool, images: int) -> Format:
+    text = _text(value)
+    if text not in ("json", "png"):
+        raise InvalidParameter("format must be json or png.")
+    if text == "png" and not (explain and images == 1):
+        raise InvalidParameter("format=png answers an explanation of one image.")
+    return cast(Format, text)
+
+
+def _text(value: object) -> str:
+    """Return an option as text; what is neither text nor a whole number has no usable value."""
+    if isinstance(value, bytes | bytearray):
+        return value.decode("utf-8", errors="replace")
+    return str(value) if isinstance(value, str) or type(value) is int else ""
