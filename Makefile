@@ -67,7 +67,7 @@ dashboard: .venv/.serve ## write the Grafana dashboard and the drift reference o
 	$(BIN)/python -m monitoring.dashboard.render
 	$(BIN)/python -m monitoring.reference --bundle $(BUNDLE)
 
-train: .venv/.train ## train, evaluate, export, quantise, bundle: make train [RECIPE=training/recipes/flowers102.yaml]
+train: .venv/.train ## train, evaluate, export, quantize, bundle: make train [RECIPE=training/recipes/flowers102.yaml]
 	$(BIN)/python -m training all --config $(or $(RECIPE),training/recipes/flowers102.yaml) $(ARGS)
 
 pipeline: .venv/.train ## the same in steps that run again only when what they need has changed (params.yaml, dvc.yaml)

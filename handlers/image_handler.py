@@ -22,11 +22,11 @@ from handlers.log_format import OneLine
 from handlers.metrics_buffer import Tally
 from visionserve import batch
 from visionserve import model_card as cards
-from visionserve.batch import Outcome, Reply
+from visionserve.batch import FileResult, Reply
 from visionserve.classifier import Classifier
 from visionserve.errors import BundleError
 from visionserve.model_card import ModelCard
-from visionserve.request_parsing import Received
+from visionserve.request_parsing import RawRequest
 
 # One class only: TorchServe takes the class of a handler's module, and refuses a module that defines two.
 
@@ -122,7 +122,7 @@ class ImageHandler:
             logger.critical("a CUDA error cannot be recovered from in this process; the worker exits")
             os._exit(_FAILED)
 
-    def _report(self, outcome: Outcome, total_s: float) -> None:
+    def _report(self, outcome: FileResult, total_s: float) -> None:
         """Count the batch."""
         tally = self._tally
         for reply in outcome.replies:
@@ -153,7 +153,7 @@ def _choose_devices() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = os.environ[_DEVICES_VARIABLE]
 
 
-def _received(row: Mapping[str, Any], context: Any, place: int) -> Received:
+def _received(row: Mapping[str, Any], context: Any, place: int) -> RawRequest:
     # Beside the headers this mapping holds the fields' content types, as mappings under the fields' names.
     properties = context.get_all_request_header(place)
     headers = {name.lower(): value for name, value in properties.items() if isinstance(value, str)}
@@ -163,10 +163,12 @@ def _received(row: Mapping[str, Any], context: Any, place: int) -> Received:
     request_id = own_id if _REQUEST_ID.fullmatch(own_id) else context.get_request_id(place) or uuid.uuid4().hex
     # /invocations passes these two among the query parameters.
     fields = {name: value for name, value in row.items() if name not in ("model_name", "model_version")}
-    return Received(request_id, fields, headers, explain)
+    return RawRequest(request_id, fields, headers, explain)
 
 
-def _set_answer(context: Any, place: int, request: Received, reply: Reply, inference_s: float, total_s: float) -> None:
+def _set_answer(
+    context: Any, place: int, request: RawRequest, reply: Reply, inference_s: float, total_s: float
+) -> None:
     context.set_response_status(reply.status, http.HTTPStatus(reply.status).phrase, place)
     context.set_response_content_type(place, reply.content.type)
     # TorchServe's front end replaces this one with an id of its own; a proxy in front can restore the client's.

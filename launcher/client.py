@@ -15,7 +15,7 @@ _TIMEOUT_S = 60
 
 
 @dataclass(frozen=True)
-class Refused(Exception):
+class ResponseError(Exception):
     """The service answered, but not with a prediction."""
 
     status: int
@@ -37,14 +37,14 @@ def predict(url: str, model: str, photograph: bytes, top_k: int, timeout_s: floa
     """Send one photograph and return the answer.
 
     Raises:
-        Refused: the service answered with an error.
+        ResponseError: the service answered with an error.
         requests.RequestException: it did not answer.
     """
     answer = requests.put(
         f"{url}/predictions/{model}", data=photograph, headers={"x-top-k": str(top_k)}, timeout=timeout_s
     )
     if answer.status_code != requests.codes.ok:
-        raise Refused(answer.status_code, _message(answer))
+        raise ResponseError(answer.status_code, _message(answer))
     content: Mapping[str, Any] = answer.json()
     return content
 

@@ -13,7 +13,7 @@ from typing import Literal
 from launcher import tcp_info
 from launcher.workers import Watch
 
-Outcome = Literal["quiet", "late", "cut"]
+FileResult = Literal["quiet", "late", "cut"]
 # A client that pauses for longer in the middle of its request is not waited for.
 _QUIET_S = 0.3
 # The kernel counts in ticks of up to ten milliseconds.
@@ -40,7 +40,7 @@ class Drain:
         self._clock = clock
         self._busy = busy
 
-    def wait(self, delay_s: float, timeout_s: float) -> Outcome:
+    def wait(self, delay_s: float, timeout_s: float) -> FileResult:
         """Return when nothing is in flight, when the time is over, or when somebody does not want to wait."""
         started = self._watch.drain()
         deadline = started + max(delay_s, timeout_s)

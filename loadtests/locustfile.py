@@ -27,7 +27,7 @@ from loadtests.load.workload import Traffic
 from loadtests.results import expected_labels
 from loadtests.results.expected_labels import CalibrationError
 from loadtests.results.stats import Ledger
-from loadtests.results.validation import Outcome, judge
+from loadtests.results.validation import Verdict, judge
 
 _log = logging.getLogger(__name__)
 _NOT_MEASURED = 3
@@ -71,7 +71,7 @@ class Photographer(FastHttpUser):
                 timing = response.headers.get("Server-Timing", "")
                 outcome = judge(item, response.status_code, response.content or b"", timing)
             else:
-                outcome = Outcome("failed", f"no answer ({type(response.error).__name__})")
+                outcome = Verdict("failed", f"no answer ({type(response.error).__name__})")
             if outcome.kind in ("ok", "refused"):
                 response.success()
             else:

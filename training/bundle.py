@@ -31,7 +31,7 @@ from training.evaluation.report import write as report
 from training.export import acceptance
 from training.export.gates import Finding
 from training.export.onnx import export
-from training.export.quantize import quantise
+from training.export.quantize import quantize
 from training.fit.trainer import Run, read_manifest
 from training.recipe import Recipe
 from visionserve import engines, novelty
@@ -107,7 +107,7 @@ def _fill(bundle: Path, card: ModelCard, manifest: Manifest, seed: int) -> Model
     card.save(bundle / CARD)
     with tempfile.TemporaryDirectory() as folder:
         fp32 = Path(folder, "fp32.onnx")
-        _log.info("exporting, quantising, calibrating")
+        _log.info("exporting, quantizing, calibrating")
         export(golden.eager(bundle), card.input, fp32)
         card, findings = _prove(card, manifest, bundle, fp32, seed)
     for finding in findings:
@@ -132,11 +132,11 @@ def calibration(images: np.ndarray, seed: int, count: int = CALIBRATION) -> Iter
 
 
 def _prove(card: ModelCard, manifest: Manifest, bundle: Path, fp32: Path, seed: int) -> tuple[ModelCard, list[Finding]]:
-    """Quantise, calibrate, fit the reference statistics and open the gates; return the calibrated card."""
+    """Quantize, calibrate, fit the reference statistics and open the gates; return the calibrated card."""
     preprocessing = Preprocessing(card.input.size, card.input.crop)
     train, train_targets = served(manifest, "train", preprocessing)
     val, val_targets = served(manifest, "val", preprocessing)
-    quantise(fp32, calibration(train, seed), bundle / card.model)
+    quantize(fp32, calibration(train, seed), bundle / card.model)
     found = outputs(bundle / card.model, val)
     card = replace(card, temperature=round(fit_temperature(found.logits, val_targets), 4))
     card.save(bundle / CARD)

@@ -71,7 +71,7 @@ def settings(recipe: Recipe) -> dict[str, Any]:
     single = {"devices": machine.devices, "num_nodes": machine.nodes, "use_distributed_sampler": False}
     if machine.processes == 1:
         return single
-    freezes = recipe.optimiser.head_epochs > 0 or any(stage.freeze for stage in recipe.stages)
+    freezes = recipe.optimizer.head_epochs > 0 or any(stage.freeze for stage in recipe.stages)
     # Frozen parts have no gradient to wait for; buffers are the same everywhere, because batch norms are synchronised.
     return single | {"strategy": DDPStrategy(find_unused_parameters=freezes, forward_sync_buffers=False)}
 

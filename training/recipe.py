@@ -95,7 +95,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Optimiser:
+class Optimizer:
     """SGD with Nesterov momentum, a linear warm-up and a cosine down to zero.
 
     Attributes:
@@ -210,7 +210,7 @@ class Recipe:
     data: Data = field(default_factory=Data)
     input: Input = field(default_factory=Input)
     augment: Augment = field(default_factory=Augment)
-    optimiser: Optimiser = field(default_factory=Optimiser)
+    optimizer: Optimizer = field(default_factory=Optimizer)
     teacher: Teacher = field(default_factory=Teacher)
     machine: Machine = field(default_factory=Machine)
     tracking: Tracking = field(default_factory=Tracking)
@@ -219,8 +219,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 2:
             raise BundleError("a recipe needs at least one epoch and two photographs per batch")
-        if min(self.machine.devices, self.machine.nodes) < 1 or self.optimiser.clip < 0:
-            raise BundleError("machine.devices and machine.nodes are at least 1, optimiser.clip at least 0")
+        if min(self.machine.devices, self.machine.nodes) < 1 or self.optimizer.clip < 0:
+            raise BundleError("machine.devices and machine.nodes are at least 1, optimizer.clip at least 0")
         processes = self.machine.processes
         if processes > 1 and self.batch_size % (2 * processes):
             raise BundleError(
@@ -296,7 +296,7 @@ def load(path: Path) -> Recipe:
 
 
 def revise(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with other values for entries such as ``optimiser.learning_rate`` or ``stages.0.size``.
+    """Return the recipe with other values for entries such as ``optimizer.learning_rate`` or ``stages.0.size``.
 
     An unknown entry, a wrong type or an impossible recipe is a BundleError.
     """

@@ -7,9 +7,9 @@ from pathlib import Path
 import streamlit as st
 
 from ui import about, card, html, predictions, result
-from ui.predictions import Answered, Declined, Outcome, Photograph
+from ui.predictions import Answered, Declined, FileResult, Photograph
 from ui.settings import Settings
-from visionserve.client import Client, Model, Refused, Retries, Unreachable
+from visionserve.client import Client, Model, ResponseError, Retries, ServiceUnreachable
 
 HERE = Path(__file__).parent
 TITLE = "What is in this photograph?"
@@ -46,14 +46,14 @@ def main() -> None:
     st.html(f"<script>{(HERE / 'paste.js').read_text()}</script>", unsafe_allow_javascript=True)
 
 
-def _find(client: Client) -> Model | Refused | Unreachable:
+def _find(client: Client) -> Model | ResponseError | ServiceUnreachable:
     """Return the model to ask, with its card, or why there is none."""
     try:
         served = client.models()
         if not served:
-            return Refused(404, "not_found", "The service runs, but serves no model yet.")
+            return ResponseError(404, "not_found", "The service runs, but serves no model yet.")
         return client.model(_choose(served).name)
-    except (Refused, Unreachable) as trouble:
+    except (ResponseError, ServiceUnreachable) as trouble:
         return trouble
 
 
@@ -106,7 +106,7 @@ def _answers(client: Client, settings: Settings, model: Model, chosen: Sequence[
     shown = chosen[:MOST]
     try:
         outcomes = _outcomes(client, model, shown)
-    except Unreachable as error:
+    except ServiceUnreachable as error:
         _down(client, settings, error)
         return
     known = card.read(model)
@@ -117,9 +117,9 @@ def _answers(client: Client, settings: Settings, model: Model, chosen: Sequence[
             _declined(place, photograph, outcome)
 
 
-def _outcomes(client: Client, model: Model, shown: Sequence[Photograph]) -> list[Outcome]:
+def _outcomes(client: Client, model: Model, shown: Sequence[Photograph]) -> list[FileResult]:
     """Return an outcome for each photograph, out of memory where the same was asked before."""
-    before: dict[str, Outcome] = st.session_state.get("outcomes", {})
+    before: dict[str, FileResult] = st.session_state.get("outcomes", {})
     keys = [f"{model.name} {model.version} {model.digest} {photograph.digest}" for photograph in shown]
     new = {key: photograph for key, photograph in zip(keys, shown, strict=True) if key not in before}
     if new:
@@ -129,7 +129,7 @@ def _outcomes(client: Client, model: Model, shown: Sequence[Photograph]) -> list
     return [before[key] for key in keys]
 
 
-def _keeps(outcome: Outcome) -> bool:
+def _keeps(outcome: FileResult) -> bool:
     return isinstance(outcome, Answered) or outcome.final
 
 
@@ -140,10 +140,13 @@ def _declined(place: int, photograph: Photograph, outcome: Declined) -> None:
             st.button("Ask again", icon=":material/refresh:", key=f"again-{place}")
 
 
-def _down(client: Client, settings: Settings, trouble: Refused | Unreachable) -> None:
+def _down(client: Client, settings: Settings, trouble: ResponseError | ServiceUnreachable) -> None:
     """Say that nothing can answer and what to do, and look again by itself."""
     st.session_state["waiting"] = False
-    _wait(client, html.down(settings.service_url, predictions.reason(trouble) if isinstance(trouble, Refused) else ""))
+    _wait(
+        client,
+        html.down(settings.service_url, predictions.reason(trouble) if isinstance(trouble, ResponseError) else ""),
+    )
 
 
 @st.fragment(run_every=LOOK_AGAIN_S)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
-from visionserve.client import Answer, Client, Refused
+from visionserve.client import Answer, Client, ResponseError
 
 _AT_ONCE = 4
 _NOT_THE_FILE = 429  # and from 500 on: the service's trouble, not the photograph's; asking again may help
@@ -43,26 +43,26 @@ class Declined:
     final: bool
 
 
-Outcome = Answered | Declined
+FileResult = Answered | Declined
 
 
-def ask_all(client: Client, model: str, photographs: Sequence[Photograph]) -> list[Outcome]:
-    """Ask about each photograph, some at once, and return their outcomes in order; Unreachable when nothing answers."""
+def ask_all(client: Client, model: str, photographs: Sequence[Photograph]) -> list[FileResult]:
+    """Ask about each photograph, some at once; results in order. Raises ServiceUnreachable."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(lambda photograph: ask(client, model, photograph), photographs))
 
 
-def ask(client: Client, model: str, photograph: Photograph) -> Outcome:
+def ask(client: Client, model: str, photograph: Photograph) -> FileResult:
     """Ask about one photograph."""
     started = time.perf_counter()
     try:
         answer = client.explain(photograph.data, model)
-    except Refused as refused:
+    except ResponseError as refused:
         return Declined(reason(refused), final=refused.status < _NOT_THE_FILE and refused.status not in _KEY_MISSING)
     return Answered(answer, time.perf_counter() - started)
 
 
-def reason(refused: Refused) -> str:
+def reason(refused: ResponseError) -> str:
     """Return what the service said, as a sentence for whoever looks at the page."""
     if refused.status in _KEY_MISSING:
         return "The service wants an API key: start the page with a valid one in UI_API_KEY."

@@ -17,7 +17,7 @@ import numpy as np
 from visionserve import request_parsing, responses
 from visionserve.classifier import Answer, Classifier
 from visionserve.errors import DeadlineExceeded, InternalError, ServiceError
-from visionserve.request_parsing import Received, Request
+from visionserve.request_parsing import RawRequest, Request
 from visionserve.responses import Content
 
 OK = "ok"
@@ -41,7 +41,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FileResult:
     """The replies to a batch of requests, in order, and the time the engine took on its images.
 
     ``failure`` is what stopped the engine, where something did.
@@ -60,7 +60,7 @@ class _Prepared:
     decode_s: float
 
 
-def answer(classifier: Classifier, batch: Sequence[Received], max_images: int) -> Outcome:
+def answer(classifier: Classifier, batch: Sequence[RawRequest], max_images: int) -> FileResult:
     """Answer a batch of requests.
 
     Args:
@@ -80,10 +80,10 @@ def answer(classifier: Classifier, batch: Sequence[Received], max_images: int) -
         entry if isinstance(entry, Reply) else _render(classifier, received, entry, remaining, failure)
         for received, entry in zip(batch, prepared, strict=True)
     )
-    return Outcome(replies, len(images), inference_s, failure)
+    return FileResult(replies, len(images), inference_s, failure)
 
 
-def _prepare(classifier: Classifier, received: Received) -> _Prepared | Reply:
+def _prepare(classifier: Classifier, received: RawRequest) -> _Prepared | Reply:
     started = time.perf_counter()
 
     def attempt() -> _Prepared:
@@ -121,7 +121,7 @@ def _classify(classifier: Classifier, images: list[np.ndarray], max_images: int)
 
 def _render(
     classifier: Classifier,
-    received: Received,
+    received: RawRequest,
     entry: _Prepared,
     remaining: Iterator[Answer],
     failure: Exception | None,
@@ -138,7 +138,7 @@ def _render(
     return _guarded(attempt, received, time.perf_counter() - entry.decode_s)
 
 
-def _guarded(attempt: Callable[[], Result], received: Received, started: float) -> Result | Reply:
+def _guarded(attempt: Callable[[], Result], received: RawRequest, started: float) -> Result | Reply:
     """Return what ``attempt`` returns, or the reply to its error; the log alone says what an unforeseen one was."""
     try:
         return attempt()

@@ -20,7 +20,7 @@ from visionserve import timm_networks
 from visionserve.errors import BundleError
 
 # The input normalisation of our own models, the same for the three channels: pixel 124 is zero and 58 levels are one
-# unit. An integer zero point makes the uint8 pixels themselves the quantised input of an int8 graph, without loss.
+# unit. An integer zero point makes the uint8 pixels themselves the quantized input of an int8 graph, without loss.
 MEAN = (124 / 255,) * 3
 STD = (58 / 255,) * 3
 # What torchvision's ImageNet weights were trained with.

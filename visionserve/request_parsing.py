@@ -35,7 +35,7 @@ _WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
-class Received:
+class RawRequest:
     """A request as a server hands it over.
 
     ``fields`` holds the body under "body" or "data", or the fields of a form by their names, and query parameters;
@@ -60,7 +60,7 @@ class Request:
     id: str | None = None
 
 
-def parse(received: Received, classes: int) -> Request:
+def parse(received: RawRequest, classes: int) -> Request:
     """Understand a request to a model of ``classes`` labels.
 
     Raises:
@@ -78,7 +78,7 @@ def parse(received: Received, classes: int) -> Request:
     return Request(images, protocol, top_k, answer_format, received.explain, body_id)
 
 
-def speaks_v2(received: Received) -> bool:
+def speaks_v2(received: RawRequest) -> bool:
     """Tell whether a request is Open Inference V2's by its looks, however broken: its sender reads V2's errors."""
     if binary_tensors.HEADER in received.headers:
         return True
@@ -89,7 +89,7 @@ def speaks_v2(received: Received) -> bool:
     return start.lstrip().startswith(b"{") and b'"inputs"' in start
 
 
-def _split(received: Received) -> tuple[bytes | bytearray | Mapping[str, Any], dict[str, object]]:
+def _split(received: RawRequest) -> tuple[bytes | bytearray | Mapping[str, Any], dict[str, object]]:
     """Return the payload, parsed where it is JSON, and the options beside it, headers included."""
     options: dict[str, object] = {
         name: received.headers[header]
@@ -100,7 +100,7 @@ def _split(received: Received) -> tuple[bytes | bytearray | Mapping[str, Any], d
     return _payload(received), options
 
 
-def _payload(received: Received) -> bytes | bytearray | Mapping[str, Any]:
+def _payload(received: RawRequest) -> bytes | bytearray | Mapping[str, Any]:
     fields = {name: value for name, value in received.fields.items() if name not in OPTIONS}
     content_type = received.headers.get("content-type", "").lower()
     for name in _BODY_FIELDS:

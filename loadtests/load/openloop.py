@@ -14,7 +14,7 @@ from loadtests.load.http_client import Pool, WireError
 from loadtests.load.target import Target
 from loadtests.load.workload import Item, Traffic
 from loadtests.results.stats import Ledger
-from loadtests.results.validation import Outcome, judge
+from loadtests.results.validation import Verdict, judge
 
 Progress = Callable[[Ledger], None]
 _TICK_S = 1.0
@@ -84,6 +84,6 @@ class OpenLoop:
                 response = await pool.exchange(self._requests[item.name])
                 outcome = judge(item, response.status, response.body, response.server_timing)
             except WireError as error:
-                outcome = Outcome("failed", str(error))
+                outcome = Verdict("failed", str(error))
         end = loop.time()
         self.ledger.record(at_s, outcome, (end - due) * 1000, (end - sent) * 1000)

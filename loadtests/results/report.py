@@ -153,11 +153,11 @@ def _legend(record: RunRecord) -> str:
     if record.loop == "open":
         return (
             "Latency runs from when a request was due, so that requests which had to wait for slow ones before them "
-            "count in full (coordinated omission is corrected). Refused: broken bodies that got their 4xx."
+            "count in full (coordinated omission is corrected). Rejected: invalid bodies that got their 4xx."
         )
     return (
-        "Latency runs from when a user sent the request. A closed loop's users slow down with the service, so it hides "
-        "what independent clients would wait (coordinated omission); the open loop shows that. Refused: broken bodies "
+        "Latency counts from when a user sent the request. A closed loop's users slow down with the service, so it hides "
+        "what independent clients would wait (coordinated omission); open loop shows it. Rejected: invalid bodies "
         "that got their 4xx."
     )
 

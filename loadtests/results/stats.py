@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loadtests.results.histogram import Histogram
-from loadtests.results.validation import Outcome
+from loadtests.results.validation import Verdict
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Tally:
     timed: int = 0
     timed_ms: float = 0.0
 
-    def record(self, outcome: Outcome, latency_ms: float, service_ms: float) -> None:
+    def record(self, outcome: Verdict, latency_ms: float, service_ms: float) -> None:
         """Count one request."""
         self.outcomes[outcome.kind] += 1
         if outcome.reason:
@@ -86,7 +86,7 @@ class Ledger:
     seconds: dict[int, Tally] = field(default_factory=dict)
     cpu_s: dict[str, float] = field(default_factory=dict)
 
-    def record(self, at_s: float, outcome: Outcome, latency_ms: float, service_ms: float) -> None:
+    def record(self, at_s: float, outcome: Verdict, latency_ms: float, service_ms: float) -> None:
         """Count a request that was due, or sent, at a time in seconds since 1970."""
         self.seconds.setdefault(int(at_s), Tally()).record(outcome, latency_ms, service_ms)
 

@@ -17,7 +17,7 @@ _OF_LOAD = (408, 429)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Verdict:
     """What became of a request.
 
     ``ok``: the expected label. ``refused``: a deliberately broken body got a 4xx, as it must. ``wrong``: 200 with
@@ -29,20 +29,20 @@ class Outcome:
     timings: Mapping[str, float] = field(default_factory=dict)
 
 
-def judge(item: Item, status: int, body: bytes, server_timing: str = "") -> Outcome:
+def judge(item: Item, status: int, body: bytes, server_timing: str = "") -> Verdict:
     """Say what became of a request that got an answer."""
     if item.broken:
         refused = status in _REFUSALS and status not in _OF_LOAD
-        return Outcome("refused") if refused else Outcome("failed", f"broken body ({item.name}) got {status}")
+        return Verdict("refused") if refused else Verdict("failed", f"broken body ({item.name}) got {status}")
     if status != 200:
-        return Outcome("failed", f"status {status}{_code(body)}")
+        return Verdict("failed", f"status {status}{_code(body)}")
     label = top_label(body)
     timings = parse_timing(server_timing)
     if label is None:
-        return Outcome("failed", "an answer without a label", timings)
+        return Verdict("failed", "an answer without a label", timings)
     if item.expected is not None and label != item.expected:
-        return Outcome("wrong", f"{item.name}: {label} instead of {item.expected}", timings)
-    return Outcome("ok", timings=timings)
+        return Verdict("wrong", f"{item.name}: {label} instead of {item.expected}", timings)
+    return Verdict("ok", timings=timings)
 
 
 def top_label(body: bytes) -> str | None:

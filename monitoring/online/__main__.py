@@ -19,7 +19,7 @@ from monitoring.online.labelled_images import Labelled, Unusable
 from monitoring.online.offline import Offline
 from monitoring.online.prediction_log import Photograph, Start
 from monitoring.online.report import Findings
-from visionserve.client import Client, Unreachable
+from visionserve.client import Client, ServiceUnreachable
 from visionserve.errors import BundleError
 from visionserve.model_card import FILE_NAME as CARD
 from visionserve.model_card import ModelCard
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         return _run(options)
-    except Unreachable as error:
+    except ServiceUnreachable as error:
         print(f"{error} {_GOES_ON.format(options.log)}", file=sys.stderr)
         return NO_SERVICE
     except KeyboardInterrupt:

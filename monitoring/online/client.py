@@ -12,7 +12,7 @@ from itertools import islice
 from monitoring.online import prediction_log
 from monitoring.online.labelled_images import Labelled
 from monitoring.online.prediction_log import UNREADABLE, Photograph
-from visionserve.client import Answer, Client, Refused
+from visionserve.client import Answer, Client, ResponseError
 
 Properties = dict[str, float | None]
 Measure = Callable[[bytes], Properties | None]
@@ -35,7 +35,7 @@ class Poster:
     measure: Measure | None = None
 
     def post(self, photograph: Labelled) -> Photograph:
-        """Post one photograph; Unreachable when no service answers."""
+        """Post one photograph; ServiceUnreachable when no service answers."""
         label = photograph.label if self.labels is None or photograph.label in self.labels else None
         try:
             data = photograph.file.read_bytes()
@@ -45,7 +45,7 @@ class Poster:
         when, started = prediction_log.now(), time.perf_counter()
         try:
             answer = self.client.predict(data, self.model)
-        except Refused as refused:
+        except ResponseError as refused:
             own = refused.request_id or None
             return Photograph(self.run, when, photograph.digest, label, refused.status, refused.code, own)
         return _answered(self.run, when, photograph.digest, label, answer, time.perf_counter() - started, properties)
@@ -77,7 +77,7 @@ def post_all(
     """Yield what became of each photograph, in the order of the answers; none is sent once ``stopped``.
 
     Raises:
-        Unreachable: no service answers; what was on its way has been yielded.
+        ServiceUnreachable: no service answers; what was on its way has been yielded.
     """
     remaining = iter(photographs)
     failure: BaseException | None = None

@@ -97,7 +97,12 @@ def test_every_container_can_write_to_tmp(variant: str) -> None:
 def test_the_made_manifests_are_up_to_date() -> None:
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed: https://kubernetes.io/docs/tasks/tools/")
-    done = subprocess.run([sys.executable, K8S.parent / "scripts" / "render_manifests.py", "--check"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, K8S.parent / "scripts" / "render_manifests.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -77,7 +77,7 @@ def test_a_described_request_is_one_that_is_taken() -> None:
     text = base64.b64encode(b"image").decode()
     body: dict[str, Any] = {"inputs": [{"name": "images", "datatype": "BYTES", "shape": [1], "data": [text]}]}
     jsonschema.validate(body, schema("V2Request"))
-    assert request_parsing.parse(request_parsing.Received("id", {"body": body}, {}), 10).images == (b"image",)
+    assert request_parsing.parse(request_parsing.RawRequest("id", {"body": body}, {}), 10).images == (b"image",)
     body = {"instances": [{"b64": text}], "parameters": {"top_k": 2}}
     jsonschema.validate(body, schema("V1Request"))
-    assert request_parsing.parse(request_parsing.Received("id", {"body": body}, {}), 10).top_k == 2
+    assert request_parsing.parse(request_parsing.RawRequest("id", {"body": body}, {}), 10).top_k == 2

@@ -12,7 +12,7 @@ from tests.contract import schemas
 from tests.contract.conftest import BUNDLE
 from visionserve import batch, errors
 from visionserve.classifier import Classifier
-from visionserve.request_parsing import Received
+from visionserve.request_parsing import RawRequest
 from visionserve.responses import refuse
 
 
@@ -30,7 +30,7 @@ def photograph() -> bytes:
 
 
 def answered(classifier: Classifier, body: bytes, *, explain: bool = False, **headers: str) -> Any:
-    request = Received(
+    request = RawRequest(
         "id-1", {"body": body}, {name.replace("_", "-"): value for name, value in headers.items()}, explain
     )
     return json.loads(batch.answer(classifier, [request], max_images=8).replies[0].content.body)

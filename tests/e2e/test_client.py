@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import E2E, VERSION, Service
-from visionserve.client import AsyncClient, Client, GrpcClient, Refused, Unreachable
+from visionserve.client import AsyncClient, Client, GrpcClient, ResponseError, ServiceUnreachable
 
 pytestmark = E2E
 
@@ -45,11 +45,11 @@ def test_explanations_are_pictures(client: Client, photograph: bytes) -> None:
 
 
 def test_refusals_carry_the_services_words(client: Client, photograph: bytes) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ResponseError) as refused:
         client.predict(b"no image", request_id="call-1")
     assert (refused.value.status, refused.value.code) == (415, "unsupported_image")
     assert refused.value.request_id == "call-1"
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ResponseError) as refused:
         client.predict(photograph, "nothing")
     assert refused.value.code == "not_found"
 
@@ -57,7 +57,7 @@ def test_refusals_carry_the_services_words(client: Client, photograph: bytes) ->
 def test_options_are_taken(service: Service, photograph: bytes) -> None:
     with client_for(service) as client:
         assert len(client.predict(photograph, top_k=2).predictions) == 2
-        with pytest.raises(Refused, match="top_k"):
+        with pytest.raises(ResponseError, match="top_k"):
             client.predict(photograph, top_k=1000)
 
 
@@ -93,14 +93,17 @@ def test_the_asynchronous_twin_answers_alike(service: Service, photographs: list
 def test_grpc_answers_as_http_does(service: Service, photograph: bytes) -> None:
     with GrpcClient(f"127.0.0.1:{service.ports['grpc_port']}", timeout_s=120) as grpc, client_for(service) as http:
         assert grpc.predict(photograph, top_k=3).predictions == http.predict(photograph, top_k=3).predictions
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(ResponseError) as refused:
             grpc.predict(b"no image")
         assert (refused.value.status, refused.value.code) == (415, "unsupported_image")
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(ResponseError) as refused:
             grpc.predict(photograph, "nothing")
         assert refused.value.code == "not_found"
 
 
 def test_grpc_without_a_service_is_one_sentence() -> None:
-    with GrpcClient("127.0.0.1:1", timeout_s=5) as client, pytest.raises(Unreachable, match="No visionserve service"):
+    with (
+        GrpcClient("127.0.0.1:1", timeout_s=5) as client,
+        pytest.raises(ServiceUnreachable, match="No visionserve service"),
+    ):
         client.predict(b"image")

@@ -1,4 +1,4 @@
-"""A three-class network on 32 x 32 pixels, exported and quantised once for all unit tests."""
+"""A three-class network on 32 x 32 pixels, exported and quantized once for all unit tests."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from training.export.onnx import export
-from training.export.quantize import quantise
+from training.export.quantize import quantize
 from visionserve import network
 from visionserve.model_card import Input, ModelCard
 from visionserve.novelty import Reference
@@ -35,7 +35,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyBundle:
     eager = network.build("resnet18", len(LABELS)).eval()
     images = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
     export(eager, INPUT, directory / "model.fp32.onnx")
-    quantise(directory / "model.fp32.onnx", [images], directory / "model.int8.onnx")
+    quantize(directory / "model.fp32.onnx", [images], directory / "model.int8.onnx")
     embeddings = np.random.default_rng(1).normal(size=(60, 512)).astype(np.float32)
     logits = np.random.default_rng(2).normal(size=(20, len(LABELS)))
     reference = Reference.fit(embeddings, np.arange(60) % 3, embeddings[:20] * 1.5, logits)

@@ -15,10 +15,10 @@ def run(args: Namespace) -> int:
     recipe = recipes.resolve(args)
     cache = Path(args.cache) if args.cache else Path("runs/cache")
     test = range_test(recipe, cache, args.lowest, args.highest, args.steps)
-    report.draw(test, recipe.optimiser.learning_rate, Path(args.output))
+    report.draw(test, recipe.optimizer.learning_rate, Path(args.output))
     print(report.table(test))
     print(f"{'the loss ran away' if test.diverged else 'no runaway'} at {test.rates[-1]:.2g}; plot: {args.output}")
     if test.suggested is None:
         raise BundleError("the loss falls at none of the rates: begin with a lower --lowest, or look at the recipe")
-    print(f"to begin with: --optimiser.learning_rate {test.rates[test.suggested]:.2g}")
+    print(f"to begin with: --optimizer.learning_rate {test.rates[test.suggested]:.2g}")
     return 0

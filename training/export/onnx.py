@@ -2,7 +2,7 @@
 
     images (N, S, S, 3) uint8 -> Transpose -> Cast -> Sub -> Div = normalised (N, 3, S, S) -> the network -> outputs
 
-The normalisation is put in front here, node by node, so that quantise.py can find it and cut there.
+The normalisation is put in front here, node by node, so that quantize.py can find it and cut there.
 """
 
 import copy

@@ -1,8 +1,8 @@
-"""Quantise: the fp32 ONNX file -> int8 (uint8 activations, int8 weights per output channel), calibrated on photographs.
+"""Quantize: the fp32 ONNX file -> int8 (uint8 activations, int8 weights per output channel), calibrated on photographs.
 
-The graph is cut behind its normalisation, quantised by ONNX Runtime's static quantiser, and joined to its uint8 input
+The graph is cut behind its normalisation, quantized by ONNX Runtime's static quantizer, and joined to its uint8 input
 again: with one integer zero point (the card's mean x 255) and one step (1 / (std x 255)) the pixels already are the
-quantised input, so neither a normalisation nor a QuantizeLinear runs on them:
+quantized input, so neither a normalisation nor a QuantizeLinear runs on them:
 
     images (N, S, S, 3) uint8 -> DequantizeLinear(1/58, 124) -> Transpose -> Conv ... : fused to QLinearConv at load
 
@@ -30,7 +30,7 @@ from training.export.onnx import IMAGES, NORMALISED
 from visionserve.errors import BundleError
 
 
-def quantise(
+def quantize(
     fp32: Path,
     images: Iterable[np.ndarray],
     int8: Path,
@@ -50,7 +50,7 @@ def quantise(
         BundleError: the normalisation has no single integer zero point.
     """
     model = onnx.load(fp32)
-    scale, zero_point = _pixel_quantisation(model.graph)
+    scale, zero_point = _pixel_quantization(model.graph)
     with tempfile.TemporaryDirectory() as folder:
         core, prepared = Path(folder, "core.onnx"), Path(folder, "prepared.onnx")
         onnx.save(_cut_normalisation(model), core)
@@ -92,8 +92,8 @@ def _options(scale: float, zero_point: int, percentile: float | None) -> dict[st
     return options if percentile is None else options | {"CalibPercentile": percentile}
 
 
-def _pixel_quantisation(graph: onnx.GraphProto) -> tuple[float, int]:
-    """Return (scale, zero point) under which the raw pixels are the quantised normalised input."""
+def _pixel_quantization(graph: onnx.GraphProto) -> tuple[float, int]:
+    """Return (scale, zero point) under which the raw pixels are the quantized normalised input."""
     constants = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
     mean, std = constants["normalise.mean"].ravel(), constants["normalise.std"].ravel()
     zero_point = round(float(mean[0]))
@@ -126,13 +126,13 @@ def _classifier(graph: onnx.GraphProto) -> str:
 def _join_pixels(model: onnx.ModelProto, images: onnx.ValueInfoProto) -> onnx.ModelProto:
     """Feed uint8 photographs (N, S, S, 3) straight into the first DequantizeLinear."""
     graph = model.graph
-    quantise_node = next(node for node in graph.node if node.op_type == "QuantizeLinear" and NORMALISED in node.input)
-    dequantise = next(node for node in graph.node if node.input and node.input[0] == quantise_node.output[0])
-    planes = dequantise.output[0]
-    dequantise.input[0] = IMAGES
-    dequantise.output[0] = "pixels"
-    graph.node.remove(quantise_node)
-    place = list(graph.node).index(dequantise) + 1
+    quantize_node = next(node for node in graph.node if node.op_type == "QuantizeLinear" and NORMALISED in node.input)
+    dequantize = next(node for node in graph.node if node.input and node.input[0] == quantize_node.output[0])
+    planes = dequantize.output[0]
+    dequantize.input[0] = IMAGES
+    dequantize.output[0] = "pixels"
+    graph.node.remove(quantize_node)
+    place = list(graph.node).index(dequantize) + 1
     graph.node.insert(place, helper.make_node("Transpose", ["pixels"], [planes], "planes", perm=[0, 3, 1, 2]))
     del graph.input[:]
     graph.input.append(images)

@@ -55,7 +55,7 @@ def range_test(recipe: Recipe, cache: Path, lowest: float, highest: float, steps
     staged = of_stage(recipe, recipe.stages[0])
     with tempfile.TemporaryDirectory() as folder:
         module, photographs = begin(staged, Run(Path(folder)), cache)
-    rising = _Rising(recipe.optimiser.learning_rate, np.geomspace(lowest, highest, steps))
+    rising = _Rising(recipe.optimizer.learning_rate, np.geomspace(lowest, highest, steps))
     take(module, staged, endless(photographs), steps, rising)
     return rising.result()
 

@@ -42,7 +42,7 @@ class Classification(LightningModule):
             self.network = sync_batchnorm.synchronise(self.network, cuda=torch.cuda.is_available())
         self.network.to(memory_format=torch.channels_last)
         self.average = AveragedModel(
-            self.network, multi_avg_fn=_averaging(recipe.optimiser.average_decay), use_buffers=True
+            self.network, multi_avg_fn=_averaging(recipe.optimizer.average_decay), use_buffers=True
         )
         self.average.requires_grad_(False)
         self.normalise = Normalisation(MEAN, STD)
@@ -62,7 +62,7 @@ class Classification(LightningModule):
         """
         torch.manual_seed(_draws(self.recipe.seed, self.current_epoch, self.global_rank))
         self.average.eval()
-        settings = self.recipe.optimiser
+        settings = self.recipe.optimizer
         head_only = self.current_epoch < settings.head_epochs
         freeze = self.recipe.stage(self.current_epoch).freeze
         last = head(self.network)
@@ -77,7 +77,7 @@ class Classification(LightningModule):
         images, targets = batch
         mixed = blend(self.prepare(images), self.recipe.augment, _mix(self.recipe.seed, self.global_step))
         logits = self.network(mixed.images).float()
-        smoothing = self.recipe.optimiser.label_smoothing
+        smoothing = self.recipe.optimizer.label_smoothing
         loss: Tensor = mixed.share * cross_entropy(logits, targets, label_smoothing=smoothing)
         if mixed.share < 1:
             loss = loss + (1 - mixed.share) * cross_entropy(logits, targets[mixed.partner], label_smoothing=smoothing)
@@ -104,15 +104,15 @@ class Classification(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return SGD with a faster head, and no weight decay on biases and norms; the rate follows ``rate``."""
-        settings = self.recipe.optimiser
-        optimiser = torch.optim.SGD(
+        settings = self.recipe.optimizer
+        optimizer = torch.optim.SGD(
             _groups(self.network, settings.learning_rate, settings.head_factor, settings.weight_decay),
             momentum=settings.momentum,
             nesterov=settings.momentum > 0,
         )
         total = max(1, int(self.trainer.estimated_stepping_batches))
-        schedule = LambdaLR(optimiser, lambda step: rate(step / total, settings.warmup))
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        schedule = LambdaLR(optimizer, lambda step: rate(step / total, settings.warmup))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def weights(self) -> dict[str, Tensor]:
         """Return the averaged weights as a torchvision state dict."""

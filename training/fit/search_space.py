@@ -1,6 +1,6 @@
 """A space of recipes: which entries a sweep may change, between which bounds or among which choices; read from YAML.
 
-optimiser.learning_rate: {low: 0.001, high: 0.1, log: true}
+optimizer.learning_rate: {low: 0.001, high: 0.1, log: true}
 input.size: {choices: [192, 224]}
 epochs: {low: 10, high: 30, step: 5}
 """
@@ -59,7 +59,7 @@ def load(path: Path, recipe: Recipe) -> Space:
     except (OSError, yaml.YAMLError) as error:
         raise BundleError(f"{path} is no readable space: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not content:
-        raise BundleError(f"{path} is no space: it has lines like `optimiser.learning_rate: {{low: 0.001, high: 0.1}}`")
+        raise BundleError(f"{path} is no space: it has lines like `optimizer.learning_rate: {{low: 0.001, high: 0.1}}`")
     try:
         return tuple(_dimension(str(entry), settings, recipe) for entry, settings in content.items())
     except BundleError as error:

@@ -21,7 +21,7 @@ def of_stage(recipe: Recipe, stage: Stage) -> Recipe:
     return replace(
         recipe,
         stages=(replace(stage, until=1.0),),
-        optimiser=replace(recipe.optimiser, head_epochs=0),
+        optimizer=replace(recipe.optimizer, head_epochs=0),
         machine=replace(recipe.machine, devices=1, nodes=1),
     )
 

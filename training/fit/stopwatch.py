@@ -1,6 +1,6 @@
 """Where the time of a training step goes: the loop itself is timed, by Lightning's profiler and hooks of the network.
 
-batch asked for -> here -> on the device | normalised, blended | network | loss | backward | optimiser | average
+batch asked for -> here -> on the device | normalised, blended | network | loss | backward | optimizer | average
 `---- waiting for data ----------------'                                                   the rest: the loop
 """
 
@@ -14,8 +14,8 @@ from lightning.pytorch.profilers import Profiler
 from torch import nn
 
 WAIT, PREPARE, FORWARD, LOSS = "waiting for data", "normalise and blend", "forward", "loss and metrics"
-BACKWARD, OPTIMISER, AVERAGE, LOOP = "backward", "optimiser", "weight average", "logging and the loop"
-PARTS = (WAIT, PREPARE, FORWARD, LOSS, BACKWARD, OPTIMISER, AVERAGE, LOOP)
+BACKWARD, OPTIMIZER, AVERAGE, LOOP = "backward", "optimizer", "weight average", "logging and the loop"
+PARTS = (WAIT, PREPARE, FORWARD, LOSS, BACKWARD, OPTIMIZER, AVERAGE, LOOP)
 
 _NEXT, _DEVICE, _STEP, _BACK = ".train_dataloader_next", ".batch_to_device", ".training_step", ".backward"
 _OPTIMISE, _END, _NETWORK = ".optimizer_step", "Classification.on_train_batch_end", "network"
@@ -95,7 +95,7 @@ def _known(action: str) -> str | None:
 
 
 def _parts(taken: dict[str, float], whole: float) -> dict[str, float]:
-    """Return the seconds of every part of a step; Lightning's optimiser step encloses forward and backward."""
+    """Return the seconds of every part of a step; Lightning's optimizer step encloses forward and backward."""
     before = taken.get(PREPARE, 0.0)
     network = taken.get(_NETWORK, taken[_STEP])  # a compiled network passes hooks by: all is forward then
     parts = {
@@ -104,7 +104,7 @@ def _parts(taken: dict[str, float], whole: float) -> dict[str, float]:
         FORWARD: network,
         LOSS: taken[_STEP] - before - network,
         BACKWARD: taken[_BACK],
-        OPTIMISER: taken[_OPTIMISE] - taken[_STEP] - taken[_BACK],
+        OPTIMIZER: taken[_OPTIMISE] - taken[_STEP] - taken[_BACK],
         AVERAGE: taken[_END],
     }
     return parts | {LOOP: whole - sum(parts.values())}

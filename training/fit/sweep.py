@@ -87,7 +87,7 @@ class Sweep:
             study_name=NAME,
             direction="maximize",
             load_if_exists=True,
-            pruner=optuna.pruners.MedianPruner(STARTUP, n_warmup_steps=self.recipe.optimiser.head_epochs + 1),
+            pruner=optuna.pruners.MedianPruner(STARTUP, n_warmup_steps=self.recipe.optimizer.head_epochs + 1),
         )
         # Another seed at every start: with the same one the sampler would begin again with the values it has tried.
         study.sampler = optuna.samplers.TPESampler(seed=self.recipe.seed + len(study.trials))

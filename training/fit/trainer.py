@@ -250,7 +250,7 @@ def calculator(recipe: Recipe, **settings: Any) -> Trainer:
     return Trainer(
         **distributed.settings(recipe),
         precision=precision(recipe.precision),
-        gradient_clip_val=recipe.optimiser.clip or None,
+        gradient_clip_val=recipe.optimizer.clip or None,
         deterministic="warn",
         benchmark=torch.cuda.is_available(),
         num_sanity_val_steps=0,

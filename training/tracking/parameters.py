@@ -10,7 +10,7 @@ from training.tracking.tracker import Parameter
 
 
 def parameters(recipe: Recipe, manifest: Manifest) -> dict[str, Parameter]:
-    """Return ``optimiser.clip: 0.0`` and so on, and what was learnt from; nothing of the tracker itself."""
+    """Return ``optimizer.clip: 0.0`` and so on, and what was learnt from; nothing of the tracker itself."""
     content = recipes.plain(recipe)
     content.pop("tracking")
     counts = {split: len(manifest.part(split)) for split in ("train", "val", "test")}

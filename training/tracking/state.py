@@ -19,7 +19,7 @@ class State:
         uri: as the recipe gave it; it never holds a password.
         id: what the tracker calls the run; empty before it has begun.
         sent: how many times something was logged.
-        logged: the last optimiser step of each curve and picture.
+        logged: the last optimizer step of each curve and picture.
     """
 
     tracker: TrackerName
@@ -30,7 +30,7 @@ class State:
 
     @property
     def last(self) -> int:
-        """The last optimiser step of all."""
+        """The last optimizer step of all."""
         return max(self.logged.values(), default=0)
 
     def belongs_to(self, tracking: Tracking) -> bool:

@@ -25,7 +25,7 @@ class Tracker(Protocol):
         """Log the recipe: flattened, and as the YAML ``text`` that repeats the run."""
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Log points of curves at an optimiser step."""
+        """Log points of curves at an optimizer step."""
 
     def picture(self, name: str, pixels: Pixels, step: int) -> None:
         """Log a picture, (H, W, 3) uint8; it may replace the one of an earlier step."""

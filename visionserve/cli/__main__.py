@@ -13,7 +13,7 @@ from types import FrameType
 import visionserve
 from visionserve.cli import doctor, exit_codes, explain, models, predict
 from visionserve.cli.exit_codes import Stop
-from visionserve.client import Unreachable
+from visionserve.client import ServiceUnreachable
 
 _COMMANDS = {
     "predict": (predict, "say what photographs show: a table, or rows for a whole folder"),
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Stop as stop:
         print(stop, file=sys.stderr)
         return stop.code
-    except Unreachable as unreachable:
+    except ServiceUnreachable as unreachable:
         print(f"{unreachable} Start it with `make serve`, or say where it is with --url.", file=sys.stderr)
         return exit_codes.UNREACHABLE
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ from pathlib import Path
 from visionserve.cli import exit_codes, image_files, options
 from visionserve.cli.predict import read, table
 from visionserve.cli.predictors import stop_unless_about_photograph, write
-from visionserve.client import Refused
+from visionserve.client import ResponseError
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def run(chosen: argparse.Namespace) -> int:
     with options.asker(chosen, top_k=1) as asker:
         try:
             answer, png = asker.predict(image), asker.overlay(image)
-        except Refused as error:
+        except ResponseError as error:
             stop_unless_about_photograph(error)
             print(f"{chosen.source}: {error}", file=sys.stderr)
             return exit_codes.REFUSED

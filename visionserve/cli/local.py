@@ -30,12 +30,12 @@ from visionserve.classifier import Classifier
 from visionserve.cli import machine
 from visionserve.cli.exit_codes import Stop
 from visionserve.cli.predictors import Overlays
-from visionserve.client import Answer, Outcome, Refused
+from visionserve.client import Answer, FileResult, ResponseError
 from visionserve.client.ordered_map import in_order
 from visionserve.client.results import read_native
 from visionserve.errors import BundleError
 from visionserve.model_card import ModelCard
-from visionserve.request_parsing import Received
+from visionserve.request_parsing import RawRequest
 
 # Images a batch: what `make archive` gives the service for the same device, and for the same reasons.
 _BATCH = {"cpu": 4, "cuda": 32}
@@ -52,16 +52,16 @@ class Local:
     overlays: Overlays | None = None
 
     def predict(self, image: bytes) -> Answer:
-        """Return what an encoded image shows; Refused when it is none."""
+        """Return what an encoded image shows; ResponseError when it is none."""
         return _read(_replies(_classifier(self.directory), [image], self.top_k)[0])
 
     def overlay(self, image: bytes) -> bytes:
-        """Return a PNG of an encoded image under its heatmap; Refused when it is none."""
+        """Return a PNG of an encoded image under its heatmap; ResponseError when it is none."""
         classifier = _classifier(self.directory)
-        received = Received("", {"body": image}, {"x-format": "png"}, explain=True)
+        received = RawRequest("", {"body": image}, {"x-format": "png"}, explain=True)
         return _body(batch.answer(classifier, [received], 1).replies[0])
 
-    def predict_many(self, paths: Iterable[Path]) -> Iterator[Outcome]:
+    def predict_many(self, paths: Iterable[Path]) -> Iterator[FileResult]:
         """Yield an outcome per file, in their order, from as many processes as there are cores."""
         card = _card(self.directory)
         count = self.workers or (_GPU_WORKERS if card.device == "cuda" else machine.cores())
@@ -73,26 +73,26 @@ class Local:
             except BrokenProcessPool:
                 raise Stop("A worker process was killed (out of memory?): try again with fewer --workers.") from None
 
-    def outcomes(self, paths: Sequence[Path]) -> list[Outcome]:
+    def outcomes(self, paths: Sequence[Path]) -> list[FileResult]:
         """Answer files as one batch; those that cannot be read keep their place."""
         contents = [_content(path) for path in paths]
         readable = [content for content in contents if isinstance(content, bytes)]
         replies = iter(_replies(_classifier(self.directory), readable, self.top_k))
         return [
-            Outcome(path, error=content)
+            FileResult(path, error=content)
             if isinstance(content, OSError)
             else self._outcome(path, content, next(replies))
             for path, content in zip(paths, contents, strict=True)
         ]
 
-    def _outcome(self, path: Path, image: bytes, reply: Reply) -> Outcome:
+    def _outcome(self, path: Path, image: bytes, reply: Reply) -> FileResult:
         try:
             answer = _read(reply)
             if self.overlays is not None:
                 self.overlays.write(path, self.overlay(image))
-        except Refused as error:
-            return Outcome(path, error=error)
-        return Outcome(path, answer=answer)
+        except ResponseError as error:
+            return FileResult(path, error=error)
+        return FileResult(path, answer=answer)
 
 
 @contextlib.contextmanager
@@ -161,18 +161,18 @@ def _content(path: Path) -> bytes | OSError:
 def _replies(classifier: Classifier, images: Sequence[bytes], top_k: int | None) -> Sequence[Reply]:
     """Return the replies that a server would send to these bodies."""
     headers = {} if top_k is None else {"x-top-k": str(top_k)}
-    return batch.answer(classifier, [Received("", {"body": image}, headers) for image in images], len(images)).replies
+    return batch.answer(classifier, [RawRequest("", {"body": image}, headers) for image in images], len(images)).replies
 
 
 def _body(reply: Reply) -> bytes:
     if reply.status != HTTPStatus.OK:
         error = json.loads(reply.content.body)["error"]
-        raise Refused(reply.status, error["code"], error["message"])
+        raise ResponseError(reply.status, error["code"], error["message"])
     return reply.content.body
 
 
 def _read(reply: Reply) -> Answer:
     content = json.loads(_body(reply))
     if "model" not in content:  # the file is JSON that carries several images, as a service takes it
-        raise Refused(415, "unsupported_image", "This file is a request in JSON, not an image.")
+        raise ResponseError(415, "unsupported_image", "This file is a request in JSON, not an image.")
     return read_native(content, "", {})

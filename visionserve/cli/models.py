@@ -5,7 +5,7 @@ import os
 
 from visionserve.cli import exit_codes, options
 from visionserve.cli.exit_codes import UNREACHABLE, Stop
-from visionserve.client import Model, Refused, Unreachable
+from visionserve.client import Model, ResponseError, ServiceUnreachable
 
 _READY = "ready"
 _DIGITS = 12
@@ -28,13 +28,13 @@ def run(chosen: argparse.Namespace) -> int:
     with options.client(chosen) as client:
         try:
             models = client.models()
-        except Refused as error:
+        except ResponseError as error:
             raise Stop(
                 f"Something answers at {chosen.url}, but not about its models ({error.status} {error.code}): "
                 "TorchServe's own port does not know; ask the gateway or the status server (port 8083).",
                 UNREACHABLE,
             ) from error
-        except Unreachable as error:
+        except ServiceUnreachable as error:
             raise Stop(str(error), UNREACHABLE) from error
         ready = client.ready()
     print(_table(models))

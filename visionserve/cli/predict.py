@@ -14,7 +14,7 @@ from visionserve.cli.parquet import ParquetTable
 from visionserve.cli.predictors import Asker, Overlays, stop_unless_about_photograph, write
 from visionserve.cli.records import Record
 from visionserve.cli.resumable_table import Csv, JsonLines, Ledger
-from visionserve.client import Answer, Refused
+from visionserve.client import Answer, ResponseError
 
 _BAR = 30
 _STANDARD = "-"
@@ -89,7 +89,7 @@ def _printed(source: Path, asker: Asker, overlay: Path | None) -> bool:
         print(table(str(source), asker.predict(image)))
         if overlay is not None:
             write(overlay, asker.overlay(image))
-    except Refused as error:
+    except ResponseError as error:
         stop_unless_about_photograph(error)
         print(f"{source}: {error}", file=sys.stderr)
         return False
@@ -129,7 +129,7 @@ def _folder(folder: Path, chosen: argparse.Namespace) -> int:
         try:
             with _progress(total, before) as advance:
                 for outcome in asker.predict_many(new):
-                    if isinstance(outcome.error, Refused):
+                    if isinstance(outcome.error, ResponseError):
                         stop_unless_about_photograph(outcome.error)
                     row = records.record(_name(Path(outcome.path), folder), outcome, names)
                     rows.add(row)

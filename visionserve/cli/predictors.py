@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from visionserve.cli.exit_codes import UNREACHABLE, Stop
-from visionserve.client import Answer, Client, Outcome, Refused
+from visionserve.client import Answer, Client, FileResult, ResponseError
 from visionserve.client.ordered_map import in_order
 from visionserve.client.retry import RETRIED
 
@@ -19,15 +19,15 @@ class Asker(Protocol):
     """Answers photographs."""
 
     def predict(self, image: bytes) -> Answer:
-        """Return what an encoded image shows; Refused when it is none."""
+        """Return what an encoded image shows; ResponseError when it is none."""
         ...
 
     def overlay(self, image: bytes) -> bytes:
-        """Return a PNG of an encoded image under its heatmap; Refused when it is none."""
+        """Return a PNG of an encoded image under its heatmap; ResponseError when it is none."""
         ...
 
-    def predict_many(self, paths: Iterable[Path]) -> Iterator[Outcome]:
-        """Yield an outcome per file, in their order; Stop or Unreachable end it."""
+    def predict_many(self, paths: Iterable[Path]) -> Iterator[FileResult]:
+        """Yield an outcome per file, in their order; Stop or ServiceUnreachable end it."""
         ...
 
 
@@ -55,33 +55,33 @@ class Remote:
     overlays: Overlays | None = None
 
     def predict(self, image: bytes) -> Answer:
-        """Return what an encoded image shows; Refused when it is none."""
+        """Return what an encoded image shows; ResponseError when it is none."""
         return self.client.predict(image, self.model, self.top_k)
 
     def overlay(self, image: bytes) -> bytes:
-        """Return a PNG of an encoded image under its heatmap; Refused when it is none."""
+        """Return a PNG of an encoded image under its heatmap; ResponseError when it is none."""
         return self.client.overlay(image, self.model)
 
-    def predict_many(self, paths: Iterable[Path]) -> Iterator[Outcome]:
+    def predict_many(self, paths: Iterable[Path]) -> Iterator[FileResult]:
         """Yield an outcome per file, in their order, several being asked about at once."""
         with ThreadPoolExecutor(self.concurrency) as pool:
             yield from in_order(pool, self._outcome, paths, 2 * self.concurrency)
 
-    def _outcome(self, path: Path) -> Outcome:
+    def _outcome(self, path: Path) -> FileResult:
         try:
             image = path.read_bytes()
         except OSError as error:
-            return Outcome(path, error=error)
+            return FileResult(path, error=error)
         try:
             answer = self.predict(image)
             if self.overlays is not None:
                 self.overlays.write(path, self.overlay(image))
-        except Refused as error:
-            return Outcome(path, error=error)
-        return Outcome(path, answer=answer)
+        except ResponseError as error:
+            return FileResult(path, error=error)
+        return FileResult(path, answer=answer)
 
 
-def stop_unless_about_photograph(error: Refused) -> None:
+def stop_unless_about_photograph(error: ResponseError) -> None:
     """Raise Stop for what every other photograph would get too: a wrong key, no such model, a busy service."""
     if error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         raise Stop(f"{error.message} {_KEY}")

@@ -5,7 +5,7 @@ path, label, probability, label_2, probability_2, ..., novelty, model, version, 
 
 from collections.abc import Sequence
 
-from visionserve.client import Outcome, Refused
+from visionserve.client import FileResult, ResponseError
 
 Value = str | float | None
 Record = dict[str, Value]
@@ -19,7 +19,7 @@ def columns(top_k: int) -> list[str]:
     return ["path", *ranked, "novelty", "model", "version", "error", "message"]
 
 
-def record(path: str, outcome: Outcome, names: Sequence[str]) -> Record:
+def record(path: str, outcome: FileResult, names: Sequence[str]) -> Record:
     """Return an outcome as a row with exactly the columns ``names``; what it does not have is None."""
     found: Record = {"path": path}
     if outcome.answer is not None:
@@ -28,7 +28,7 @@ def record(path: str, outcome: Outcome, names: Sequence[str]) -> Record:
             found |= {label: prediction.label, probability: prediction.probability}
         model = outcome.answer.model
         found |= {"novelty": outcome.answer.novelty, "model": model.name, "version": model.version}
-    elif isinstance(outcome.error, Refused):
+    elif isinstance(outcome.error, ResponseError):
         found |= {"error": outcome.error.code, "message": outcome.error.message}
     elif outcome.error is not None:
         found |= {"error": UNREADABLE, "message": outcome.error.strerror or str(outcome.error)}

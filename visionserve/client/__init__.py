@@ -9,8 +9,8 @@ blocking.Client, asynchronous.AsyncClient
 
 from visionserve.client.async_client import AsyncClient
 from visionserve.client.client import Client
-from visionserve.client.errors import Refused, Unreachable
-from visionserve.client.file_result import Outcome
+from visionserve.client.errors import ResponseError, ServiceUnreachable
+from visionserve.client.file_result import FileResult
 from visionserve.client.grpc import GrpcClient
 from visionserve.client.results import Answer, Model, ModelName, Prediction, Workers
 from visionserve.client.retry import Retries
@@ -19,13 +19,13 @@ __all__ = [
     "Answer",
     "AsyncClient",
     "Client",
+    "FileResult",
     "GrpcClient",
     "Model",
     "ModelName",
-    "Outcome",
     "Prediction",
-    "Refused",
+    "ResponseError",
     "Retries",
-    "Unreachable",
+    "ServiceUnreachable",
     "Workers",
 ]

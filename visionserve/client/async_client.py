@@ -7,8 +7,8 @@ from http import HTTPStatus
 from os import PathLike
 
 from visionserve.client import http_messages
-from visionserve.client.errors import Refused
-from visionserve.client.file_result import Outcome
+from visionserve.client.errors import ResponseError
+from visionserve.client.file_result import FileResult
 from visionserve.client.http_messages import DEFAULT_URL, Address, Call, Image, Protocol, Reply
 from visionserve.client.results import Answer, Model
 from visionserve.client.retry import Retries
@@ -95,19 +95,19 @@ class AsyncClient:
         *,
         concurrency: int = 8,
         explain: bool = False,
-    ) -> AsyncIterator[Outcome]:
-        """Ask about many files, ``concurrency`` at once; yield an Outcome each, in their order, as they come."""
+    ) -> AsyncIterator[FileResult]:
+        """Ask about many files, ``concurrency`` at once; yield a FileResult each, in their order, as they come."""
         ask = self.explain if explain else self.predict
         free = asyncio.Semaphore(concurrency)
 
-        async def outcome(path: PathLike[str]) -> Outcome:
+        async def outcome(path: PathLike[str]) -> FileResult:
             async with free:
                 try:
-                    return Outcome(path, answer=await ask(path, model, top_k))
-                except (OSError, Refused) as error:
-                    return Outcome(path, error=error)
+                    return FileResult(path, answer=await ask(path, model, top_k))
+                except (OSError, ResponseError) as error:
+                    return FileResult(path, error=error)
 
-        waiting: deque[asyncio.Task[Outcome]] = deque()
+        waiting: deque[asyncio.Task[FileResult]] = deque()
         try:
             for path in images:
                 waiting.append(asyncio.create_task(outcome(path)))

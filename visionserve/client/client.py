@@ -7,8 +7,8 @@ from http import HTTPStatus
 from os import PathLike
 
 from visionserve.client import http_messages, transports
-from visionserve.client.errors import Refused
-from visionserve.client.file_result import Outcome
+from visionserve.client.errors import ResponseError
+from visionserve.client.file_result import FileResult
 from visionserve.client.http_messages import DEFAULT_URL, Address, Call, Image, Protocol, Reply
 from visionserve.client.ordered_map import in_order
 from visionserve.client.results import Answer, Model
@@ -26,7 +26,7 @@ class Client:
         answer = client.predict(Path("photo.jpg"))
         print(answer.best.label, answer.best.probability)
 
-    Every method raises Refused when the service says no, Unreachable when nothing answers within ``timeout_s``.
+    Raises ResponseError for an error response, ServiceUnreachable when nothing answers within ``timeout_s``.
     """
 
     def __init__(
@@ -106,19 +106,19 @@ class Client:
         *,
         concurrency: int = 8,
         explain: bool = False,
-    ) -> Iterator[Outcome]:
-        """Ask about many files, ``concurrency`` at once; yield an Outcome each, in their order, as they come.
+    ) -> Iterator[FileResult]:
+        """Ask about many files, ``concurrency`` at once; yield a FileResult each, in their order, as they come.
 
         ``images`` may be endless: no more of it is taken than is being asked about. A file that cannot be read or is
-        refused is an Outcome with that error; only Unreachable ends everything.
+        refused is a FileResult with that error; only ServiceUnreachable ends everything.
         """
         ask = self.explain if explain else self.predict
 
-        def outcome(path: PathLike[str]) -> Outcome:
+        def outcome(path: PathLike[str]) -> FileResult:
             try:
-                return Outcome(path, answer=ask(path, model, top_k))
-            except (OSError, Refused) as error:
-                return Outcome(path, error=error)
+                return FileResult(path, answer=ask(path, model, top_k))
+            except (OSError, ResponseError) as error:
+                return FileResult(path, error=error)
 
         with ThreadPoolExecutor(concurrency, thread_name_prefix="visionserve") as pool:
             yield from in_order(pool, outcome, images, 2 * concurrency)

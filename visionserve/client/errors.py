@@ -1,7 +1,7 @@
 """What a call can end with instead of an answer: the service refused, or no service answered."""
 
 
-class Refused(Exception):
+class ResponseError(Exception):
     """The service answered, but not with what was asked for: the image is bad, a key is wrong, the service is busy."""
 
     def __init__(self, status: int, code: str, message: str, request_id: str = "") -> None:
@@ -15,7 +15,7 @@ class Refused(Exception):
         return f"{self.message} ({self.code})"
 
 
-class Unreachable(Exception):
+class ServiceUnreachable(Exception):
     """No answer came within the time, or what answers is no such service."""
 
     def __init__(self, url: str, reason: str) -> None:

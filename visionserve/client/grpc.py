@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from visionserve.client.errors import Refused, Unreachable
+from visionserve.client.errors import ResponseError, ServiceUnreachable
 from visionserve.client.http_messages import Image, content
 from visionserve.client.results import Answer, read_native
 
@@ -47,7 +47,7 @@ class GrpcClient:
     def predict(
         self, image: Image, model: str = "flowers", top_k: int | None = None, *, version: str | None = None
     ) -> Answer:
-        """Return what an image shows; Refused and Unreachable as with Client."""
+        """Return what an image shows; ResponseError and ServiceUnreachable as with Client."""
         options = {} if top_k is None else {"top_k": str(top_k).encode()}
         request = _request(model, version or "", {"data": content(image), **options})
         request_id = uuid.uuid4().hex
@@ -68,24 +68,26 @@ class GrpcClient:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
-    def _failure(self, code: str, details: str, request_id: str) -> Refused | Unreachable:
+    def _failure(self, code: str, details: str, request_id: str) -> ResponseError | ServiceUnreachable:
         if code == "INTERNAL" and "not found" in details.lower():  # what TorchServe says of an unknown model
-            return Refused(404, "not_found", details, request_id)
+            return ResponseError(404, "not_found", details, request_id)
         if code in _STATUSES:
-            return Refused(*_STATUSES[code], details, request_id)
+            return ResponseError(*_STATUSES[code], details, request_id)
         if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNIMPLEMENTED"):
-            return Unreachable(self.address, code.lower().replace("_", " "))
-        return Refused(500, "internal_error", details, request_id)
+            return ServiceUnreachable(self.address, code.lower().replace("_", " "))
+        return ResponseError(500, "internal_error", details, request_id)
 
     def _read(self, message: bytes, request_id: str) -> Answer:
         try:
             body = json.loads(b"".join(value for number, value in _fields(message) if number == 1))
             if "error" in body:
                 error = body["error"]
-                raise Refused(_status(error["code"]), error["code"], error["message"], body["request_id"])
+                raise ResponseError(_status(error["code"]), error["code"], error["message"], body["request_id"])
             return read_native(body, request_id, {})
         except (KeyError, TypeError, ValueError):
-            raise Unreachable(self.address, "it answers, but not as visionserve does; check the address") from None
+            raise ServiceUnreachable(
+                self.address, "it answers, but not as visionserve does; check the address"
+            ) from None
 
 
 def _status(code: str) -> int:

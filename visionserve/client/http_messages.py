@@ -1,6 +1,6 @@
 """Calls: what is sent, and what a reply means. The same for every transport, synchronous or not; sends nothing itself.
 
-image, options -> Call --(a transport)--> Reply -> Answer, Model, bytes | Refused | Unreachable
+image, options -> Call --(a transport)--> Reply -> Answer, Model, bytes | ResponseError | ServiceUnreachable
 """
 
 import base64
@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlsplit
 
 import visionserve
-from visionserve.client.errors import Refused, Unreachable
+from visionserve.client.errors import ResponseError, ServiceUnreachable
 from visionserve.client.results import Answer, Model, read_model, read_native, read_v2
 
 Protocol = Literal["native", "v2"]
@@ -168,7 +168,7 @@ def png(call: Call, reply: Reply) -> bytes:
     """Read a reply that is a picture."""
     _check(call, reply)
     if not reply.headers.get("content-type", "").startswith("image/png"):
-        raise Unreachable(call.url, "it answers, but not as visionserve does; check the address")
+        raise ServiceUnreachable(call.url, "it answers, but not as visionserve does; check the address")
     return reply.body
 
 
@@ -206,11 +206,11 @@ def _read(call: Call, reply: Reply, read: Callable[[Any], Result]) -> Result:
     try:
         return read(json.loads(reply.body))
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise Unreachable(call.url, "it answers, but not as visionserve does; check the address") from None
+        raise ServiceUnreachable(call.url, "it answers, but not as visionserve does; check the address") from None
 
 
 def _check(call: Call, reply: Reply) -> None:
-    """Raise Refused for anything but a 200: with the service's own words, else with its status."""
+    """Raise ResponseError for anything but a 200: with the service's own words, else with its status."""
     if reply.status == HTTPStatus.OK:
         return
     try:
@@ -223,7 +223,7 @@ def _check(call: Call, reply: Reply) -> None:
     code = str(error["code"]) if ours else _CODES.get(reply.status, "internal_error")
     # V2's form has the sentence where ours has an object.
     message = str(error.get("message") or (ours and error.get("error")) or _phrase(reply.status))
-    raise Refused(reply.status, code, message, str(content.get("request_id") or call.request_id))
+    raise ResponseError(reply.status, code, message, str(content.get("request_id") or call.request_id))
 
 
 def _phrase(status: int) -> str:

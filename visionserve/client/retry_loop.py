@@ -1,6 +1,6 @@
 """Exchange: the attempts of one call, judged: is this the reply, or shall the client wait and try again?"""
 
-from visionserve.client.errors import Unreachable
+from visionserve.client.errors import ServiceUnreachable
 from visionserve.client.http_messages import Broken, Reply
 from visionserve.client.retry import RETRIED, Attempts, Retries
 
@@ -22,7 +22,7 @@ class Exchange:
         """Return the reply to go on with, or how many seconds to wait before the next attempt.
 
         Raises:
-            Unreachable: nothing answered and it is no use to wait longer.
+            ServiceUnreachable: nothing answered and it is no use to wait longer.
         """
         if isinstance(found, Reply):
             if found.status not in RETRIED:
@@ -30,8 +30,8 @@ class Exchange:
             pause = self._attempts.pause_s(found.headers.get("retry-after"))
             return found if pause is None else pause
         if found.slow:
-            raise Unreachable(self._url, f"no answer within {self._timeout_s:g} s")
+            raise ServiceUnreachable(self._url, f"no answer within {self._timeout_s:g} s")
         pause = self._attempts.pause_s()
         if pause is None:
-            raise Unreachable(self._url, found.reason)
+            raise ServiceUnreachable(self._url, found.reason)
         return pause

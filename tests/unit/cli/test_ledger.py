@@ -9,7 +9,7 @@ from visionserve.cli.exit_codes import Stop
 from visionserve.cli.parquet import ParquetTable
 from visionserve.cli.records import Record, columns, record
 from visionserve.cli.resumable_table import Csv, Form, JsonLines, Ledger
-from visionserve.client import Answer, Outcome, Prediction, Refused
+from visionserve.client import Answer, FileResult, Prediction, ResponseError
 from visionserve.client.results import ModelName
 
 NAMES = columns(2)
@@ -19,7 +19,7 @@ STRANGE = 'a,"b"\nc\r\n\'; é.jpg'
 
 
 def row(path: str) -> Record:
-    return record(path, Outcome(Path(path), answer=ANSWER), NAMES)
+    return record(path, FileResult(Path(path), answer=ANSWER), NAMES)
 
 
 @pytest.fixture(params=list(FORMS))
@@ -53,12 +53,12 @@ def test_a_row_has_every_column_once() -> None:
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        (Refused(400, "corrupt_image", "It is broken."), "corrupt_image", "It is broken."),
+        (ResponseError(400, "corrupt_image", "It is broken."), "corrupt_image", "It is broken."),
         (PermissionError(13, "Permission denied"), "unreadable_file", "Permission denied"),
     ],
 )
 def test_a_file_without_an_answer_is_a_row_with_the_reason(error: Any, code: str, message: str) -> None:
-    found = record("p", Outcome(Path("p"), error=error), NAMES)
+    found = record("p", FileResult(Path("p"), error=error), NAMES)
     assert (found["error"], found["message"], found["label"]) == (code, message, None)
 
 

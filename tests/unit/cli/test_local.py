@@ -15,7 +15,7 @@ from visionserve import batch
 from visionserve.classifier import Classifier
 from visionserve.cli import machine
 from visionserve.cli.__main__ import main
-from visionserve.request_parsing import Received
+from visionserve.request_parsing import RawRequest
 
 
 def rows(path: Path) -> dict[str, dict[str, Any]]:
@@ -38,7 +38,7 @@ def test_a_bundle_answers_a_folder_as_a_server_would(tiny: TinyBundle, folder: P
     assert found["json.jpg"]["error"] == "unsupported_image"
     classifier = Classifier.load(tiny.directory)
     for path in folder.rglob("[0-9].jpg"):
-        received = Received("", {"body": path.read_bytes()}, {"x-top-k": "2"})
+        received = RawRequest("", {"body": path.read_bytes()}, {"x-top-k": "2"})
         served = json.loads(batch.answer(classifier, [received], 1).replies[0].content.body)
         row = found[path.relative_to(folder).as_posix()]
         assert (row["label"], row["probability"]) == tuple(

@@ -16,7 +16,16 @@ from typing import Any
 import pytest
 
 from tests.unit.client.fake_service import ANSWER, MODEL, TENSORS, FakeService, Scripted, serving
-from visionserve.client import AsyncClient, Client, Model, Prediction, Refused, Retries, Unreachable, Workers
+from visionserve.client import (
+    AsyncClient,
+    Client,
+    Model,
+    Prediction,
+    ResponseError,
+    Retries,
+    ServiceUnreachable,
+    Workers,
+)
 from visionserve.client.http_messages import Address
 from visionserve.client.transports import HttpxTransport, RequestsTransport, Transport
 
@@ -146,7 +155,7 @@ def test_a_model_that_still_loads_has_no_version_yet(client_of: Any) -> None:
 
 def test_a_refusal_carries_status_code_message_and_id(client_of: Any) -> None:
     body = {"error": {"code": "unsupported_image", "message": "This is no image."}, "request_id": "id-9"}
-    with serving(Scripted(415, body)) as service, pytest.raises(Refused) as refused:
+    with serving(Scripted(415, body)) as service, pytest.raises(ResponseError) as refused:
         client_of(service).predict(IMAGE)
     error = refused.value
     assert (error.status, error.code, error.message) == (415, "unsupported_image", "This is no image.")
@@ -168,14 +177,17 @@ def test_a_refusal_carries_status_code_message_and_id(client_of: Any) -> None:
     ids=["empty", "torchserve", "open-inference", "list", "other-error", "unknown-status", "redirect"],
 )
 def test_answers_of_others_are_refusals_too(client_of: Any, reply: Scripted, code: str, message: str) -> None:
-    with serving(reply) as service, pytest.raises(Refused, match=message) as refused:
+    with serving(reply) as service, pytest.raises(ResponseError, match=message) as refused:
         client_of(service).predict(IMAGE)
     assert refused.value.code == code
 
 
 @pytest.mark.parametrize("content", [b"<html>", [], {}, {**ANSWER, "predictions": []}, {**ANSWER, "novelty": None}])
 def test_a_stranger_on_the_port_is_named_as_such(client_of: Any, content: Any) -> None:
-    with serving(Scripted(content=content)) as service, pytest.raises(Unreachable, match="not as visionserve does"):
+    with (
+        serving(Scripted(content=content)) as service,
+        pytest.raises(ServiceUnreachable, match="not as visionserve does"),
+    ):
         client_of(service).predict(IMAGE)
 
 
@@ -195,14 +207,14 @@ def test_a_retry_after_is_waited_for(client_of: Any) -> None:
 
 
 def test_a_retry_after_beyond_the_calls_time_is_not_waited_for(client_of: Any) -> None:
-    with serving(Scripted(503, b"", {"Retry-After": "60"})) as service, pytest.raises(Refused) as refused:
+    with serving(Scripted(503, b"", {"Retry-After": "60"})) as service, pytest.raises(ResponseError) as refused:
         client_of(service, timeout_s=5).predict(IMAGE)
     assert refused.value.code == "unavailable"
     assert len(service.asked) == 1
 
 
 def test_a_service_that_stays_busy_is_a_refusal_in_the_end(client_of: Any) -> None:
-    with serving(Scripted(429, b"")) as service, pytest.raises(Refused, match="429"):
+    with serving(Scripted(429, b"")) as service, pytest.raises(ResponseError, match="429"):
         client_of(service, retries=Retries(2, 0.001)).predict(IMAGE)
     assert len(service.asked) == 3
 
@@ -215,7 +227,7 @@ def test_a_connection_that_breaks_is_tried_again(client_of: Any) -> None:
 def test_a_service_that_is_not_there_is_one_sentence(client_of: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         url = f"http://127.0.0.1:{held.getsockname()[1]}"
-    with pytest.raises(Unreachable) as unreachable:
+    with pytest.raises(ServiceUnreachable) as unreachable:
         client_of(url).predict(IMAGE)
     assert str(unreachable.value) == f"No visionserve service answers at {url}: Connection refused."
     assert client_of(url).ready() is False
@@ -224,7 +236,7 @@ def test_a_service_that_is_not_there_is_one_sentence(client_of: Any) -> None:
 def test_a_service_that_hangs_is_given_up_in_time(client_of: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started = time.monotonic()
-        with pytest.raises(Unreachable, match=r"no answer within 0\.3 s"):
+        with pytest.raises(ServiceUnreachable, match=r"no answer within 0\.3 s"):
             client_of(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.3).predict(IMAGE)
     assert time.monotonic() - started < 3
 
@@ -252,7 +264,7 @@ def test_many_files_are_answered_in_order_and_bad_ones_stay_in_their_place(clien
     with serving(Scripted(), refusal, Scripted()) as service:
         outcomes = list(client_of(service).predict_many(paths, concurrency=3))
     assert [outcome.path for outcome in outcomes] == paths
-    assert sum(isinstance(outcome.error, Refused) for outcome in outcomes) == 1
+    assert sum(isinstance(outcome.error, ResponseError) for outcome in outcomes) == 1
     assert isinstance(outcomes[8].error, FileNotFoundError)
     assert sum(outcome.answer is not None for outcome in outcomes) == 7
 
@@ -274,7 +286,7 @@ def test_a_service_that_goes_away_ends_it_after_what_was_answered(client_of: Any
     with serving(Scripted(), Scripted(None)) as service:
         outcomes = client_of(service).predict_many([tmp_path / "photo.jpg"] * 9, concurrency=1)
         assert next(outcomes).answer is not None
-        with pytest.raises(Unreachable):
+        with pytest.raises(ServiceUnreachable):
             next(outcomes)
 
 

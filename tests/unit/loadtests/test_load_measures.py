@@ -9,7 +9,7 @@ from loadtests.load import arrivals, shapes
 from loadtests.load.shapes import Stage
 from loadtests.results.histogram import Histogram, percentile
 from loadtests.results.stats import Ledger
-from loadtests.results.validation import Outcome
+from loadtests.results.validation import Verdict
 
 
 def _filled(values: list[float]) -> Histogram:
@@ -44,8 +44,8 @@ def test_one_value_is_every_percentile_and_none_is_not_a_number() -> None:
 
 def test_a_ledger_survives_json_and_keeps_seconds_apart() -> None:
     ledger = Ledger(cpu_s={"generator 0": 1.5})
-    ledger.record(10.9, Outcome("ok", timings={"decode": 1.0, "inference": 2.0, "total": 4.0}), 12.0, 9.0)
-    ledger.record(11.0, Outcome("failed", "status 503"), 40.0, 40.0)
+    ledger.record(10.9, Verdict("ok", timings={"decode": 1.0, "inference": 2.0, "total": 4.0}), 12.0, 9.0)
+    ledger.record(11.0, Verdict("failed", "status 503"), 40.0, 40.0)
     again = Ledger.from_json(ledger.to_json())
     assert again == ledger
     assert dict(again.between(10, 11).outcomes) == {"ok": 1}
@@ -54,7 +54,7 @@ def test_a_ledger_survives_json_and_keeps_seconds_apart() -> None:
 
 def test_an_empty_ledger_survives_json() -> None:
     ledger = Ledger()
-    ledger.record(1, Outcome("refused"), 3.0, 3.0)
+    ledger.record(1, Verdict("refused"), 3.0, 3.0)
     assert Ledger.from_json(ledger.to_json()) == ledger
 
 

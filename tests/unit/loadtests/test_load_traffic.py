@@ -10,7 +10,7 @@ from loadtests.load import images, invalid_bodies
 from loadtests.load.images import Photograph
 from loadtests.load.target import RemoteTargetError, Target, parse_headers
 from loadtests.load.workload import Item, Traffic
-from loadtests.results.validation import Outcome, judge, parse_timing, top_label
+from loadtests.results.validation import Verdict, judge, parse_timing, top_label
 
 LOOPBACK = "http://127.0.0.1:8080/predictions/flowers"
 SOUND = Photograph("a.jpg", images.encode(images.draw(64, 48, 0)))
@@ -106,7 +106,7 @@ def test_an_answer_is_judged_by_status_and_label(item: Item, status: int, body: 
 
 def test_the_reason_of_a_failure_names_the_services_own_code() -> None:
     body = b'{"error": {"code": "overloaded", "message": "later"}}'
-    assert judge(Item("a", b"", "rose"), 429, body) == Outcome("failed", "status 429 overloaded")
+    assert judge(Item("a", b"", "rose"), 429, body) == Verdict("failed", "status 429 overloaded")
 
 
 def test_labels_are_read_from_our_answers_and_from_torchserves_own() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from training.recipe import Augment, Data, Input, Optimiser, Recipe, Stage
+from training.recipe import Augment, Data, Input, Optimizer, Recipe, Stage
 
 COLOURS = {"blue": (30, 40, 200), "green": (20, 170, 60), "red": (210, 30, 40)}
 SIDE = 32
@@ -73,7 +73,7 @@ def recipe(root: Path, **changes: object) -> Recipe:
         "data": Data(source="imagefolder", root=str(root), cache_side=40, workers=0),
         "input": Input(size=SIDE, crop=0.9),
         "augment": Augment(min_area=0.6, policy="trivial", policy_probability=0.5, mixup=0.3, cutmix=0.3),
-        "optimiser": Optimiser(learning_rate=0.05, head_epochs=0, average_decay=0.9),
+        "optimizer": Optimizer(learning_rate=0.05, head_epochs=0, average_decay=0.9),
         "stages": (Stage(0.5, 24, ("conv1",)), Stage(1.0, SIDE)),
     }
     return Recipe(**(settings | changes))  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ def test_a_recipe_survives_being_written_and_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["epoch: 3", "data: {folder: x}", "optimiser: {lr: 0.1}"], ids=["top", "data", "optimiser"]
+    "text", ["epoch: 3", "data: {folder: x}", "optimizer: {lr: 0.1}"], ids=["top", "data", "optimizer"]
 )
 def test_an_unknown_key_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")

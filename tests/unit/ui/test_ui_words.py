@@ -9,7 +9,7 @@ from ui import card, interpretation, predictions
 from ui import html as drawing
 from ui.card import Bin
 from ui.settings import Settings
-from visionserve.client import Answer, Model, ModelName, Prediction, Refused, Workers
+from visionserve.client import Answer, Model, ModelName, Prediction, ResponseError, Workers
 
 ANSWER = Answer(
     (Prediction("rose", 73, 0.9131), Prediction("sweet pea", 3, 0.0004)), 0.2, ModelName("flowers", "1.0"), ""
@@ -120,13 +120,13 @@ def test_the_figures_of_a_card_come_with_their_interval() -> None:
 @pytest.mark.parametrize(
     ("refused", "words"),
     [
-        (Refused(401, "unauthorized", "no key"), "UI_API_KEY"),
-        (Refused(415, "unsupported_image", "this is no image"), "This is no image."),
-        (Refused(413, "", ""), "status 413"),
+        (ResponseError(401, "unauthorized", "no key"), "UI_API_KEY"),
+        (ResponseError(415, "unsupported_image", "this is no image"), "This is no image."),
+        (ResponseError(413, "", ""), "status 413"),
     ],
     ids=["key", "image", "silent"],
 )
-def test_a_refusal_is_a_sentence(refused: Refused, words: str) -> None:
+def test_a_refusal_is_a_sentence(refused: ResponseError, words: str) -> None:
     assert words in predictions.reason(refused)
 
 

@@ -14,7 +14,7 @@ from visionserve import batch
 from visionserve.classifier import Classifier
 from visionserve.engines import Outputs
 from visionserve.model_card import Device
-from visionserve.request_parsing import Received
+from visionserve.request_parsing import RawRequest
 
 
 class RecordingEngine:
@@ -62,8 +62,8 @@ def png(colour: tuple[int, int, int]) -> bytes:
 RED, GREEN, BLUE = png((255, 0, 0)), png((0, 255, 0)), png((0, 0, 255))
 
 
-def received(body: bytes, name: str = "id", *, explain: bool = False, **headers: str) -> Received:
-    return Received(name, {"body": body}, {key.replace("_", "-"): value for key, value in headers.items()}, explain)
+def received(body: bytes, name: str = "id", *, explain: bool = False, **headers: str) -> RawRequest:
+    return RawRequest(name, {"body": body}, {key.replace("_", "-"): value for key, value in headers.items()}, explain)
 
 
 def v1(*images: bytes) -> bytes:

@@ -32,7 +32,7 @@ def test_the_exported_network_answers_as_the_eager_one(tiny: TinyBundle, runtime
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_the_quantised_network_stays_close_to_the_eager_one(tiny: TinyBundle, runtime: Runtime) -> None:
+def test_the_quantized_network_stays_close_to_the_eager_one(tiny: TinyBundle, runtime: Runtime) -> None:
     expected = eager_logits(tiny)
     logits = engines.load(tiny.directory / "model.int8.onnx", runtime=runtime).run(tiny.images).logits
     assert np.abs(logits - expected).max() < 0.1 * np.ptp(expected)
@@ -71,9 +71,9 @@ def test_the_int8_network_takes_the_pixels_as_they_are(tiny: TinyBundle) -> None
 def test_the_int8_weights_keep_to_seven_bits(tiny: TinyBundle) -> None:
     graph = onnx.load(tiny.directory / "model.int8.onnx").graph
     weights = [onnx.numpy_helper.to_array(entry) for entry in graph.initializer if len(entry.dims) == 4]
-    quantised = [values for values in weights if values.dtype == np.int8]
-    assert len(quantised) == 20
-    assert max(np.abs(values.astype(int)).max() for values in quantised) <= 64
+    quantized = [values for values in weights if values.dtype == np.int8]
+    assert len(quantized) == 20
+    assert max(np.abs(values.astype(int)).max() for values in quantized) <= 64
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

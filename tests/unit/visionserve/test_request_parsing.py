@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from visionserve.errors import EmptyBody, InvalidParameter, InvalidRequest, ServiceError
-from visionserve.request_parsing import MAX_IMAGES, Field, Received, Request, parse, speaks_v2
+from visionserve.request_parsing import MAX_IMAGES, Field, RawRequest, Request, parse, speaks_v2
 
 IMAGE = b"\xff\xd8 image"
 TEXT = base64.b64encode(IMAGE).decode()
@@ -15,7 +15,7 @@ CLASSES = 10
 
 def parsed(fields: dict[str, Field], *, explain: bool = False, **headers: str) -> Request:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return parse(Received("id", fields, named, explain), CLASSES)
+    return parse(RawRequest("id", fields, named, explain), CLASSES)
 
 
 def v1(*texts: Any, **more: Any) -> bytes:
@@ -117,7 +117,7 @@ def binary(*elements: bytes, cut: int = 0, junk: bytes = b"", header: str | None
     entry |= {"parameters": {"binary_data_size": len(tail)}, **tensor}
     start = json.dumps({"id": "a", "inputs": [entry], "parameters": {"top_k": 2, "binary_data_output": True}}).encode()
     headers = {"inference-header-content-length": str(len(start)) if header is None else header}
-    return parse(Received("id", {"body": bytearray(start + tail)}, headers), CLASSES)
+    return parse(RawRequest("id", {"body": bytearray(start + tail)}, headers), CLASSES)
 
 
 def test_v2_takes_binary_data_behind_the_json() -> None:
@@ -128,7 +128,7 @@ def test_v2_takes_binary_data_behind_the_json() -> None:
 def test_v2_without_binary_data_may_still_say_how_long_its_json_is() -> None:
     body = v2([TEXT])
     headers = {"inference-header-content-length": str(len(body))}
-    assert parse(Received("id", {"body": body}, headers), CLASSES).images == (IMAGE,)
+    assert parse(RawRequest("id", {"body": body}, headers), CLASSES).images == (IMAGE,)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_binary_data_needs_one_tensor(inputs: Any) -> None:
     start = json.dumps({"inputs": inputs}).encode()
     headers = {"inference-header-content-length": str(len(start))}
     with pytest.raises(InvalidRequest, match="one tensor"):
-        parse(Received("id", {"body": start + b"more"}, headers), CLASSES)
+        parse(RawRequest("id", {"body": start + b"more"}, headers), CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_binary_data_needs_one_tensor(inputs: Any) -> None:
     ],
 )
 def test_open_inference_is_known_by_its_looks(fields: dict[str, Field], headers: dict[str, str], wanted: bool) -> None:
-    assert speaks_v2(Received("id", fields, headers)) is wanted
+    assert speaks_v2(RawRequest("id", fields, headers)) is wanted
 
 
 def test_more_binary_images_than_the_limit_are_refused() -> None:
@@ -199,7 +199,7 @@ def test_no_binary_data_whatever_raises_anything_but_a_service_error() -> None:
     for place in range(len(whole)):
         for replacement in (b"", b"\x00", b"\xff", b"9"):
             with contextlib.suppress(ServiceError):
-                parse(Received("id", {"body": whole[:place] + replacement + whole[place + 1 :]}, headers), CLASSES)
+                parse(RawRequest("id", {"body": whole[:place] + replacement + whole[place + 1 :]}, headers), CLASSES)
 
 
 def test_more_images_than_the_limit_are_refused() -> None:
@@ -228,7 +228,7 @@ def test_the_body_wins_over_the_field_and_the_field_over_the_header() -> None:
 
 
 def test_few_classes_lower_the_default_of_top_k() -> None:
-    assert parse(Received("id", {"body": IMAGE}, {}), 3).top_k == 3
+    assert parse(RawRequest("id", {"body": IMAGE}, {}), 3).top_k == 3
 
 
 @pytest.mark.parametrize("value", ["abc", "", "0", "11", "-1", "+1", " 1", "1.0", "1e0", "٣", "1_0", "9" * 5000])

@@ -12,7 +12,7 @@ from tests.unit.conftest import INPUT
 from tests.unit.training import synthetic_images
 from training.export.gates import items_that_depend_on_their_batch
 from training.export.onnx import export
-from training.export.quantize import quantise
+from training.export.quantize import quantize
 from training.fit.module import load_body
 from training.fit.trainer import Run, fit
 from visionserve import engines, network
@@ -40,7 +40,7 @@ def test_exported_and_in_int8_it_answers_alike_in_any_batch(tmp_path: Path) -> N
     eager = network.build("timm/resnet10t", 3).eval()
     images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
     export(eager, INPUT, tmp_path / "fp32.onnx")
-    quantise(tmp_path / "fp32.onnx", [images], tmp_path / "int8.onnx")
+    quantize(tmp_path / "fp32.onnx", [images], tmp_path / "int8.onnx")
     with torch.no_grad():
         expected = network.ExportForm(eager, network.MEAN, network.STD).eval()(torch.from_numpy(images))[0].numpy()
     for file, allowed in (("fp32.onnx", 1e-4), ("int8.onnx", 0.1 * np.abs(expected).max())):

@@ -17,7 +17,7 @@ from tests.unit.conftest import TinyBundle
 from tests.unit.visionserve.test_batch import RecordingEngine
 from visionserve import batch
 from visionserve.classifier import Classifier
-from visionserve.request_parsing import Received
+from visionserve.request_parsing import RawRequest
 
 HEIGHT, WIDTH, BATCH = 120, 160, 4
 HEADERS = {"host": "example", "content-type": "image/jpeg", "accept": "*/*", "user-agent": "curl"}
@@ -39,8 +39,8 @@ def photograph() -> bytes:
     return buffer.getvalue()
 
 
-def requests() -> list[Received]:
-    return [Received(str(place), {"body": bytearray(photograph())}, HEADERS, False) for place in range(BATCH)]
+def requests() -> list[RawRequest]:
+    return [RawRequest(str(place), {"body": bytearray(photograph())}, HEADERS, False) for place in range(BATCH)]
 
 
 def test_a_photograph_costs_few_calls(classifier: Classifier) -> None:

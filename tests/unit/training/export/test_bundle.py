@@ -15,7 +15,7 @@ from training import recipe as recipes
 from training.__main__ import COMMANDS, main
 from training.export import acceptance
 from training.fit.trainer import Run
-from training.recipe import Augment, Optimiser, Stage
+from training.recipe import Augment, Optimizer, Stage
 from visionserve.classifier import Classifier
 from visionserve.engines import OnnxEngine
 from visionserve.errors import BundleError
@@ -38,7 +38,7 @@ def made(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         architecture="resnet18",
         epochs=8,
         augment=Augment(min_area=0.8, policy="none", mixup=0.0, cutmix=0.0),
-        optimiser=Optimiser(learning_rate=0.01, head_epochs=0, average_decay=0.5),
+        optimizer=Optimizer(learning_rate=0.01, head_epochs=0, average_decay=0.5),
         stages=(Stage(1.0, synthetic_images.SIDE),),
     )
     recipes.save(recipe, folder / "recipe.yaml")
@@ -111,11 +111,11 @@ def test_evaluate_finds_the_figures_of_the_card_again(
     assert "top1" in capsys.readouterr().out
 
 
-def test_quantise_writes_a_network_that_answers_as_the_shipped_one(
+def test_quantize_writes_a_network_that_answers_as_the_shipped_one(
     made: Path, photographs: Path, tmp_path: Path
 ) -> None:
     options = ["--bundle", str(made / "bundle"), "--images", str(photographs), "--output", str(tmp_path / "int8.onnx")]
-    assert main(["quantise", *options]) == 0
+    assert main(["quantize", *options]) == 0
     classifier = Classifier.load(made / "bundle")
     images = np.stack([classifier.prepare(file.read_bytes()) for file in sorted(photographs.glob("*/0*.png"))])
     found = OnnxEngine(tmp_path / "int8.onnx").run(images).logits.argmax(1)

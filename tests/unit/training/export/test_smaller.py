@@ -19,7 +19,7 @@ from training.evaluation.compare import Row
 from training.evaluation.contenders import Contender
 from training.export import gates
 from training.export.onnx import export
-from training.export.quantize import quantise
+from training.export.quantize import quantize
 from visionserve import network
 from visionserve.errors import BundleError
 from visionserve.model_card import Input, ModelCard
@@ -58,7 +58,7 @@ def pruned(bundle: Path, photographs: Path) -> Path:
 def _complete(bundle: Path) -> None:
     """Add the int8 network and the golden answers."""
     export(golden.eager(bundle), INPUT, bundle / "fp32.onnx")
-    quantise(bundle / "fp32.onnx", [golden.draw(synthetic_images.SIDE)], bundle / "model.int8.onnx")
+    quantize(bundle / "fp32.onnx", [golden.draw(synthetic_images.SIDE)], bundle / "model.int8.onnx")
     golden.write(bundle)
 
 

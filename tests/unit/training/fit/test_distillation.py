@@ -14,7 +14,7 @@ from tests.unit.training.markers import LIGHTNING
 from training.fit import distillation
 from training.fit.module import Classification
 from training.fit.trainer import Run, fit
-from training.recipe import Augment, Optimiser, Stage, Teacher
+from training.recipe import Augment, Optimizer, Stage, Teacher
 from visionserve import network
 from visionserve.errors import BundleError
 from visionserve.model_card import Input, ModelCard
@@ -53,7 +53,7 @@ def test_the_loss_is_shared_between_labels_and_teacher(bundle: Path, tmp_path: P
         tmp_path,
         architecture="resnet18",
         augment=Augment(mixup=0.0, cutmix=0.0),
-        optimiser=Optimiser(label_smoothing=0.0),
+        optimizer=Optimizer(label_smoothing=0.0),
         teacher=Teacher(str(bundle), share=0.25, temperature=2.0),
     )
     torch.manual_seed(1)
@@ -70,13 +70,13 @@ def test_the_loss_is_shared_between_labels_and_teacher(bundle: Path, tmp_path: P
 
 def test_a_run_goes_on_from_a_bundle_with_its_widths_and_its_head(bundle: Path, tmp_path: Path) -> None:
     root = synthetic_images.image_folder(tmp_path / "colours")
-    still = Optimiser(learning_rate=0.0, head_epochs=0, average_decay=0.0)
+    still = Optimizer(learning_rate=0.0, head_epochs=0, average_decay=0.0)
     recipe = synthetic_images.recipe(
         root,
         architecture="resnet18",
         init=str(bundle),
         epochs=1,
-        optimiser=still,
+        optimizer=still,
         teacher=Teacher(str(bundle)),
         stages=(Stage(1.0, 24, ("conv1",)),),
     )

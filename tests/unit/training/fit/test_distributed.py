@@ -19,7 +19,7 @@ from training import recipe as recipes
 from training.data.augment import blend
 from training.data.datamodule import EpochSampler
 from training.fit.trainer import Run, fit
-from training.recipe import Augment, Machine, Optimiser, Recipe, Stage
+from training.recipe import Augment, Machine, Optimizer, Recipe, Stage
 from visionserve import network
 from visionserve.errors import BundleError
 
@@ -32,7 +32,7 @@ def _steady(photographs: Path) -> Recipe:
     return synthetic_images.recipe(
         photographs,
         architecture="resnet18",
-        optimiser=Optimiser(learning_rate=0.02, head_epochs=1, average_decay=0.9, clip=1.0),
+        optimizer=Optimizer(learning_rate=0.02, head_epochs=1, average_decay=0.9, clip=1.0),
         stages=(Stage(0.5, 24, ("conv1", *norms)), Stage(1.0, synthetic_images.SIDE, tuple(norms))),
     )
 

@@ -12,7 +12,7 @@ from training import recipe as recipes
 from training.data.datamodule import EpochSampler
 from training.fit.module import Classification, load_body, rate
 from training.fit.trainer import Run, fit, precision, read_manifest
-from training.recipe import Data, Optimiser, Stage
+from training.recipe import Data, Optimizer, Stage
 from visionserve import network
 from visionserve.errors import BundleError
 
@@ -99,7 +99,7 @@ def test_frozen_parts_stay_as_they_were(photographs: Path, tmp_path: Path) -> No
 
 def test_only_the_head_learns_in_its_epochs(photographs: Path) -> None:
     module = Classification(
-        synthetic_images.recipe(photographs, optimiser=Optimiser(head_epochs=1), stages=(Stage(1.0, 24),)), 3
+        synthetic_images.recipe(photographs, optimizer=Optimizer(head_epochs=1), stages=(Stage(1.0, 24),)), 3
     )
     module.on_train_epoch_start()
     assert {name for name, p in module.network.named_parameters() if p.requires_grad} == {"fc.weight", "fc.bias"}

@@ -21,7 +21,7 @@ from training.atomic import LEFT_OVER_S, whole, write_text
 from training.fit.checkpoints import WholeCheckpoints
 from training.fit.module import Classification
 from training.fit.trainer import Run, fit
-from training.recipe import Optimiser, Recipe
+from training.recipe import Optimizer, Recipe
 
 pytestmark = LIGHTNING
 
@@ -46,7 +46,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     return synthetic_images.recipe(
         photographs,
         architecture="mobilenet_v2",
-        optimiser=Optimiser(learning_rate=0.01, head_epochs=1, average_decay=0.9),
+        optimizer=Optimizer(learning_rate=0.01, head_epochs=1, average_decay=0.9),
         stages=(recipes.Stage(1.0, 24),),
         epochs=9,
         patience=1,

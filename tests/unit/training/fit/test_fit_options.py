@@ -13,7 +13,7 @@ from tests.unit.training.markers import LIGHTNING
 from training.data import cache
 from training.fit import compilation
 from training.fit.trainer import Run, fit, precision
-from training.recipe import Machine, Optimiser, Stage
+from training.recipe import Machine, Optimizer, Stage
 from visionserve.errors import BundleError
 
 pytestmark = LIGHTNING
@@ -76,11 +76,11 @@ def test_no_step_is_longer_than_the_clipped_gradient_allows(photographs: Path, t
     torch.manual_seed(0)
     moved = {}
     for clip in (0.0, 0.01):
-        settings = Optimiser(
+        settings = Optimizer(
             learning_rate=1.0, momentum=0, weight_decay=0, warmup=0, head_epochs=0, average_decay=0, clip=clip
         )
         recipe = synthetic_images.recipe(
-            photographs, optimiser=settings, epochs=1, batch_size=24, stages=(Stage(1.0, 24),), architecture="resnet18"
+            photographs, optimizer=settings, epochs=1, batch_size=24, stages=(Stage(1.0, 24),), architecture="resnet18"
         )
         with pytest.MonkeyPatch.context() as patch:
             start = _Small()

@@ -9,7 +9,7 @@ from training import recipe as recipes
 from training.__main__ import main
 from training.fit import lr_finder, lr_finder_report
 from training.fit.lr_finder import RangeTest, range_test
-from training.recipe import Optimiser
+from training.recipe import Optimizer
 from visionserve.errors import BundleError
 
 # Lightning's own: parts of torch that it still uses.
@@ -53,7 +53,7 @@ def test_the_test_ends_when_the_loss_runs_away_and_leaves_a_plot_alone(
     assert "the loss ran away at" in answer.out
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["lr.png"]
     if status == 0:
-        suggested = float(answer.out.split("--optimiser.learning_rate ")[1])
+        suggested = float(answer.out.split("--optimizer.learning_rate ")[1])
         assert 1e-4 <= suggested < 1e6
     else:
         assert "falls at none of the rates" in answer.err
@@ -68,7 +68,7 @@ def test_a_faster_head_stays_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(lr_finder._Rising, "on_before_optimizer_step", look)
     recipe = synthetic_images.recipe(
         synthetic_images.image_folder(tmp_path / "colours", per_label=6),
-        optimiser=Optimiser(head_factor=3.0, head_epochs=5),
+        optimizer=Optimizer(head_factor=3.0, head_epochs=5),
     )
     test = range_test(recipe, tmp_path / "cache", 1e-4, 1e-3, 20)
     assert [sorted(rates) for rates in seen] == [pytest.approx([rate, 3 * rate]) for rate in test.rates]

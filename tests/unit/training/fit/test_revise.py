@@ -2,16 +2,16 @@ from typing import Any
 
 import pytest
 
-from training.recipe import Optimiser, Recipe, Stage, revise
+from training.recipe import Optimizer, Recipe, Stage, revise
 from visionserve.errors import BundleError
 
 
 def test_a_revised_recipe_differs_in_the_named_entries_only() -> None:
     before = Recipe(stages=(Stage(0.5, 128), Stage(1.0, 176, ("conv1",))))
-    after = revise(before, {"optimiser.learning_rate": 0.3, "stages.1.size": 192, "epochs": 4})
+    after = revise(before, {"optimizer.learning_rate": 0.3, "stages.1.size": 192, "epochs": 4})
     assert after == Recipe(
         epochs=4,
-        optimiser=Optimiser(learning_rate=0.3),
+        optimizer=Optimizer(learning_rate=0.3),
         stages=(Stage(0.5, 128), Stage(1.0, 192, ("conv1",))),
     )
 
@@ -19,9 +19,9 @@ def test_a_revised_recipe_differs_in_the_named_entries_only() -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"optimiser.lr": 0.1}, "no entry optimiser.lr"),
+        ({"optimizer.lr": 0.1}, "no entry optimizer.lr"),
         ({"stages.4.size": 99}, "no entry stages.4.size"),
-        ({"optimiser": 3}, "no entry optimiser"),
+        ({"optimizer": 3}, "no entry optimizer"),
         ({"name.0": "x"}, "no entry name.0"),
         ({"input.size": 1.5}, "input.size.*int"),
         ({"augment.policy": "x"}, "augment.policy"),

@@ -25,7 +25,7 @@ from training.recipe import Recipe, Stage
 from visionserve.errors import BundleError
 
 pytestmark = LIGHTNING
-RATES = (Dimension("optimiser.learning_rate", 0.01, 0.1, log=True), Dimension("batch_size", 4, 8, step=4, whole=True))
+RATES = (Dimension("optimizer.learning_rate", 0.01, 0.1, log=True), Dimension("batch_size", 4, 8, step=4, whole=True))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def write(folder: Path, recipe: Recipe, text: str) -> list[str]:
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on_to_the_wanted_number_of_trials(recipe: Recipe, tmp_path: Path) -> None:
     long = replace(recipe, epochs=6)
-    command = write(tmp_path, long, "optimiser.learning_rate: {low: 0.01, high: 0.1, log: true}")
+    command = write(tmp_path, long, "optimizer.learning_rate: {low: 0.01, high: 0.1, log: true}")
     process = subprocess.Popen([sys.executable, "-m", "training", *command, "--trials", "3"], stdout=subprocess.PIPE)
     second = tmp_path / "run" / "trials" / "001" / "checkpoints"
     deadline = time.monotonic() + 200
@@ -70,7 +70,7 @@ def test_a_killed_sweep_goes_on_to_the_wanted_number_of_trials(recipe: Recipe, t
     assert again.params == broken.params
     assert sweep.place(study, again).folder == tmp_path / "run" / "trials" / "001"
     assert len(again.intermediate_values) == 6  # with those from before it was killed
-    assert len({trial.params["optimiser.learning_rate"] for trial in finished(study)}) == 3
+    assert len({trial.params["optimizer.learning_rate"] for trial in finished(study)}) == 3
     assert len(sweep.run(3, None).trials) == 4  # nothing is left to do
 
     with pytest.raises(BundleError, match="another recipe"):
@@ -142,15 +142,15 @@ def test_a_second_sweep_in_the_folder_is_refused(recipe: Recipe, tmp_path: Path)
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("optimiser.lr: {low: 0.1, high: 1.0}", "no entry optimiser.lr"),
-        ("optimiser: {choices: [1]}", "no entry optimiser"),
-        ("optimiser.learning_rate: {low: 0.1}", "high must be a number"),
-        ("optimiser.learning_rate: {low: 1e-3, high: 1.0}", r"low must be a number, not '1e-3'.*1\.0e-3"),
-        ("optimiser.learning_rate: {low: 1.0, high: 0.1}", "low must be below high"),
-        ("optimiser.learning_rate: {low: 0, high: 0.1, log: true}", "above 0"),
-        ("optimiser.learning_rate: {low: 0.1, high: 1.0, log: true, step: 0.1}", "excludes a step"),
-        ("optimiser.learning_rate: {low: 0.1, high: 1.0, base: 2}", "needs {low, high}"),
-        ("optimiser.learning_rate: 0.1", "needs {low, high}"),
+        ("optimizer.lr: {low: 0.1, high: 1.0}", "no entry optimizer.lr"),
+        ("optimizer: {choices: [1]}", "no entry optimizer"),
+        ("optimizer.learning_rate: {low: 0.1}", "high must be a number"),
+        ("optimizer.learning_rate: {low: 1e-3, high: 1.0}", r"low must be a number, not '1e-3'.*1\.0e-3"),
+        ("optimizer.learning_rate: {low: 1.0, high: 0.1}", "low must be below high"),
+        ("optimizer.learning_rate: {low: 0, high: 0.1, log: true}", "above 0"),
+        ("optimizer.learning_rate: {low: 0.1, high: 1.0, log: true, step: 0.1}", "excludes a step"),
+        ("optimizer.learning_rate: {low: 0.1, high: 1.0, base: 2}", "needs {low, high}"),
+        ("optimizer.learning_rate: 0.1", "needs {low, high}"),
         ("epochs: {low: 1.5, high: 3}", "epochs is a whole number"),
         ("input.crop: {low: 0.5, high: 2.0}", "input.crop is a share"),
         ("augment.policy: {choices: [trivial, strange]}", "augment.policy"),

@@ -1,4 +1,4 @@
-"""`python -m training quantise`: a bundle's weights as an int8 ONNX file, calibrated on any folder of photographs."""
+"""`python -m training quantize`: a bundle's weights as an int8 ONNX file, calibrated on any folder of photographs."""
 
 import argparse
 import tempfile
@@ -11,7 +11,7 @@ from training.bundle import calibration
 from training.data.datamodule import load_served
 from training.data.datasets.imagefolder import SUFFIXES
 from training.export.onnx import export
-from training.export.quantize import quantise
+from training.export.quantize import quantize
 from visionserve.errors import BundleError
 from visionserve.model_card import FILE_NAME as CARD
 from visionserve.model_card import ModelCard
@@ -19,7 +19,7 @@ from visionserve.transforms import Preprocessing
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, calibrate, quantise."""
+    """Export, calibrate, quantize."""
     card = ModelCard.load(args.bundle / CARD)
     files = sorted(path for path in args.images.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not files:
@@ -29,6 +29,6 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         fp32 = Path(folder, "fp32.onnx")
         export(golden.eager(args.bundle), card.input, fp32)
-        quantise(fp32, calibration(images, seed=0), args.output, reduce_range=not args.full_range)
+        quantize(fp32, calibration(images, seed=0), args.output, reduce_range=not args.full_range)
     print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
     return 0

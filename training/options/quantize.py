@@ -1,4 +1,4 @@
-"""The options of `python -m training quantise`."""
+"""The options of `python -m training quantize`."""
 
 import argparse
 from pathlib import Path
