@@ -156,7 +156,7 @@ def _legend(record: RunRecord) -> str:
             "count in full (coordinated omission is corrected). Rejected: invalid bodies that got their 4xx."
         )
     return (
-        "Latency counts from when a user sent the request. A closed loop's users slow down with the service, so it hides "
+        "Latency counts from when a user sent the request. A closed loop's users slow down with the service: it hides "
         "what independent clients would wait (coordinated omission); open loop shows it. Rejected: invalid bodies "
         "that got their 4xx."
     )
