@@ -11,6 +11,7 @@ import jinja2
 
 from gateway import api_keys, error_bodies, routes
 from gateway.options import OptionError
+from visionserve.files import write_text
 
 CONFIGURATION, KEYS = "nginx.conf", "keys.conf"
 # Readable by whoever runs nginx; keys by their owner alone.
@@ -27,8 +28,8 @@ def render(options: Mapping[str, Any], folder: Path) -> Path:
     known = api_keys.read(options["api_keys_file"]) if options["api_keys_file"] else {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / KEYS, api_keys.render(known), _KEYS_MODE)
-        _write(folder / CONFIGURATION, text(options, folder / KEYS if known else None), _MODE)
+        write_text(folder / KEYS, api_keys.render(known), _KEYS_MODE)
+        write_text(folder / CONFIGURATION, text(options, folder / KEYS if known else None), _MODE)
     except OSError as error:
         raise OptionError(f"{folder} cannot be written ({error.strerror}): choose another folder.") from error
     return folder / CONFIGURATION
@@ -69,12 +70,3 @@ def check(program: str, configuration: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=_NGINX_TIMEOUT_S, check=False)
     if done.returncode != 0:
         raise OptionError(f"nginx refuses the configuration: {done.stderr.strip() or done.returncode}")
-
-
-def _write(path: Path, content: str, mode: int) -> None:
-    """Replace a file in one step, never readable by more than ``mode`` says."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as stream:  # noqa: PTH123
-        os.fchmod(stream.fileno(), mode)
-        stream.write(content)
-    fresh.replace(path)

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from training.atomic import write_text
 from visionserve.errors import BundleError
+from visionserve.files import write_text
 
 SourceName = Literal["flowers102", "cub200", "cats-and-dogs", "imagefolder"]
 SplitName = Literal["stratified", "given", "given-test"]

@@ -11,6 +11,7 @@ from matplotlib import pyplot
 from loadtests.tune.search import Notebook
 from loadtests.tune.setting import Setting
 from loadtests.tune.trial import Result
+from visionserve.files import write_text
 
 MARKDOWN, PICTURE = "tune.md", "tune.png"
 
@@ -71,9 +72,7 @@ def frontier(results: Sequence[Result]) -> list[Result]:
 def write_profile(setting: Setting, path: Path, facts: str) -> None:
     """Write the settings as `make archive` reads them beside a bundle."""
     head = f"# Found by `make tune`: {facts}\n# `make archive` puts these in place of the profile's own values.\n"
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(head + yaml.safe_dump(setting.config(), sort_keys=False), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, head + yaml.safe_dump(setting.config(), sort_keys=False))
 
 
 def _row(result: Result, shipped: Setting) -> str:

@@ -20,11 +20,11 @@ from monitoring.drift.reference import Reference
 from monitoring.drift.sample import Sample, View
 from visionserve.classifier import Classifier
 from visionserve.errors import BundleError
+from visionserve.files import is_image
 from visionserve.images import decode
 
 SIZES = (50, 200, 1000)
 _REFERENCES = 50  # drawn afresh to measure false alarms: each is a draw of luck too
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _corrupted(classifier: Classifier, files: list[Path], kind: str, severity: i
 
 def photographs_below(folder: Path) -> list[Path]:
     """Return the photographs below a folder, sorted; BundleError when there is none."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    found = sorted(path for path in folder.rglob("*") if is_image(path))
     if not found:
         raise BundleError(f"{folder} holds no photographs")
     return found

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+from visionserve.files import is_image
 
 
 class Unusable(Exception):
@@ -70,7 +70,7 @@ def _from_folder(folder: Path) -> list[Labelled]:
         for own in folder.iterdir()
         if own.is_dir() and not own.name.startswith(".")
         for file in own.rglob("*")
-        if file.suffix.lower() in SUFFIXES
+        if is_image(file)
     ]
 
 

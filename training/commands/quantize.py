@@ -9,10 +9,10 @@ import numpy as np
 from training import golden
 from training.bundle import calibration
 from training.data.datamodule import load_served
-from training.data.datasets.imagefolder import SUFFIXES
 from training.export.onnx import export
 from training.export.quantize import quantize
 from visionserve.errors import BundleError
+from visionserve.files import is_image
 from visionserve.model_card import FILE_NAME as CARD
 from visionserve.model_card import ModelCard
 from visionserve.transforms import Preprocessing
@@ -21,7 +21,7 @@ from visionserve.transforms import Preprocessing
 def run(args: argparse.Namespace) -> int:
     """Export, calibrate, quantize."""
     card = ModelCard.load(args.bundle / CARD)
-    files = sorted(path for path in args.images.rglob("*") if path.suffix.lower() in SUFFIXES)
+    files = sorted(path for path in args.images.rglob("*") if is_image(path))
     if not files:
         raise BundleError(f"{args.images} holds no photographs to calibrate on")
     chosen = [files[place] for place in np.random.default_rng(0).permutation(len(files))[:512]]

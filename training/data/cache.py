@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 from torchvision.transforms.v2 import functional
 
-from training.atomic import whole
 from training.data.manifest import Manifest
 from visionserve.errors import BundleError, ServiceError
+from visionserve.files import atomic_write
 from visionserve.images import decode
 
 Pixels = npt.NDArray[np.uint8]
@@ -86,13 +86,13 @@ def read(path: Path) -> bytes:
 
 def _write(manifest: Manifest, side: int, pixels: Path, index: Path) -> None:
     entries, offset = [], 0
-    with whole(pixels) as unfinished, unfinished.open("wb") as file:
+    with atomic_write(pixels) as unfinished, unfinished.open("wb") as file:
         for row in manifest.rows:
             photograph = _decode(manifest.root / row.path, side)
             file.write(photograph.tobytes())
             entries.append((offset, *photograph.shape[:2]))
             offset += photograph.size
-    with whole(index) as unfinished:
+    with atomic_write(index) as unfinished:
         np.save(unfinished, np.array(entries, np.int64))  # last: its presence says that the cache is whole
 
 

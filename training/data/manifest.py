@@ -11,10 +11,10 @@ from dataclasses import astuple, dataclass
 from functools import cached_property
 from pathlib import Path
 
-from training.atomic import write_text
 from training.data import splits
 from training.data.datasets import SPLITS, Collection, Split
 from visionserve.errors import BundleError
+from visionserve.files import write_text
 
 FILE_NAME = "manifest.csv"
 HEADER = ("path", "label", "split", "sha256")

@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from training.atomic import whole
+from visionserve.files import atomic_write
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -19,7 +19,7 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
         """Write ``checkpoint`` to ``path``, or nothing."""
-        with whole(Path(path)) as unfinished:
+        with atomic_write(Path(path)) as unfinished:
             torch.save(checkpoint, unfinished)
 
 

@@ -24,7 +24,6 @@ from torch.utils import deterministic
 
 from training import distributed, golden, tracking
 from training import recipe as recipes
-from training.atomic import whole, write_text
 from training.data import corrupt_files, rehearsal
 from training.data import manifest as manifests
 from training.data import prepare as division
@@ -35,6 +34,7 @@ from training.fit.module import Classification
 from training.recipe import PrecisionName, Recipe
 from visionserve import timm_networks
 from visionserve.errors import BundleError
+from visionserve.files import atomic_write, write_text
 from visionserve.network import adapt_imagenet
 
 Precision = Literal["bf16-mixed", "16-mixed", "32-true"]
@@ -289,7 +289,7 @@ def _finish(trainer: Trainer, module: Classification, run: Run) -> float:
         return accuracy
     best = torch.load(run.checkpoints / BEST, map_location="cpu", weights_only=True)
     module.load_state_dict(best["state_dict"])
-    with whole(run.weights) as unfinished:
+    with atomic_write(run.weights) as unfinished:
         save_file({name: tensor.contiguous() for name, tensor in module.weights().items()}, unfinished)
     facts = json.loads(run.facts.read_text(encoding="utf-8")) | {
         "val_accuracy": round(accuracy, 4),

@@ -4,9 +4,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from training.atomic import write_text
 from training.recipe import TrackerName, Tracking
 from visionserve.errors import BundleError
+from visionserve.files import write_text
 
 FILE_NAME = "tracking.json"
 

@@ -5,9 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from visionserve.cli.exit_codes import Stop
-
-# What the service takes, by the names that such files usually have.
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+from visionserve.files import is_image
 
 
 def walk(folder: Path, complain: Callable[[str], None]) -> Iterator[Path]:
@@ -26,7 +24,7 @@ def walk(folder: Path, complain: Callable[[str], None]) -> Iterator[Path]:
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(Path(entry.path))
-                    elif entry.name.lower().endswith(SUFFIXES):
+                    elif is_image(entry.name):
                         yield Path(entry.path)
         except OSError as error:
             complain(f"{current} cannot be read and is left out: {error.strerror}.")

@@ -15,6 +15,7 @@ from visionserve.cli.predictors import Asker, Overlays, stop_unless_about_photog
 from visionserve.cli.records import Record
 from visionserve.cli.resumable_table import Csv, JsonLines, Ledger
 from visionserve.client import Answer, ResponseError
+from visionserve.files import IMAGE_SUFFIXES
 
 _BAR = 30
 _STANDARD = "-"
@@ -119,7 +120,7 @@ def _folder(folder: Path, chosen: argparse.Namespace) -> int:
     """Answer a folder's photographs that have no row yet; say what became of them."""
     total = sum(1 for _ in image_files.walk(folder, _say))
     if total == 0:
-        raise Stop(f"{folder} holds no photographs ({', '.join(image_files.SUFFIXES)}).")
+        raise Stop(f"{folder} holds no photographs ({', '.join(IMAGE_SUFFIXES)}).")
     overlays = Overlays(folder, chosen.explain) if chosen.explain is not None else None
     names = records.columns(chosen.top_k or _TOP_K)
     counts: Counter[str] = Counter()

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from training.data.datasets import SPLITS, Collection, Photograph, Split
 from visionserve.errors import BundleError
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+from visionserve.files import is_image
 
 
 def collect(root: Path) -> Collection:
@@ -23,11 +22,9 @@ def collect(root: Path) -> Collection:
         (path, folder.name, split) for part, split in parts for folder in _folders(part) for path in _files(folder)
     ]
     photographs = tuple(
-        Photograph(path.relative_to(root).as_posix(), label, split)
-        for path, label, split in files
-        if path.suffix.lower() in SUFFIXES
+        Photograph(path.relative_to(root).as_posix(), label, split) for path, label, split in files if is_image(path)
     )
-    others = tuple(path.relative_to(root).as_posix() for path, _, _ in files if path.suffix.lower() not in SUFFIXES)
+    others = tuple(path.relative_to(root).as_posix() for path, _, _ in files if not is_image(path))
     return Collection(root, labels, photographs, others)
 
 

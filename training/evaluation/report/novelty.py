@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from training.data.datamodule import served as served_images
-from training.data.datasets.imagefolder import SUFFIXES
 from training.evaluation import metrics
 from training.evaluation.bootstrap import RESAMPLES, SEED
 from training.evaluation.evaluate import Evidence, answers, prepare
@@ -17,6 +16,7 @@ from training.evaluation.metrics import rounded
 from training.evaluation.report.sections import Plot, Section, interval, percent, table
 from training.plotting import ACCENT, INK, PALE, WARN, plain
 from visionserve.errors import BundleError
+from visionserve.files import is_image
 
 KEPT = 0.95  # the share of the validation photographs that the threshold lets through
 _OTHERS = (WARN, "#5c6bc0", "#8d6e63", "#7b1fa2", "#546e7a", "#c0a000")
@@ -49,7 +49,7 @@ def section(evidence: Evidence, folders: Mapping[str, Path]) -> Section:
 
 def photographs_below(folder: Path) -> list[Path]:
     """Return the image files anywhere below a folder, sorted; BundleError when there are none."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    files = sorted(path for path in folder.rglob("*") if is_image(path))
     if not files:
         raise BundleError(f"{folder} holds no photographs")
     return files

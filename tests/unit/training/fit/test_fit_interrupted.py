@@ -17,7 +17,6 @@ from tests.unit.training import synthetic_images
 from tests.unit.training.learning_curves import curves
 from tests.unit.training.markers import LIGHTNING
 from training import recipe as recipes
-from training.atomic import LEFT_OVER_S, whole, write_text
 from training.fit.checkpoints import WholeCheckpoints
 from training.fit.module import Classification
 from training.fit.trainer import Run, fit
@@ -133,24 +132,6 @@ def test_beginning_anew_leaves_nothing_of_the_run_before(recipe: Recipe, tmp_pat
     (tmp_path / "k").touch()
     assert apart(_until_killed, recipe, run, tmp_path / "k", "none") == -signal.SIGKILL
     assert not [path for path in run.folder.rglob("*") if path.is_file() and "another" in path.read_text()]
-
-
-def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
-    write_text(tmp_path / "a.txt", "old")
-    with pytest.raises(KeyError), whole(tmp_path / "a.txt") as unfinished:
-        unfinished.write_text("ne")
-        raise KeyError
-    assert (tmp_path / "a.txt").read_text() == "old"
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_what_killed_processes_left_is_tidied_up_and_what_others_write_is_not(tmp_path: Path) -> None:
-    dead, alive = (tmp_path / f".unfinished-{number}-a.txt" for number in (1, 2))
-    for file in (dead, alive):
-        file.touch()
-    os.utime(dead, (time.time() - 2 * LEFT_OVER_S,) * 2)
-    write_text(tmp_path / "a.txt", "new")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [alive.name, "a.txt"]
 
 
 def test_a_checkpoint_is_written_beside_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,49 @@
+import os
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from loadtests.load import images
+from visionserve.files import ABANDONED_S, IMAGE_SUFFIXES, atomic_write, is_image, write_text
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(KeyError), atomic_write(tmp_path / "a.txt") as unfinished:
+        unfinished.write_text("ne")
+        raise KeyError
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_files_of_killed_processes_are_removed_and_those_of_running_ones_are_not(tmp_path: Path) -> None:
+    dead, alive = (tmp_path / f".unfinished-{number}-a.txt" for number in (1, 2))
+    for file in (dead, alive):
+        file.touch()
+    os.utime(dead, (time.time() - 2 * ABANDONED_S,) * 2)
+    write_text(tmp_path / "a.txt", "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [alive.name, "a.txt"]
+
+
+def test_a_secret_is_never_readable_by_others(tmp_path: Path) -> None:
+    with atomic_write(tmp_path / "keys", 0o600) as unfinished:
+        assert stat.S_IMODE(unfinished.stat().st_mode) == 0o600
+        unfinished.write_text("secret")
+    assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o600
+
+
+def test_a_missing_folder_is_made_and_line_ends_are_kept(tmp_path: Path) -> None:
+    write_text(tmp_path / "new" / "a.txt", "one\r\ntwo\n")
+    assert (tmp_path / "new" / "a.txt").read_bytes() == b"one\r\ntwo\n"
+
+
+@pytest.mark.parametrize(("name", "expected"), [("a.JPG", True), ("b.jpe", True), ("notes.txt", False), ("jpg", False)])
+def test_an_image_is_known_by_its_name(name: str, expected: bool) -> None:
+    assert is_image(name) is expected
+    assert is_image(Path("folder.png") / name) is expected
+
+
+def test_the_load_test_takes_the_same_files() -> None:
+    assert images.IMAGE_SUFFIXES == IMAGE_SUFFIXES

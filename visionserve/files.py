@@ -1,0 +1,54 @@
+"""Files: which names image files have, and writes that are complete or do not happen. Standard library only."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# The usual names of the formats that images.py decodes. One list, for whoever walks a folder.
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+ABANDONED_S = 3600.0  # an unfinished file that nobody has written to for so long is of a process that was killed
+
+
+def is_image(path: Path | str) -> bool:
+    """Whether a file's name ends like an image's, in upper or lower case; the file itself is not read."""
+    return str(path).lower().endswith(IMAGE_SUFFIXES)
+
+
+@contextmanager
+def atomic_write(path: Path, mode: int | None = None) -> Iterator[Path]:
+    """Yield the path of an unfinished file, which replaces ``path`` when the block ends without an error.
+
+    A process may be killed at any moment: it leaves the old file or the new one, never a part. The unfinished file's
+    name ends like the finished one's and holds the process's id, so two processes that write the same file do not meet.
+
+    Args:
+        path: Its folder is made where it does not exist.
+        mode: The permissions of the file from its first byte on, whatever the umask; None leaves them to the umask.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
+    unfinished = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
+    unfinished.unlink(missing_ok=True)
+    if mode is not None:
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        os.fchmod(descriptor, mode)
+        os.close(descriptor)
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, mode: int | None = None) -> None:
+    """Write UTF-8 text in one step, with its line ends as they are."""
+    with atomic_write(path, mode) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", newline="")
+
+
+def _remove_abandoned(path: Path) -> None:
+    for unfinished in path.parent.glob(f".unfinished-*-{path.name}"):
+        if time.time() - unfinished.stat().st_mtime > ABANDONED_S:
+            unfinished.unlink(missing_ok=True)
