@@ -1,4 +1,4 @@
-"""What `python -m training parts` leaves behind: parts.md, parts.json, a bar plot and a sheet of photographs."""
+"""What `python -m training pointing-game` leaves behind: parts.md, parts.json, a bar plot, a sheet of images."""
 
 import io
 import json

@@ -85,7 +85,7 @@ def test_the_command_leaves_a_report_a_plot_and_a_sheet(
     birds: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--bundle", str(bundle), "--data.root", str(birds), "--output", str(tmp_path)]
-    assert main(["parts", *options]) == 0
+    assert main(["pointing-game", *options]) == 0
     figures = json.loads((tmp_path / "parts.json").read_text(encoding="utf-8"))
     assert figures["pointing"]["peak"]["share"] == 1.0
     text = (tmp_path / "parts.md").read_text(encoding="utf-8")
@@ -117,7 +117,7 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence(
             lines = (root / name).read_text(encoding="utf-8").splitlines()[:4]
             (root / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
     asked = ["--bundle", str(made), "--data.root", str(root), "--output", str(tmp_path / "out"), *options]
-    assert main(["parts", *asked]) == 1
+    assert main(["pointing-game", *asked]) == 1
     printed = capsys.readouterr().err
     assert printed.count("\n") == 1
     assert re.search(message, printed)

@@ -1,26 +1,24 @@
 """Options are read without what a command runs on: help and complaints come at once."""
 
-import importlib
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 
-from training.__main__ import COMMANDS
+import pytest
+
+from training.__main__ import COMMANDS, RENAMED, main
+from training.cli import evaluate, export
 from training.evaluation import contenders, corruptions
 from training.evaluation.report import robustness
 from training.export import prune
-from training.options import compare, evaluate
-from training.options import prune as narrowing
 
 # Each takes seconds to import.
 HEAVY = ["torch", "lightning", "torchvision", "onnxruntime", "openvino", "scipy", "matplotlib", "sklearn"]
 PROGRAM = f"""
 import json, sys
-from importlib import import_module
-from training.__main__ import COMMANDS
-for module, _ in COMMANDS.values():
-    import_module("training.options." + module)
+from training.__main__ import COMMANDS, _parser
+for command in COMMANDS.values():
+    command.add_arguments(_parser(command))
 print(json.dumps(sorted(set(sys.modules) & set({HEAVY}))))
 """
 
@@ -38,14 +36,15 @@ def test_a_wrong_option_is_refused_before_the_command_is_imported() -> None:
     assert "python -m training evaluate" in done.stderr
 
 
-def test_every_command_has_options_and_something_that_runs() -> None:
-    for module, _ in COMMANDS.values():
-        assert callable(importlib.import_module(f"training.options.{module}").add_arguments)
-        assert find_spec(f"training.commands.{module}") is not None
-
-
 def test_what_the_options_offer_is_what_the_commands_know() -> None:
     assert evaluate.SEVERITIES == corruptions.SEVERITIES
-    assert evaluate.USUAL == robustness.DEFAULT
-    assert compare.PRECISIONS == contenders.PRECISIONS
-    assert narrowing.MULTIPLE == prune.MULTIPLE
+    assert evaluate.DEFAULT_SEVERITIES == robustness.DEFAULT
+    assert evaluate.PRECISIONS == contenders.PRECISIONS
+    assert export.CHANNEL_MULTIPLE == prune.MULTIPLE
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_the_former_name_of_a_command_prints_the_new_one(old: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([old, "--help"]) == 2
+    assert f"`{RENAMED[old]}`" in capsys.readouterr().err
+    assert RENAMED[old] in COMMANDS

@@ -1,0 +1,225 @@
+"""`python -m training bundle`, `export`, `quantize`, `golden`, `resize`, `prune` and `package`: what follows a run."""
+
+import argparse
+import logging
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from training.cli import Command
+from training.cli.evaluate import size_and_crop
+from visionserve.errors import BundleError
+
+if TYPE_CHECKING:
+    from training.fit.trainer import Run
+    from visionserve.model_card import ModelCard
+
+CHANNEL_MULTIPLE = 16  # as in training.export.prune
+CALIBRATION_IMAGES = 512
+
+
+def bundle_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--run", type=Path, default=Path("runs/flowers"), help="folder of the run (default: %(default)s)"
+    )
+    parser.add_argument("--output", type=Path, help="folder of the bundle; default: model_store/ and the run's name")
+
+
+def bundle(args: argparse.Namespace) -> int:
+    """Make the bundle of a finished run; print its headline."""
+    from training.fit.trainer import Run
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    print_headline(make_bundle(Run(args.run), bundle_folder(args.run, args.output)))
+    return 0
+
+
+def make_bundle(run: "Run", folder: Path) -> "ModelCard":
+    """Make the bundle of a run and keep it where the run is tracked."""
+    from training import bundle as bundles
+    from training import tracking
+
+    card = bundles.make(run, folder)
+    tracking.keep(run.folder, folder, card)
+    return card
+
+
+def bundle_folder(run: Path, output: Path | None) -> Path:
+    """Return where the bundle of a run goes."""
+    return output if output is not None else Path("model_store", run.name)
+
+
+def print_headline(card: "ModelCard") -> None:
+    """Print what the card claims."""
+    metrics = card.metrics
+    low, high = metrics["top1_interval"]
+    print(
+        f"{card.name} {card.version}: top-1 {100 * metrics['top1']:.2f} % [{100 * low:.1f}, {100 * high:.1f}] as "
+        f"served, {100 * metrics['top1_fp32']:.2f} % fp32, calibration error "
+        f"{100 * metrics['calibration_error']:.2f} %, {metrics['photographs']} test images"
+    )
+
+
+def export_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    _weights_option(parser)
+    parser.add_argument("--output", type=Path, required=True, help="the ONNX file to write")
+    parser.add_argument("--half", action="store_true", help="compute in half precision, for GPUs")
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write a bundle's weights as an ONNX file in floats."""
+    from training import golden
+    from training.export import onnx
+    from visionserve.model_card import FILE_NAME, ModelCard
+
+    input_ = ModelCard.load(args.bundle / FILE_NAME).input
+    onnx.export(golden.eager(args.bundle), input_, args.output, half=args.half)
+    print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def quantize_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    _weights_option(parser)
+    parser.add_argument("--images", type=Path, required=True, help="folder of training images, searched in depth")
+    parser.add_argument("--output", type=Path, required=True, help="the ONNX file to write")
+    parser.add_argument(
+        "--full-range", action="store_true", help="8-bit weights: only right on processors with VNNI or AMX"
+    )
+
+
+def quantize(args: argparse.Namespace) -> int:
+    """Export, calibrate, quantize."""
+    import numpy as np
+
+    from training import golden
+    from training.bundle import calibration
+    from training.data.datamodule import load_served
+    from training.export import onnx
+    from training.export import quantize as quantization
+    from visionserve.files import is_image
+    from visionserve.model_card import FILE_NAME, ModelCard
+    from visionserve.transforms import Preprocessing
+
+    card = ModelCard.load(args.bundle / FILE_NAME)
+    files = sorted(path for path in args.images.rglob("*") if is_image(path))
+    if not files:
+        raise BundleError(f"{args.images} holds no images to calibrate on")
+    sample = [files[index] for index in np.random.default_rng(0).permutation(len(files))[:CALIBRATION_IMAGES]]
+    images = load_served(sample, Preprocessing(card.input.size, card.input.crop))
+    with tempfile.TemporaryDirectory() as folder:
+        fp32 = Path(folder, "fp32.onnx")
+        onnx.export(golden.eager(args.bundle), card.input, fp32)
+        quantization.quantize(fp32, calibration(images, seed=0), args.output, reduce_range=not args.full_range)
+    print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def golden(args: argparse.Namespace) -> int:
+    """Write golden.json after a bundle's weights were changed on purpose."""
+    from training import golden as reference
+
+    reference.write(args.bundle)
+    print(args.bundle / reference.FILE_NAME)
+    return 0
+
+
+def resize_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--bundle", type=Path, required=True, help="the bundle whose weights are taken")
+    parser.add_argument("--data.root", dest="root", type=Path, required=True, help="folder of its images")
+    parser.add_argument("--input", type=size_and_crop, required=True, metavar="SIZE/CROP", help="such as 176/0.875")
+    parser.add_argument("--version", required=True, help="of the new bundle, such as 1.1: its answers differ")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the new bundle; --bundle replaces it")
+
+
+def resize(args: argparse.Namespace) -> int:
+    """Make a bundle of the same weights for another input; print its headline."""
+    from training import bundle as bundles
+    from visionserve.model_card import FILE_NAME, ModelCard
+    from visionserve.transforms import Preprocessing
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if args.version == ModelCard.load(args.bundle / FILE_NAME).version:
+        raise BundleError(f"{args.bundle} is version {args.version} already: its answers change, so give another one")
+    print_headline(bundles.resize(args.bundle, args.root, Preprocessing(*args.input), args.version, args.output))
+    return 0
+
+
+def prune_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--bundle", type=Path, required=True, help="the folder that holds card.json, manifest.csv, weights.safetensors"
+    )
+    parser.add_argument("--data.root", dest="root", type=Path, required=True, help="folder of its images")
+    parser.add_argument("--ratio", type=float, required=True, help="share of the channels to remove, 0-1")
+    parser.add_argument(
+        "--multiple", type=int, default=CHANNEL_MULTIPLE, help="of channels kept (default: %(default)s)"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder for the narrower network")
+
+
+def prune(args: argparse.Namespace) -> int:
+    """Remove channels from a bundle's network, to be fine-tuned by `fit --init`; print what is left."""
+    from training.evaluation import operations
+    from training.export.prune import prune_bundle
+    from training.golden import eager
+    from visionserve.model_card import FILE_NAME, ModelCard
+
+    pruned = prune_bundle(args.bundle, args.root, args.output, args.ratio, args.multiple)
+    size = ModelCard.load(args.bundle / FILE_NAME).input.size
+    before, after = (operations.count(network, size) for network in (eager(args.bundle), pruned))
+    print(f"{args.output}: {after / 1e9:.2f} x 10^9 multiplications per image, {after / before:.0%} of before")
+    print(f"fine-tune it: python -m training fit --init {args.output} --teacher.bundle {args.bundle}")
+    return 0
+
+
+def package_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--bundle", type=Path, required=True, help="the folder that holds card.json and its files")
+    parser.add_argument("--output", type=Path, help="the archive to write; default: the bundle's folder with .mar")
+    parser.add_argument(
+        "--profile", choices=["cpu", "gpu", "auto"], default="auto", help="auto (default): gpu where a GPU is usable"
+    )
+
+
+def package(args: argparse.Namespace) -> int:
+    """Build an archive; print the gates' numbers, or the one message that says what stopped it."""
+    import torch
+
+    from training.export.package import TUNED, Profile, build
+
+    output = args.output or args.bundle.with_name(args.bundle.name + ".mar")
+    profile: Profile = args.profile if args.profile != "auto" else "gpu" if torch.cuda.is_available() else "cpu"
+    try:
+        findings = build(args.bundle, output, profile)
+    except BundleError as error:
+        print(f"No archive was written:\n{error}", file=sys.stderr)
+        return 1
+    for finding in findings:
+        print(finding)
+    tuned = f", with {args.bundle / TUNED}" if (args.bundle / TUNED).is_file() else ""
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, profile {profile}{tuned}")
+    return 0
+
+
+def _weights_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--bundle", type=Path, required=True, help="the folder that holds card.json and weights.safetensors"
+    )
+
+
+COMMANDS = {
+    "bundle": Command(
+        "make model_store/NAME from a finished run: quantize, calibrate, check, measure", bundle_options, bundle
+    ),
+    "export": Command("write a bundle's network as a fp32 or half precision ONNX file", export_options, export),
+    "quantize": Command("write a bundle's network as an int8 ONNX file", quantize_options, quantize),
+    "golden": Command("regenerate a bundle's golden outputs", _weights_option, golden),
+    "resize": Command("a bundle's network for another input: fewer pixels are faster", resize_options, resize),
+    "prune": Command("narrow a bundle's network, to be fine-tuned by fit --init", prune_options, prune),
+    "package": Command("pack a bundle into a .mar archive for TorchServe", package_options, package),
+}
