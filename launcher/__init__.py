@@ -1,10 +1,11 @@
-"""serving: starts TorchServe honestly, says how it is doing, ends it without loss; asks a running one.
+"""launcher: starts and supervises TorchServe, exposes health and metrics, drains on shutdown.
 
-HTTP only: it imports neither library nor server.
+It speaks to TorchServe over HTTP only and imports neither the library nor TorchServe.
 
-    __main__   the commands                       settings, limits, gpus   what a server is started with
-    preflight  what would fail, said before       server                   TorchServe as a child
-    life       start, stay, drain, stop           watch, prober, workers   who of its workers has answered
-    status     the port that tells                drain, connections       when nothing is in flight any more
-    metrics    what it tells to Prometheus        access                   the gateway's records
+    __main__    the commands: serve, doctor, prepare
+    settings    options and ports                      resources, plan   cgroup limits -> workers and memory
+    preflight   checks before a start                  doctor            the same checks, as a report
+    supervisor  start, serve, drain, stop              process, guard    TorchServe as a child process
+    workers     which workers have answered            drain, tcp_info   waits until nothing is in flight
+    status_server, metadata   health, models, drain    metrics, access_log   Prometheus text, the gateway's records
 """

@@ -1,8 +1,8 @@
-"""`python -m launcher serve`: start TorchServe and prove real answers; `visionserve predict` sends photographs to it.
+"""`python -m launcher serve`: start TorchServe, wait until every worker has answered, stay in the foreground.
 
-`python -m launcher prepare`, once for an installation, makes the starts that follow faster.
+`doctor` reports what a start needs of this machine; `prepare`, once for an installation, makes later starts faster.
 
-Exit codes: 0 done, 1 the server failed, 2 something is missing or in the way.
+Exit codes: 0 done, 1 the server failed or a check of `doctor` did, 2 something is missing or in the way.
 Precedence: command line > environment (TS_INFERENCE_ADDRESS, VISIONSERVE_STATUS_PORT and the like) > config.properties.
 """
 
@@ -11,8 +11,8 @@ import os
 import sys
 from pathlib import Path
 
-from launcher import jvm_cds, settings, supervisor
-from launcher.settings import SetupError
+from launcher import doctor, jvm_cds, settings, supervisor
+from launcher.settings import Settings, SetupError
 
 _SETUP = 2
 _HELP = {
@@ -26,9 +26,13 @@ _HELP = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    args = _parser().parse_args(arguments)
     try:
-        return _prepare(options) if options.command == "prepare" else _serve(options)
+        if args.command == "prepare":
+            return _prepare(args)
+        if args.command == "doctor":
+            return doctor.report(_settings(args), os.environ)
+        return supervisor.serve(_settings(args), os.environ)
     except SetupError as error:
         print(error, file=sys.stderr)
         return _SETUP
@@ -37,26 +41,27 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m launcher", description=__doc__.split("\n\n", 1)[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    serve = commands.add_parser("serve", help="start TorchServe, prove every worker, stay in the foreground")
-    serve.add_argument("--model", default="flowers", help="the model that has to answer; all archives are served")
-    serve.add_argument("--model-store", type=Path, default=Path("model_store"), help="the folder of the archives")
-    prepare = commands.add_parser("prepare", help="keep what Java learns of TorchServe's classes, for faster starts")
-    for command in (serve, prepare):
+    serve = commands.add_parser("serve", help="start TorchServe, test every worker, stay in the foreground")
+    check = commands.add_parser("doctor", help="check this machine for everything that `serve` needs; same options")
+    prepare = commands.add_parser("prepare", help="write Java's class data of TorchServe, for faster starts")
+    for command in (serve, check, prepare):
         command.add_argument("--config", type=Path, default=Path("config.properties"), help="TorchServe's settings")
-    for option, key in settings.PORTS.items():
-        serve.add_argument("--" + option.replace("_", "-"), type=int, help=f"default: {key} of the configuration")
-    for option, default in settings.OWN.items():
-        serve.add_argument("--" + option.replace("_", "-"), help=f"{_HELP[option]} (default: {default})")
+    for command in (serve, check):
+        command.add_argument("--model", default="flowers", help="the model that has to answer; all archives are served")
+        command.add_argument("--model-store", type=Path, default=Path("model_store"), help="the folder of the archives")
+        for option, key in settings.PORTS.items():
+            command.add_argument("--" + option.replace("_", "-"), type=int, help=f"default: {key} of the configuration")
+        for option, default in settings.LAUNCHER_OPTIONS.items():
+            command.add_argument("--" + option.replace("_", "-"), help=f"{_HELP[option]} (default: {default})")
     return parser
 
 
-def _serve(options: argparse.Namespace) -> int:
-    chosen = settings.settle(options.model, options.model_store, options.config, vars(options), os.environ)
-    return supervisor.serve(chosen, os.environ)
+def _settings(args: argparse.Namespace) -> Settings:
+    return settings.resolve(args.model, args.model_store, args.config, vars(args), os.environ)
 
 
-def _prepare(options: argparse.Namespace) -> int:
-    written = jvm_cds.prepare(options.config, os.environ)
+def _prepare(args: argparse.Namespace) -> int:
+    written = jvm_cds.prepare(args.config, os.environ)
     print(f"Java's class data for TorchServe {'is' if written else 'was'} in {settings.CLASS_DATA}.")
     return 0
 

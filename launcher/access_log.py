@@ -1,4 +1,4 @@
-"""Access: the gateway's records, one UDP datagram in syslog's form per request, become metrics.
+"""Access log: receives the gateway's records, one UDP datagram in syslog's form per request, and counts them.
 
 <190>Nov 21 09:00:00 gateway: {"route": "predictions", "status": 200, "duration_s": 0.0123, "upstream_s": "0.011", ...}
 """
@@ -22,8 +22,8 @@ _BUFFER_BYTES = 1 << 20
 _DATAGRAM_BYTES = 1 << 16
 
 
-class Unreadable(Exception):
-    """A datagram is no record of the gateway."""
+class MalformedRecord(Exception):
+    """A datagram is not a record of the gateway."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class Record:
     queue_s: float | None
 
 
-class Meter(Protocol):
-    """What counts records."""
+class RecordCounter(Protocol):
+    """Counts records."""
 
     def count(self, record: Record) -> None: ...  # noqa: D102
     def count_malformed(self) -> None: ...  # noqa: D102
 
 
 def parse(datagram: bytes) -> Record:
-    """Return the record in a datagram; raises Unreadable."""
+    """Return the record in a datagram; raises MalformedRecord."""
     start = datagram.find(b"{")
     try:
         content = json.loads(datagram[start:])
@@ -52,9 +52,9 @@ def parse(datagram: bytes) -> Record:
         duration_s = float(content["duration_s"])
         upstream, timing = str(content.get("upstream_s", "")), str(content.get("timing", ""))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise Unreadable(str(error)) from error
+        raise MalformedRecord(str(error)) from error
     if start < 0 or not 100 <= status <= 599 or not 0 <= duration_s < math.inf:
-        raise Unreadable("a number is out of range")
+        raise MalformedRecord("a number is out of range")
     return Record(route if route in ROUTES else "other", status, duration_s, _queue_s(upstream, timing))
 
 
@@ -66,8 +66,8 @@ def _queue_s(upstream: str, timing: str) -> float | None:
 
 
 @contextlib.contextmanager
-def listening(port: int, meter: Meter) -> Iterator[None]:
-    """Count the records that arrive at a port of this machine; 0 listens to none."""
+def listen(port: int, counter: RecordCounter) -> Iterator[None]:
+    """Count the records that arrive at a port of this machine; 0 is off."""
     if port == 0:
         yield
         return
@@ -81,7 +81,7 @@ def listening(port: int, meter: Meter) -> Iterator[None]:
                 "--access-port (0 for none)."
             ) from error
         stopped = threading.Event()
-        thread = threading.Thread(target=_receive, args=(receiver, meter, stopped), daemon=True)
+        thread = threading.Thread(target=_receive, args=(receiver, counter, stopped), daemon=True)
         thread.start()
         try:
             yield
@@ -91,12 +91,12 @@ def listening(port: int, meter: Meter) -> Iterator[None]:
             thread.join()
 
 
-def _receive(receiver: socket.socket, meter: Meter, stopped: threading.Event) -> None:
+def _receive(receiver: socket.socket, counter: RecordCounter, stopped: threading.Event) -> None:
     while True:
         datagram = receiver.recv(_DATAGRAM_BYTES)
         if stopped.is_set():
             return
         try:
-            meter.count(parse(datagram))
-        except Unreadable:
-            meter.count_malformed()
+            counter.count(parse(datagram))
+        except MalformedRecord:
+            counter.count_malformed()

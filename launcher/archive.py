@@ -1,4 +1,4 @@
-"""Archives: what a .mar says of itself, its card and its version, read without unpacking it."""
+"""Archives: reads the card and the version of a .mar without unpacking it."""
 
 import hashlib
 import json
@@ -33,14 +33,14 @@ def read(path: Path) -> Archive:
     """Read an archive.
 
     Raises:
-        SetupError: it is not one, or was not made by `make archive`.
+        SetupError: not a zip file, or not made by `make archive`.
     """
     try:
         with zipfile.ZipFile(path) as content:
             card, manifest = json.loads(content.read(_CARD)), json.loads(content.read(_MANIFEST))
         version = str(manifest["model"]["modelVersion"])
     except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
-        raise SetupError(f"{path} is no archive of ours ({error}): build it with `make archive`.") from error
+        raise SetupError(f"{path} is not a visionserve archive ({error}): build it with `make archive`.") from error
     return Archive(path.stem, version, digest(card), card)
 
 

@@ -1,4 +1,4 @@
-"""GPUs: CUDA_VISIBLE_DEVICES in words that TorchServe understands.
+"""GPUs: translates CUDA_VISIBLE_DEVICES into values that TorchServe accepts.
 
 Its Java takes whole numbers only and crashes on the UUIDs and MIG names that schedulers hand out. It gets their number
 instead, and the workers, which pass them to CUDA, get the names under another variable (handlers/image_handler.py).
@@ -19,15 +19,15 @@ _TIMEOUT_S = 30
 
 
 def listing(environment: Mapping[str, str]) -> str:
-    """Return what `nvidia-smi -L` prints; empty where there is no driver."""
+    """Return what `nvidia-smi -L` prints; empty without a driver."""
     program = shutil.which("nvidia-smi", path=environment.get("PATH", os.defpath))
     if program is None:
         return ""
     try:
-        done = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        process = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout if done.returncode == 0 else ""
+    return process.stdout if process.returncode == 0 else ""
 
 
 def count(listed: str, visible: str | None) -> int:
@@ -47,10 +47,10 @@ def for_torchserve(environment: Mapping[str, str], listed: str) -> dict[str, str
     names = [name.strip() for name in environment.get(VISIBLE, "").split(",") if name.strip()]
     if all(re.fullmatch(r"-?\d+", name) for name in names):
         return dict(environment)
-    known = re.findall(r"\(UUID: ([^)\s]+)\)", listed)
+    uuids = re.findall(r"\(UUID: ([^)\s]+)\)", listed)
     for name in names:
         # CUDA takes a UUID's beginning for the whole.
-        if not name.isdecimal() and not any(uuid.startswith(name) for uuid in known):
+        if not name.isdecimal() and not any(uuid.startswith(name) for uuid in uuids):
             raise SetupError(f"{VISIBLE} names {name}, which `nvidia-smi -L` does not list: correct or unset it.")
     rest = {name: value for name, value in environment.items() if name != VISIBLE}
     # A process sees one MIG instance at most, whatever is listed.

@@ -1,6 +1,6 @@
-"""Class data: what Java found when it loaded TorchServe's classes, kept in a file, so that later starts are faster.
+"""Class data sharing (CDS): writes the classes of TorchServe, as Java has loaded them, to a file for faster starts.
 
-Java calls it class data sharing. TorchServe runs once, without a model and on ports that are free, while Java lists
+ TorchServe runs once, without a model and on ports that are free, while Java lists
 what it loads; from the list Java writes the file. It is of use to this Java and this TorchServe only: Java looks, and
 does without where it does not fit.
 """
@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from launcher import preflight, process, resources
-from launcher.settings import CLASS_DATA, HOST, PORTS, Settings, SetupError, java_program, settle
+from launcher.plan import make_plan
+from launcher.settings import CLASS_DATA, HOST, PORTS, Settings, SetupError, java_program, resolve
 from launcher.torchserve_api import NoAnswer, TorchServe
 
 _START_TIMEOUT_S = 60.0
@@ -30,14 +31,14 @@ def prepare(config: Path, environment: Mapping[str, str], target: Path = CLASS_D
         SetupError: Java or TorchServe does not start, or the file cannot be written.
     """
     java = java_program(environment)
-    preflight.check_java(java)
+    preflight.check_java(environment)
     if fits(java, target):
         return False
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Java ends with a bus error on a file that is cut off, so the file appears in its place when it is whole.
         with tempfile.TemporaryDirectory(prefix=".new-", dir=target.parent) as folder:
-            settings = settle(_NO_MODEL, Path(folder), config, _free_ports(), environment)
+            settings = resolve(_NO_MODEL, Path(folder), config, _free_ports(), environment)
             classes, written = Path(folder, "classes"), Path(folder, target.name)
             _list_classes(settings, environment, java, classes)
             _write(java, classes, written)
@@ -62,7 +63,7 @@ def _free_ports() -> dict[str, int]:
 
 def _list_classes(settings: Settings, environment: Mapping[str, str], java: str, target: Path) -> None:
     """Run TorchServe for a moment and ask of it what a start and a first request ask; Java lists what it loads."""
-    plan = resources.plan(resources.cpus(), resources.memory_bytes())
+    plan = make_plan(resources.cpus(), resources.memory_bytes())
     folder = str(target.parent)
     child = subprocess.Popen(
         process.command(settings, java, folder, plan, [f"-XX:DumpLoadedClassList={target}"]),
@@ -72,11 +73,11 @@ def _list_classes(settings: Settings, environment: Mapping[str, str], java: str,
         start_new_session=True,
     )
     try:
-        torchserve = TorchServe(settings, child.pid, secret="", photograph=b"")
+        torchserve = TorchServe(settings, child.pid, secret="", image=b"")
         _await(torchserve, child)
         torchserve.describe(_NO_MODEL)
         with contextlib.suppress(NoAnswer):
-            torchserve.ask(_NO_MODEL)
+            torchserve.predict(_NO_MODEL)
     finally:
         # At once: how it stops is nothing that a start needs, and takes it two seconds.
         process.stop(child, timeout_s=0)
@@ -94,6 +95,8 @@ def _await(torchserve: TorchServe, child: subprocess.Popen[bytes]) -> None:
 
 def _write(java: str, classes: Path, target: Path) -> None:
     options = ["-Xshare:dump", f"-XX:SharedClassListFile={classes}", f"-XX:SharedArchiveFile={target}"]
-    done = subprocess.run([java, *options, "-cp", process.class_path()], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise SetupError(f"{java} cannot write class data: {done.stderr.strip() or done.stdout.strip()}")
+    java_run = subprocess.run(
+        [java, *options, "-cp", process.class_path()], capture_output=True, text=True, check=False
+    )
+    if java_run.returncode != 0:
+        raise SetupError(f"{java} cannot write class data: {java_run.stderr.strip() or java_run.stdout.strip()}")

@@ -1,9 +1,9 @@
-"""Documents: what the status server says of models, in our own form and in Open Inference's (V2)."""
+"""Metadata: the status server's JSON documents about models, in the native form and in Open Inference V2's."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from launcher.workers import Model, Watch
+from launcher.workers import Model, WorkerMonitor
 
 Document = dict[str, Any]
 NAME, VERSION = "visionserve", "1.0.0"
@@ -18,36 +18,36 @@ _OUTPUTS = [
 ]
 
 
-def models(watch: Watch) -> Document:
+def list_models(monitor: WorkerMonitor) -> Document:
     """List the models."""
-    return {"models": [_summary(watch, model) for model in watch.models.values()]}
+    return {"models": [_summary(monitor, model) for model in monitor.models.values()]}
 
 
-def model(watch: Watch, found: Model) -> Document:
+def describe_model(monitor: WorkerMonitor, model: Model) -> Document:
     """Describe one model, with its card."""
-    return _summary(watch, found) | {"card": found.archive.card}
+    return _summary(monitor, model) | {"card": model.archive.card}
 
 
-def server() -> Document:
+def server_metadata() -> Document:
     """Return V2's metadata of the server."""
     return {"name": NAME, "version": VERSION, "extensions": ["binary_tensor_data"]}
 
 
-def metadata(found: Model) -> Document:
+def model_metadata(model: Model) -> Document:
     """Return V2's metadata of a model; ``heatmap`` is an output of explanations only."""
-    names: Mapping[str, Any] = {"name": found.archive.name, "versions": [found.archive.version]}
+    names: Mapping[str, Any] = {"name": model.archive.name, "versions": [model.archive.version]}
     return {**names, "platform": "onnx_onnxv1", "inputs": _INPUTS, "outputs": _OUTPUTS}
 
 
 def error(code: str, message: str, request_id: str, *, v2: bool = False) -> Document:
-    """Return an error in the form that all of the service's errors have; V2 wants the sentence alone as "error"."""
+    """Return an error in the form of all of the service's errors; V2 wants the sentence alone as "error"."""
     if v2:
         return {"error": message, "code": code, "request_id": request_id}
     return {"error": {"code": code, "message": message}, "request_id": request_id}
 
 
-def _summary(watch: Watch, found: Model) -> Document:
-    archive = found.archive
-    workers = {"ready": found.ready, "total": found.total}
+def _summary(monitor: WorkerMonitor, model: Model) -> Document:
+    archive = model.archive
+    workers = {"ready": model.ready, "total": model.total}
     names = {"name": archive.name, "version": archive.version, "digest": archive.digest}
-    return {**names, "status": watch.status(found), "workers": workers}
+    return {**names, "status": monitor.status(model), "workers": workers}

@@ -1,4 +1,4 @@
-"""Metrics: the launcher's own, and TorchServe's beside them, as one Prometheus text."""
+"""Metrics: the launcher's own and TorchServe's, as one Prometheus text."""
 
 import re
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from launcher.access_log import Record
-from launcher.workers import Watch
+from launcher.workers import WorkerMonitor
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # Seconds; 0.25 is the limit of the latency objective.
@@ -20,9 +20,9 @@ _EXPECTED = ("200", "429", "500", "503", "504")
 
 
 class Metrics:
-    """What the launcher counts itself; given to Prometheus by `text`."""
+    """The launcher's own metrics; `text` renders them."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, monitor: WorkerMonitor) -> None:
         # They would double the text for times that nobody asks for.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
@@ -43,13 +43,13 @@ class Metrics:
             registry=self._registry,
         )
         self._malformed = Counter(
-            "gateway_malformed_records_total", "Datagrams that are no record of the gateway", registry=self._registry
+            "gateway_malformed_records_total", "Datagrams that are not a record of the gateway", registry=self._registry
         )
         for route in _TIMED:
             self._durations.labels(route)
             for status in _EXPECTED:
                 self._requests.labels(route, status)
-        self._registry.register(_Workers(watch))
+        self._registry.register(_WorkerCollector(monitor))
 
     def count(self, record: Record) -> None:
         """Count a request at the gateway."""
@@ -60,35 +60,35 @@ class Metrics:
                 self._queues.observe(record.queue_s)
 
     def count_malformed(self) -> None:
-        """Count a datagram that is no record."""
+        """Count a malformed datagram."""
         self._malformed.inc()
 
-    def text(self, others: str) -> str:
-        """Return TorchServe's text and ours after it; a family that is in both is TorchServe's."""
-        theirs = set(re.findall(r"(?m)^# (?:HELP|TYPE) (\S+)", others))
-        ours = prometheus_client.generate_latest(self._registry).decode()
-        families = re.split(r"(?m)^(?=# HELP )", ours)
-        kept = [family for family in families if family and family.split(" ", 3)[2] not in theirs]
-        return "".join([others if not others or others.endswith("\n") else others + "\n", *kept])
+    def text(self, torchserve: str) -> str:
+        """Return TorchServe's text and the launcher's after it; a family that is in both is TorchServe's."""
+        names = set(re.findall(r"(?m)^# (?:HELP|TYPE) (\S+)", torchserve))
+        launcher = prometheus_client.generate_latest(self._registry).decode()
+        families = [family for family in re.split(r"(?m)^(?=# HELP )", launcher) if family]
+        separator = "\n" if torchserve and not torchserve.endswith("\n") else ""
+        return torchserve + separator + "".join(text for text in families if text.split(" ", 3)[2] not in names)
 
 
-class _Workers(Collector):
-    """The watch's state at the time of asking."""
+class _WorkerCollector(Collector):
+    """The workers' state at the time of a scrape."""
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, monitor: WorkerMonitor) -> None:
+        self._monitor = monitor
 
     def collect(self) -> Iterable[Metric]:
-        watch = self._watch
-        yield _gauge("visionserve_ready", "Whether requests should be sent here", not watch.why_not_ready())
-        yield _gauge("visionserve_draining", "Whether it is about to stop", watch.drained_at is not None)
-        if watch.start_s is not None:
-            yield _gauge("visionserve_start_seconds", "From the start to the first answer", watch.start_s)
+        monitor = self._monitor
+        yield _gauge("visionserve_ready", "Whether requests should be sent here", not monitor.not_ready_reason())
+        yield _gauge("visionserve_draining", "Whether it is about to stop", monitor.draining_since is not None)
+        if monitor.start_s is not None:
+            yield _gauge("visionserve_start_seconds", "From the start to the first answer", monitor.start_s)
         workers = GaugeMetricFamily("visionserve_workers", "Worker processes", labels=["model", "state"])
         restarts = CounterMetricFamily(
             "visionserve_worker_restarts", "Worker processes that ended unasked", labels=["model"]
         )
-        for name, model in watch.models.items():
+        for name, model in monitor.models.items():
             workers.add_metric([name, "ready"], model.ready)
             workers.add_metric([name, "other"], max(model.total - model.ready, 0))
             restarts.add_metric([name], model.deaths)

@@ -1,49 +1,78 @@
-"""Preflight: everything that would make TorchServe fail obscurely later, said in one sentence now."""
+"""Preflight: checks what would make TorchServe fail obscurely later; each failure is one sentence.
+
+`python -m launcher serve` stops at the first failed check, `python -m launcher doctor` reports them all.
+"""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from launcher import archive as archives
-from launcher import gpus
+from launcher import gpus, resources
 from launcher.archive import Archive
+from launcher.plan import LEAST_BYTES, make_plan
 from launcher.settings import HOST, Settings, SetupError, java_program
 
 PYTHONS = ((3, 11), (3, 12))
+OLDEST_JAVA = 17
 # An unpacked archive, sockets and logs, with room to spare.
 FREE_BYTES = 300_000_000
 _JAVA_TIMEOUT_S = 30
 
 
+@dataclass(frozen=True)
+class Check:
+    """A requirement; ``run`` returns what is there, and raises SetupError with what is wrong and what to do."""
+
+    topic: str
+    run: Callable[[], str]
+
+
 def check(settings: Settings, environment: Mapping[str, str]) -> list[Archive]:
-    """Return the archives that will be served; raise SetupError for the first thing that stands in the way."""
-    check_python(sys.version_info[:2])
-    check_archive(settings)
-    found = [archives.read(path) for path in settings.archives]
-    check_devices(found, environment)
-    check_disk(Path(tempfile.gettempdir()))
-    check_java(java_program(environment))
-    for option, port in settings.ports.items():
-        check_port(option, port)
-    check_port("status_port", settings.status_port, settings.status_host)
-    check_port("access_port", settings.access_port, kind=socket.SOCK_DGRAM)
-    return found
+    """Return the archives that will be served; raise SetupError at the first check that fails."""
+    for requirement in checks(settings, environment):
+        requirement.run()
+    return [archives.read(path) for path in settings.archives]
 
 
-def check_python(version: tuple[int, int]) -> None:
-    """Refuse a Python that TorchServe and its libraries were not tried with."""
+def checks(settings: Settings, environment: Mapping[str, str]) -> list[Check]:
+    """Return all checks, in the order in which they are made."""
+    return [
+        Check("python", partial(check_python, sys.version_info[:2])),
+        Check("archive", partial(check_archives, settings)),
+        Check("gpu", partial(check_gpu, settings, environment)),
+        Check("cpu", check_cpu),
+        Check("memory", partial(check_memory, resources.memory_bytes(), resources.available_memory_bytes())),
+        Check("disk", partial(check_disk, Path(tempfile.gettempdir()))),
+        Check("java", partial(check_java, environment)),
+        *(Check(f"port {port}", partial(check_port, option, port)) for option, port in settings.ports.items()),
+        Check(f"port {settings.status_port}", partial(_check_status_port, settings)),
+        Check(
+            f"port {settings.access_port}",
+            partial(check_port, "access_port", settings.access_port, kind=socket.SOCK_DGRAM),
+        ),
+    ]
+
+
+def check_python(version: tuple[int, int]) -> str:
+    """Require a Python that TorchServe and its libraries were tried with."""
+    text = ".".join(map(str, version))
     if version not in PYTHONS:
-        wanted = " or ".join(".".join(map(str, known)) for known in PYTHONS)
-        raise SetupError(f"Python {'.'.join(map(str, version))} is not supported: use Python {wanted}.")
+        supported = " or ".join(".".join(map(str, supported)) for supported in PYTHONS)
+        raise SetupError(f"Python {text} is not supported: use Python {supported}.")
+    return text
 
 
-def check_archive(settings: Settings) -> None:
-    """Refuse to start without the archive."""
+def check_archives(settings: Settings) -> str:
+    """Require the model's archive, and that every archive can be read."""
     try:
         with settings.archive.open("rb"):
             pass
@@ -55,39 +84,88 @@ def check_archive(settings: Settings) -> None:
         raise SetupError(
             f"{settings.archive} cannot be read ({error.strerror}): let user {os.getuid()} read it and its folder."
         ) from error
+    served = [archives.read(path) for path in settings.archives]
+    return ", ".join(f"{archive.name} {archive.version} for {archive.card.get('device')}" for archive in served)
 
 
-def check_devices(found: Sequence[Archive], environment: Mapping[str, str]) -> None:
+def check_gpu(settings: Settings, environment: Mapping[str, str]) -> str:
     """Refuse an archive for a GPU where there is none: its workers would be started again and again."""
-    wanting = [archive.name for archive in found if archive.needs_gpu]
-    if wanting and gpus.count(gpus.listing(environment), environment.get(gpus.VISIBLE)) == 0:
+    listing = gpus.listing(environment)
+    usable = gpus.count(listing, environment.get(gpus.VISIBLE))
+    if usable == 0:
+        _require_no_gpu([archives.read(path) for path in settings.archives])
+        return "none; the archives need none"
+    return ", ".join(re.findall(r"(?m)^GPU \d+: (.+?)(?: \(UUID|$)", listing)[:usable])
+
+
+def _require_no_gpu(served: Sequence[Archive]) -> None:
+    for archive in served:
+        if archive.needs_gpu:
+            raise SetupError(
+                f"{archive.name}.mar was packaged for a GPU and nvidia-smi finds none here: run it where it does, or "
+                "package it for a processor with `make archive PROFILE=cpu`."
+            )
+
+
+def check_cpu() -> str:
+    """Report the cores and the workers that follow; any number will do."""
+    cpus = resources.cpus()
+    workers = make_plan(cpus, resources.memory_bytes()).workers
+    return f"{cpus:g} of {os.cpu_count()} cores may be used, workers per CPU model: {workers}"
+
+
+def check_memory(limit: int | None, available: int) -> str:
+    """Require memory for Java and one worker, under the container's limit and free now."""
+    if limit is not None and limit < LEAST_BYTES:
         raise SetupError(
-            f"{wanting[0]}.mar was packaged for a GPU and nvidia-smi finds none here: run it where it does, or package "
-            "it for a processor with `make archive PROFILE=cpu`."
+            f"The memory limit is {limit / 1e6:.0f} MB, and Java and one worker need {LEAST_BYTES / 1e6:.0f} MB: "
+            "raise the limit."
         )
+    if available < LEAST_BYTES:
+        raise OccupiedError(
+            f"{available / 1e6:.0f} MB of memory are free, and Java and one worker need {LEAST_BYTES / 1e6:.0f} MB: "
+            "stop another program or raise the limit."
+        )
+    return f"{available / 1e9:.1f} GB free" + ("" if limit is None else f", limit {limit / 1e9:.1f} GB")
 
 
-def check_disk(folder: Path) -> None:
-    """Refuse to start where the archive could not be unpacked."""
+def check_disk(folder: Path) -> str:
+    """Require room where the archive is unpacked."""
     free = shutil.disk_usage(folder).free
     if free < FREE_BYTES:
-        raise SetupError(f"{folder} has {free / 1e6:.0f} MB left and {FREE_BYTES / 1e6:.0f} MB are needed: make room.")
+        raise SetupError(
+            f"{folder} has {free / 1e6:.0f} MB left and {FREE_BYTES / 1e6:.0f} MB are needed: make room or set TMPDIR."
+        )
+    return f"{free / 1e9:.1f} GB free in {folder}"
 
 
-def check_java(program: str) -> None:
-    """Refuse a Java that does not run here, for instance one for another processor."""
+def check_java(environment: Mapping[str, str]) -> str:
+    """Require a Java that runs here and is new enough for TorchServe."""
+    program, remedy = java_program(environment), f"set JAVA_HOME to a Java {OLDEST_JAVA}."
     try:
-        done = subprocess.run([program, "-version"], capture_output=True, timeout=_JAVA_TIMEOUT_S, check=False)
+        process = subprocess.run(
+            [program, "-version"], capture_output=True, text=True, timeout=_JAVA_TIMEOUT_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise SetupError(f"{program} does not run ({error}): set JAVA_HOME to a Java 17.") from error
-    if done.returncode != 0:
-        raise SetupError(f"{program} does not run (exit code {done.returncode}): set JAVA_HOME to a Java 17.")
+        raise SetupError(f"{program} does not run ({error}): {remedy}") from error
+    if process.returncode != 0:
+        raise SetupError(f"{program} does not run (exit code {process.returncode}): {remedy}")
+    version = re.search(r'version "((\d+)[^"]*)"', process.stderr)
+    if version is None:
+        raise SetupError(f"{program} does not state its version: {remedy}")
+    if int(version[2]) < OLDEST_JAVA:
+        raise SetupError(f"{program} is Java {version[1]}, which is too old: {remedy}")
+    return f"{version[1]} ({program})"
 
 
-def check_port(option: str, port: int, host: str = HOST, kind: int = socket.SOCK_STREAM) -> None:
-    """Refuse a port that something else listens on; 0 is none."""
+def _check_status_port(settings: Settings) -> str:
+    return check_port("status_port", settings.status_port, settings.status_host)
+
+
+def check_port(option: str, port: int, host: str = HOST, kind: int = socket.SOCK_STREAM) -> str:
+    """Require a port that nothing else listens on; 0 is off."""
     if port == 0:
-        return
+        return "off"
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as probe:
         if kind == socket.SOCK_STREAM:
             # As TorchServe does: connections of a server that has just stopped do not count.
@@ -96,6 +174,11 @@ def check_port(option: str, port: int, host: str = HOST, kind: int = socket.SOCK
             probe.bind((host, port))
         except OSError as error:
             flag = "--" + option.replace("_", "-")
-            raise SetupError(
+            raise OccupiedError(
                 f"Port {port} is not free ({error.strerror}): stop what listens there or choose another with {flag}."
             ) from error
+    return "free"
+
+
+class OccupiedError(SetupError):
+    """Something is in use, perhaps by a service that runs already."""

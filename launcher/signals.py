@@ -1,60 +1,58 @@
-"""Signals: SIGTERM, SIGINT and the end of children as something that the main thread can wait for.
+"""Signals: what asks the launcher to stop, and the end of child processes, as something the main thread waits for.
 
-The handlers do nothing; Python writes each signal's number to a socket, which is read where it is safe to act.
+They are blocked while a `SignalQueue` is open, so they wait in the kernel until `sigtimedwait` takes them, and no code
+runs at an unexpected moment. Threads inherit the mask, so it is opened before any is started; child processes inherit
+it too and must call `unblock` before they run another program.
 """
 
 import contextlib
 import os
-import select
 import signal
-import socket
 from collections.abc import Iterator
 from subprocess import Popen
 
-STOP = (signal.SIGTERM, signal.SIGINT)
+# A closed terminal, Ctrl-C, Ctrl-\, and what a platform sends.
+STOP = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
 
-class Inbox:
-    """The signals that have come in."""
+class SignalQueue:
+    """The signals that have been received."""
 
-    def __init__(self, receiver: socket.socket) -> None:
-        self._receiver = receiver
+    def __init__(self, stop: frozenset[signal.Signals]) -> None:
+        self._stop = stop
 
     def wait(self, seconds: float) -> bool:
-        """Wait so long, or until a signal; return whether one asked to stop."""
-        if not select.select([self._receiver], [], [], seconds)[0]:
-            return False
-        return any(number in STOP for number in self._receiver.recv(4096))
+        """Wait so long, or until a signal; return whether it asks to stop."""
+        info = signal.sigtimedwait(self._stop | {signal.SIGCHLD}, seconds)
+        return info is not None and info.si_signo in self._stop
 
 
 @contextlib.contextmanager
-def inbox() -> Iterator[Inbox]:
-    """Collect signals instead of being ended by them."""
-    receiver, sender = socket.socketpair()
-    with receiver, sender:
-        sender.setblocking(False)
-        before = {number: signal.signal(number, _noted) for number in (*STOP, signal.SIGCHLD)}
-        descriptor = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
-        try:
-            yield Inbox(receiver)
-        finally:
-            signal.set_wakeup_fd(descriptor)
-            for number, handler in before.items():
-                signal.signal(number, handler)
+def receive() -> Iterator[SignalQueue]:
+    """Queue signals instead of being ended by them; one that nohup(1) made the process ignore stays ignored."""
+    ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    stop = frozenset(number for number in STOP if number is not signal.SIGHUP or not ignores_hangup)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, stop | {signal.SIGCHLD})
+    try:
+        yield SignalQueue(stop)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def reap(child: Popen[bytes]) -> None:
-    """Bury dead processes that were left to this one, which is what process 1 of a container is for.
+def unblock() -> None:
+    """Undo the mask in a child process, before it becomes another program."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {*STOP, signal.SIGCHLD})
 
-    ``child`` is left to `subprocess`, which wants to see its exit code.
+
+def reap_orphans(child: Popen[bytes]) -> None:
+    """Collect ended processes whose parents have ended before: the duty of process 1 of a container.
+
+    The image has no init such as tini, so the launcher is process 1 there. ``child`` is left to `subprocess`, which
+    needs its exit code.
     """
     with contextlib.suppress(ChildProcessError):
-        while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            if found.si_pid == child.pid:
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if ended.si_pid == child.pid:
                 child.poll()
             else:
-                os.waitpid(found.si_pid, 0)
-
-
-def _noted(_number: int, _frame: object) -> None:
-    """Do nothing; the number is in the socket."""
+                os.waitpid(ended.si_pid, 0)

@@ -1,8 +1,8 @@
-"""Status: the HTTP server that says how the service is doing. Its routes are all in this file.
+"""Status server: health, readiness, models and metrics over HTTP. All its routes are in this file.
 
 GET  /livez /v2/health/live            is there still something to wait for?
 GET  /readyz /v2/health/ready          should requests be sent here?
-GET  /metrics                          Prometheus: TorchServe's and ours
+GET  /metrics                          Prometheus: TorchServe's and the launcher's
 GET  /models /models/{name}            what is served, by which workers
 GET  /v2 /v2/models/{name}[/versions/{version}][/ready]
 GET  /openapi.yaml                     the API's description
@@ -25,12 +25,12 @@ from typing import Any
 from launcher import metadata, metrics
 from launcher.settings import SetupError
 from launcher.torchserve_api import NoAnswer
-from launcher.workers import Model, Watch
+from launcher.workers import Model, WorkerMonitor
 
 # Readers that are slower than this, or ask for nothing, are cut off.
 _CLIENT_TIMEOUT_S = 10
 _MOST_CLIENTS = 64
-# A scrape waits for ten seconds at most; what TorchServe does not say in this time is left out.
+# A scrape waits for ten seconds at most; TorchServe's metrics are left out if they take longer than this.
 _METRICS_TIMEOUT_S = 2.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _V2_MODEL = re.compile(r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?(?P<ready>/ready)?")
@@ -47,72 +47,74 @@ class Reply:
 
 @dataclass(frozen=True)
 class Service:
-    """What the routes tell about. ``runs`` says whether TorchServe does, ``others`` returns its metrics in time."""
+    """What the routes report; ``runs`` is whether TorchServe does, ``torchserve_metrics`` takes a time limit in s."""
 
-    watch: Watch
+    monitor: WorkerMonitor
     metrics: metrics.Metrics
     runs: Callable[[], bool]
-    others: Callable[[float], str]
+    torchserve_metrics: Callable[[float], str]
     openapi: Path
 
     def get(self, path: str, request_id: str) -> Reply:
-        """Answer a GET."""
+        """Return the reply to a GET."""
         if path in ("/livez", "/v2/health/live"):
             return self._health("live", "" if self.runs() else "TorchServe has ended")
         if path in ("/readyz", "/v2/health/ready"):
-            return self._health("ready", self.watch.why_not_ready())
+            return self._health("ready", self.monitor.not_ready_reason())
         if path == "/metrics":
-            return Reply(http.HTTPStatus.OK, self.metrics.text(self._others()).encode(), metrics.CONTENT_TYPE)
+            return Reply(
+                http.HTTPStatus.OK, self.metrics.text(self._torchserve_metrics()).encode(), metrics.CONTENT_TYPE
+            )
         if path == "/models":
-            return _json(metadata.models(self.watch))
+            return _json(metadata.list_models(self.monitor))
         if path == "/v2":
-            return _json(metadata.server())
+            return _json(metadata.server_metadata())
         if path == "/openapi.yaml" and self.openapi.is_file():
             return Reply(http.HTTPStatus.OK, self.openapi.read_bytes(), "application/yaml")
-        return self._model(path) or _refuse(
+        return self._model(path) or _error(
             http.HTTPStatus.NOT_FOUND, f"There is nothing at {path}.", request_id, v2=path.startswith("/v2")
         )
 
     def post(self, path: str, client: str, request_id: str) -> Reply:
-        """Answer a POST."""
+        """Return the reply to a POST."""
         if path != "/drain":
-            return _refuse(http.HTTPStatus.NOT_FOUND, "The only thing to post here is /drain.", request_id)
+            return _error(http.HTTPStatus.NOT_FOUND, "POST is for /drain only.", request_id)
         if not _is_this_machine(client):
-            return _refuse(
-                http.HTTPStatus.FORBIDDEN, "Draining can be asked for on the machine itself only.", request_id
+            return _error(
+                http.HTTPStatus.FORBIDDEN, "A drain can be requested from the machine itself only.", request_id
             )
-        self.watch.drain()
+        self.monitor.begin_drain()
         return _json({"draining": True}, http.HTTPStatus.ACCEPTED)
 
-    def _health(self, what: str, trouble: str) -> Reply:
-        trouble = trouble or (self.watch.failure() if what == "live" else "")
+    def _health(self, state: str, trouble: str) -> Reply:
+        trouble = trouble or (self.monitor.failure() if state == "live" else "")
         if trouble:
-            return _json({what: False, "reason": trouble}, http.HTTPStatus.SERVICE_UNAVAILABLE)
-        return _json({what: True})
+            return _json({state: False, "reason": trouble}, http.HTTPStatus.SERVICE_UNAVAILABLE)
+        return _json({state: True})
 
-    def _others(self) -> str:
+    def _torchserve_metrics(self) -> str:
         with contextlib.suppress(NoAnswer):
-            return self.others(_METRICS_TIMEOUT_S)
+            return self.torchserve_metrics(_METRICS_TIMEOUT_S)
         return ""
 
     def _model(self, path: str) -> Reply | None:
         if path.startswith("/models/"):
-            found = self.watch.models.get(path.removeprefix("/models/"))
-            return _json(metadata.model(self.watch, found)) if found else None
+            model = self.monitor.models.get(path.removeprefix("/models/"))
+            return _json(metadata.describe_model(self.monitor, model)) if model else None
         match = _V2_MODEL.fullmatch(path)
-        found = self.watch.models.get(match["name"]) if match else None
-        if match is None or found is None or match["version"] not in (None, found.archive.version):
+        model = self.monitor.models.get(match["name"]) if match else None
+        if match is None or model is None or match["version"] not in (None, model.archive.version):
             return None
-        return self._readiness(found) if match["ready"] else _json(metadata.metadata(found))
+        return self._readiness(model) if match["ready"] else _json(metadata.model_metadata(model))
 
-    def _readiness(self, found: Model) -> Reply:
-        ready = self.watch.status(found) == "ready"
+    def _readiness(self, model: Model) -> Reply:
+        ready = self.monitor.status(model) == "ready"
         status = http.HTTPStatus.OK if ready else http.HTTPStatus.SERVICE_UNAVAILABLE
-        return _json({"name": found.archive.name, "ready": ready}, status)
+        return _json({"name": model.archive.name, "ready": ready}, status)
 
 
 @contextlib.contextmanager
-def serving(host: str, port: int, service: Service) -> Iterator[int]:
+def serve(host: str, port: int, service: Service) -> Iterator[int]:
     """Serve the routes at an address and yield the port; port 0 serves none."""
     if port == 0:
         yield 0
@@ -121,7 +123,7 @@ def serving(host: str, port: int, service: Service) -> Iterator[int]:
         server = _Server((host, port), _handler(service))
     except OSError as error:
         raise SetupError(
-            f"The status server cannot listen at {host}:{port} ({error.strerror}): choose another place with "
+            f"The status server cannot listen at {host}:{port} ({error.strerror}): choose another address with "
             "--status-host and --status-port (0 for none)."
         ) from error
     with server:
@@ -139,11 +141,11 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 64
 
     def __init__(self, *arguments: Any) -> None:
-        self._places = threading.BoundedSemaphore(_MOST_CLIENTS)
+        self._slots = threading.BoundedSemaphore(_MOST_CLIENTS)
         super().__init__(*arguments)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._places.acquire(blocking=False):
+        if self._slots.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
@@ -152,10 +154,10 @@ class _Server(ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._places.release()
+            self._slots.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that went away."""
+        """Do not log clients that went away."""
 
 
 def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
@@ -178,14 +180,14 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
             return metadata.NAME
 
         def log_message(self, *_: Any) -> None:
-            """Keep quiet: probes and scrapes come all the time."""
+            """Log nothing: probes and scrapes come all the time."""
 
         def _path(self) -> str:
             return self.path.split("?", 1)[0]
 
         def _request_id(self) -> str:
-            own = self.headers.get("x-request-id", "")
-            return own if _REQUEST_ID.fullmatch(own) else uuid.uuid4().hex
+            request_id = self.headers.get("x-request-id", "")
+            return request_id if _REQUEST_ID.fullmatch(request_id) else uuid.uuid4().hex
 
         def _answer(self, reply: Reply) -> None:
             self.send_response(reply.status)
@@ -210,5 +212,5 @@ def _json(content: metadata.Document, status: int = http.HTTPStatus.OK) -> Reply
     return Reply(status, json.dumps(content, ensure_ascii=False).encode())
 
 
-def _refuse(status: http.HTTPStatus, message: str, request_id: str, *, v2: bool = False) -> Reply:
+def _error(status: http.HTTPStatus, message: str, request_id: str, *, v2: bool = False) -> Reply:
     return _json(metadata.error(status.name.lower(), message, request_id, v2=v2), status)

@@ -1,7 +1,7 @@
-"""Connections: which clients of a local port still wait for something, asked of the kernel (sock_diag(7)).
+"""TCP info: which clients of a local port still wait for something, from the kernel (sock_diag(7)).
 
-The kernel knows for every connection when data last came in and whether data still has to go out. A client that only
-keeps its connection open is thereby told from one that is sending, and from one that has not read its answer yet.
+The kernel knows for every connection when data last came in and whether data still has to go out. That separates a
+client that only keeps its connection open from one that is sending, and from one that has not read its answer yet.
 """
 
 import socket
@@ -36,23 +36,23 @@ def busy(ports: Collection[int], since_s: float) -> bool:
     """Whether a client of these ports sent something in the last ``since_s`` seconds or has not got all of its answer.
 
     Raises:
-        OSError: the kernel does not tell, for instance in a sandbox.
+        OSError: the kernel does not report it, for instance in a sandbox.
     """
     return any(c.unsent_bytes or c.silent_s <= since_s for port in ports for c in established(port))
 
 
 def established(port: int) -> list[Connection]:
     """Return the established connections to a local port; raises OSError."""
-    return [found for family in (socket.AF_INET, socket.AF_INET6) for found in _dump(family, port)]
+    return [connection for family in (socket.AF_INET, socket.AF_INET6) for connection in _dump(family, port)]
 
 
 def _dump(family: int, port: int) -> Iterator[Connection]:
     # struct inet_diag_req_v2; the local port is where the dump starts to select.
-    wanted = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 1 << (_INFO - 1), 0, 1 << _ESTABLISHED)
-    wanted += _PORTS.pack(port, 0) + bytes(44)
+    request = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 1 << (_INFO - 1), 0, 1 << _ESTABLISHED)
+    request += _PORTS.pack(port, 0) + bytes(44)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as kernel:
         kernel.settimeout(_TIMEOUT_S)
-        kernel.send(_HEADER.pack(_HEADER.size + len(wanted), _SOCK_DIAG_BY_FAMILY, _REQUEST | _DUMP, 1, 0) + wanted)
+        kernel.send(_HEADER.pack(_HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _REQUEST | _DUMP, 1, 0) + request)
         while True:
             for kind, body in _messages(kernel.recv(_BUFFER)):
                 if kind == _DONE:

@@ -1,4 +1,4 @@
-"""TorchServe as the launcher sees it: its worker processes, its management API, and real questions to its models."""
+"""TorchServe's API: its worker processes, its management API, and predictions as probes."""
 
 import contextlib
 import http.client
@@ -13,7 +13,7 @@ from launcher.settings import HOST, Settings
 # What TorchServe runs for each worker; its Java starts other programs too.
 _WORKER_PROGRAM = "model_service_worker"
 _TIMEOUT_S = 5.0
-# A question waits in TorchServe's queue until a worker has loaded.
+# A probe waits in TorchServe's queue until a worker has loaded.
 _ANSWER_TIMEOUT_S = 120.0
 
 
@@ -22,62 +22,62 @@ class NoAnswer(Exception):
 
 
 @dataclass(frozen=True)
-class Described:
-    """What the management API says of a model: how many workers it shall have, and which processes they are."""
+class ModelDescription:
+    """A model by the management API: how many workers it should have, and their process ids."""
 
     total: int
     pids: frozenset[int]
 
 
 @dataclass(frozen=True)
-class Answered:
-    """A prediction and the worker that made it; None when its archive is too old to say."""
+class ProbeAnswer:
+    """A prediction and the worker that made it; None when its archive is too old to name it."""
 
     content: dict[str, Any]
     pid: int | None
 
 
 class TorchServe:
-    """A running TorchServe; ``java_pid`` is its Java, which starts the workers; ``secret`` is what they know."""
+    """A running TorchServe. Its Java, ``java_pid``, starts the workers; ``secret`` marks the launcher's probes."""
 
-    def __init__(self, settings: Settings, java_pid: int, secret: str, photograph: bytes) -> None:
+    def __init__(self, settings: Settings, java_pid: int, secret: str, image: bytes) -> None:
         self._settings = settings
         self._java_pid = java_pid
         self._headers = {"x-visionserve-probe": secret, "x-top-k": "3", "Content-Type": "application/octet-stream"}
-        self._photograph = photograph
-        self._known: dict[int, psutil.Process] = {}
+        self._image = image
+        self._processes: dict[int, psutil.Process] = {}
 
     def workers(self, expected: int) -> set[int]:
         """Return the process ids of the workers that run.
 
-        Looking through all processes is not cheap, so it is done only while fewer than ``expected`` are known.
+        Looking through all processes is not cheap, so it is done only while fewer than ``expected`` are known yet.
         """
-        self._known = {pid: process for pid, process in self._known.items() if _runs(process)}
-        if len(self._known) < max(expected, 1):
-            self._known |= {process.pid: process for process in self._found() if process.pid not in self._known}
-        return set(self._known)
+        self._processes = {pid: process for pid, process in self._processes.items() if _runs(process)}
+        if len(self._processes) < max(expected, 1):
+            self._processes |= {process.pid: process for process in self._find() if process.pid not in self._processes}
+        return set(self._processes)
 
-    def describe(self, model: str) -> Described | None:
+    def describe(self, model: str) -> ModelDescription | None:
         """Ask the management API about a model; None while it does not answer."""
         try:
             content = json.loads(self._get("management_port", f"/models/{model}", _TIMEOUT_S))[0]
             pids = frozenset(int(worker["pid"]) for worker in content["workers"])
-            return Described(int(content["minWorkers"]), pids)
+            return ModelDescription(int(content["minWorkers"]), pids)
         except (NoAnswer, ValueError, KeyError, IndexError, TypeError):
             return None
 
-    def ask(self, model: str) -> Answered:
-        """Send the photograph to a model and return its answer; raises NoAnswer."""
+    def predict(self, model: str) -> ProbeAnswer:
+        """Send the image to a model and return its answer; raises NoAnswer."""
         connection = http.client.HTTPConnection(HOST, self._settings.ports["port"], timeout=_ANSWER_TIMEOUT_S)
         try:
             with contextlib.closing(connection):
-                connection.request("POST", f"/predictions/{model}", self._photograph, self._headers)
+                connection.request("POST", f"/predictions/{model}", self._image, self._headers)
                 response = connection.getresponse()
                 body = response.read()
             if response.status != http.client.OK:
                 raise NoAnswer(f"status {response.status}")
             pid = response.getheader("x-visionserve-worker")
-            return Answered(json.loads(body), int(pid) if pid else None)
+            return ProbeAnswer(json.loads(body), int(pid) if pid else None)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise NoAnswer(str(error)) from error
 
@@ -98,7 +98,7 @@ class TorchServe:
             raise NoAnswer(f"status {response.status}")
         return body
 
-    def _found(self) -> list[psutil.Process]:
+    def _find(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
             family = psutil.Process(self._java_pid).children(recursive=True)
             return [process for process in family if _is_worker(process)]

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from launcher.client import dahlia
+from launcher.self_test import dahlia
 
 INK, BAR, PALE = "#22303c", "#d9480f", "#f4b183"
 TIMEOUT_S = 10

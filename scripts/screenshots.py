@@ -21,7 +21,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Error, sync_playwright
 
-from launcher.client import dahlia
+from launcher.self_test import dahlia
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1120, "height": 910}, "color_scheme": "light"}

@@ -11,7 +11,7 @@ import yaml
 from gateway.options import OPTIONS, settle
 from gateway.routes import STATUS
 from launcher.process import stop
-from launcher.settings import OWN
+from launcher.settings import LAUNCHER_OPTIONS
 from launcher.workers import START_TIMEOUT_S
 from tests.contract.conftest import ROOT
 from tests.contract.java_class import JavaClass
@@ -124,7 +124,7 @@ def test_every_probe_asks_a_path_of_a_port_that_answers_it(variant: str) -> None
 @pytest.mark.parametrize("variant", WITH_PODS)
 def test_the_ports_are_those_that_the_programs_listen_on(variant: str) -> None:
     gateway = {option.name: option.default for option in OPTIONS}
-    known = {"status": int(OWN["status_port"]), "http": int(gateway["port"]), "locust": 5557}
+    known = {"status": int(LAUNCHER_OPTIONS["status_port"]), "http": int(gateway["port"]), "locust": 5557}
     for pod in pods(rendered(variant)):
         for name, number in ports(pod).items():
             expected = 8501 if pod.labels["app.kubernetes.io/name"] == "visionserve-ui" else known[name]
@@ -163,7 +163,7 @@ def test_every_setting_is_one_that_its_program_knows(variant: str) -> None:
     torchserve = JavaClass.of_torchserve("org/pytorch/serve/util/ConfigManager").constant_fields()
     known = {
         *(option.variable for option in OPTIONS),
-        *(f"VISIONSERVE_{name.upper()}" for name in OWN),
+        *(f"VISIONSERVE_{name.upper()}" for name in LAUNCHER_OPTIONS),
         *(f"TS_{name.upper()}" for name in torchserve),
         *(name for name in re.findall("UI_[A-Z_]+", PageSettings.read.__doc__ or "")),
         # Locust's own, as `locust --help` lists them.

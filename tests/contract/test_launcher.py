@@ -4,18 +4,22 @@ import base64
 import json
 from pathlib import Path
 
+import pytest
+
 import visionserve
 from handlers import image_handler
 from launcher import archive as archives
-from launcher import gpus, metadata, torchserve_api
+from launcher import gpus, metadata, resources, torchserve_api
+from launcher.plan import make_plan
+from visionserve.cli import local
 from visionserve.model_card import ModelCard
 
 
 def test_the_digest_of_an_archive_is_that_of_its_card(archive: Path, tmp_path: Path) -> None:
-    found = archives.read(archive)
-    (tmp_path / "card.json").write_text(json.dumps(found.card))
+    packaged = archives.read(archive)
+    (tmp_path / "card.json").write_text(json.dumps(packaged.card))
     card = ModelCard.load(tmp_path / "card.json")
-    assert (found.digest, found.name, found.version) == (card.digest, card.name, card.version)
+    assert (packaged.digest, packaged.name, packaged.version) == (card.digest, card.name, card.version)
 
 
 def test_the_server_says_the_librarys_version() -> None:
@@ -34,3 +38,18 @@ def test_the_drawn_photograph_is_a_small_jpeg() -> None:
     body = Path(metadata.__file__).with_name("sample.jpg").read_bytes()
     assert body.startswith(b"\xff\xd8")
     assert len(base64.b64encode(body)) < 5000
+
+
+@pytest.mark.parametrize("quota", [0.5, 1.0, 1.4, 1.9])
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_command_line_starts_as_many_processes_as_the_launcher(tmp_path: Path, quota: float, version: int) -> None:
+    membership = tmp_path / "membership"
+    if version == 1:
+        (tmp_path / "cpu").mkdir()
+        (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota * 100_000:.0f}\n")
+        (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+        membership.write_text("1:cpu:/\n")
+    else:
+        (tmp_path / "cpu.max").write_text(f"{quota * 100_000:.0f} 100000\n")
+        membership.write_text("0::/\n")
+    assert local.cores(tmp_path) == make_plan(resources.cpus(tmp_path, membership), None).workers

@@ -69,7 +69,7 @@ def test_every_status_of_the_error_tree_is_described_for_inference() -> None:
 
 
 def test_what_the_status_server_says_of_itself_follows_its_schema() -> None:
-    jsonschema.validate(metadata.server(), schema("ServerMetadata"))
+    jsonschema.validate(metadata.server_metadata(), schema("ServerMetadata"))
     jsonschema.validate(metadata.error("not_found", "There is nothing.", "id-1"), schema("Error"))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.options import OPTIONS
 from gateway.routes import INFERENCE, STATUS
-from launcher.settings import OWN, read_properties
+from launcher.settings import LAUNCHER_OPTIONS, read_properties
 from tests.contract.conftest import ROOT
 
 TEXT = (ROOT / "SECURITY.md").read_text()
@@ -22,7 +22,13 @@ def test_every_port_that_is_listened_on_is_in_the_table() -> None:
     listening = {
         *(address.rsplit(":", 1)[-1] for address in addresses),
         *(PROPERTIES[f"grpc_{name}_port"] for name in ("inference", "management")),
-        *(OWN["status_port"], OWN["access_port"], gateway["port"], gateway["tls_port"], "8501"),
+        *(
+            LAUNCHER_OPTIONS["status_port"],
+            LAUNCHER_OPTIONS["access_port"],
+            gateway["port"],
+            gateway["tls_port"],
+            "8501",
+        ),
     }
     rows = re.findall(r"(?m)^\| ([0-9][^|]*)\|", TEXT)
     assert set(re.findall(r"[0-9]{4}", " ".join(rows))) == listening

@@ -198,7 +198,7 @@ def test_when_java_is_killed_the_process_ends_promptly_with_a_failure(model_stor
     while any(map(runs, family)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(map(runs, family))
-    assert "TorchServe ended by itself" in service.log.read_text()
+    assert "TorchServe exited unexpectedly" in service.log.read_text()
 
 
 def runs(process: psutil.Process) -> bool:

@@ -5,5 +5,5 @@ photographs   PHOTO, FOLDER or - -> files, streamed
 asking        files -> outcomes, from a service     <- visionserve.client
 local         files -> outcomes, on all cores       <- visionserve.batch
 records       outcomes -> rows; ledger and parquet put them where a next run goes on
-predict, explain, models, doctor    one command each
+predict, explain, models            one command each
 """

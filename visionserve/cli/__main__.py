@@ -11,7 +11,7 @@ import sys
 from types import FrameType
 
 import visionserve
-from visionserve.cli import doctor, exit_codes, explain, models, predict
+from visionserve.cli import exit_codes, explain, models, predict
 from visionserve.cli.exit_codes import Stop
 from visionserve.client import ServiceUnreachable
 
@@ -19,15 +19,18 @@ _COMMANDS = {
     "predict": (predict, "say what photographs show: a table, or rows for a whole folder"),
     "explain": (explain, "write the photograph under its heatmap"),
     "models": (models, "list what a service has loaded and whether it is ready"),
-    "doctor": (doctor, "check this machine for everything that the service needs"),
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    chosen = parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["doctor"]:
+        print("The checks of the server's machine have moved: run `python -m launcher doctor`.", file=sys.stderr)
+        return exit_codes.SETUP
+    args = parser().parse_args(arguments)
     try:
-        code: int = _COMMANDS[chosen.command][0].run(chosen)
+        code: int = _COMMANDS[args.command][0].run(args)
         sys.stdout.flush()
     except Stop as stop:
         print(stop, file=sys.stderr)

@@ -1,7 +1,7 @@
 """Exit codes, and the one exception that ends a command with a sentence."""
 
 OK = 0
-REFUSED = 1  # a photograph was refused, a model is not ready, the doctor found something to mend
+REFUSED = 1  # a photograph was refused, a model is not ready
 SETUP = 2  # used wrongly, or something is missing on this machine
 UNREACHABLE = 3  # no service answers
 INTERRUPTED = 130  # Ctrl-C: 128 + SIGINT, as shells say it

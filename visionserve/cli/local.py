@@ -7,6 +7,7 @@ thread: so decoding overlaps with the network, as it does in the service.
 import contextlib
 import functools
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -27,7 +28,6 @@ from visionserve import batch
 from visionserve import model_card as cards
 from visionserve.batch import Reply
 from visionserve.classifier import Classifier
-from visionserve.cli import machine
 from visionserve.cli.exit_codes import Stop
 from visionserve.cli.predictors import Overlays
 from visionserve.client import Answer, FileResult, ResponseError
@@ -64,7 +64,7 @@ class Local:
     def predict_many(self, paths: Iterable[Path]) -> Iterator[FileResult]:
         """Yield an outcome per file, in their order, from as many processes as there are cores."""
         card = _card(self.directory)
-        count = self.workers or (_GPU_WORKERS if card.device == "cuda" else machine.cores())
+        count = self.workers or (_GPU_WORKERS if card.device == "cuda" else cores())
         context = multiprocessing.get_context("spawn")  # a fork would inherit the threads' locks, not the threads
         with ProcessPoolExecutor(count, context, _begin) as pool:
             try:
@@ -108,6 +108,20 @@ def opened(source: Path) -> Iterator[Path]:
         except (OSError, zipfile.BadZipFile) as error:
             raise Stop(f"{source} is neither a bundle's folder nor an archive (.mar): {error}.") from error
         yield Path(folder)
+
+
+def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return how many processes to start: the cores of the affinity, or of the container's quota, a begun one included.
+
+    The launcher counts alike (launcher/resources.py, which also reads nested groups); a contract test compares them.
+    """
+    available = float(len(os.sched_getaffinity(0)))
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        with contextlib.suppress(OSError, ValueError):
+            quota, period = " ".join((cgroup / name).read_text() for name in names).split()
+            if int(quota) > 0:
+                available = min(available, int(quota) / int(period))
+    return max(1, math.ceil(available))
 
 
 def _chunks(paths: Iterable[Path], size: int) -> Iterator[list[Path]]:

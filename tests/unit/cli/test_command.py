@@ -8,7 +8,7 @@ from tests.unit.cli.conftest import Program, environment
 from visionserve.cli.__main__ import parser
 
 
-@pytest.mark.parametrize("command", [[], ["predict"], ["explain"], ["models"], ["doctor"]])
+@pytest.mark.parametrize("command", [[], ["predict"], ["explain"], ["models"]])
 def test_every_command_explains_itself(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         parser().parse_args([*command, "--help"])
@@ -26,7 +26,7 @@ def test_wrong_use_is_exit_code_two(arguments: list[str], program: Program) -> N
 def test_completion_is_a_script_that_its_shell_can_read(shell: str, program: Program) -> None:
     done = program("--print-completion", shell)
     assert done.returncode == 0
-    assert "doctor" in done.stdout
+    assert "predict" in done.stdout
     if shell == "bash":
         subprocess.run(["bash", "-n"], input=done.stdout, text=True, check=True)
 
@@ -41,3 +41,9 @@ def test_asking_a_service_imports_nothing_heavy() -> None:
     script = "import sys, visionserve.cli.__main__; print([n for n in ('torch', 'numpy', 'PIL') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment())
     assert done.stdout.strip() == "[]"
+
+
+def test_the_old_name_of_the_doctor_prints_the_new_one(program: Program) -> None:
+    done = program("doctor", "--archive", "model_store/flowers.mar")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "run `python -m launcher doctor`" in done.stderr

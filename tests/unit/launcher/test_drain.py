@@ -11,7 +11,7 @@ import pytest
 from launcher import tcp_info
 from launcher.archive import Archive
 from launcher.drain import Drain
-from launcher.workers import Watch
+from launcher.workers import WorkerMonitor
 from tests.unit.launcher.test_workers import FakeServer
 
 ROOT = Path(__file__).parents[3]
@@ -36,8 +36,8 @@ class Scene:
         self.clock = Clock()
         self.server = FakeServer()
         self.server.pids, self.server.loaded = [1, 2], [1, 2]
-        self.watch = Watch(self.server, [ROSES], self.clock)
-        self.watch.tick()
+        self.monitor = WorkerMonitor(self.server, [ROSES], self.clock)
+        self.monitor.tick()
         self._ask_all()
         self.workers_hang_until = 0.0
         self.clients_wait_until = 0.0
@@ -46,7 +46,7 @@ class Scene:
         self.clock.now = 0.0
 
     def drain(self, delay_s: float = 0.0, timeout_s: float = 30.0) -> str:
-        return Drain(self.watch, [80], self._sleep, self.clock, self._busy).wait(delay_s, timeout_s)
+        return Drain(self.monitor, [80], self._sleep, self.clock, self._busy).wait(delay_s, timeout_s)
 
     def _sleep(self, seconds: float) -> bool:
         self.clock.now += seconds
@@ -62,7 +62,7 @@ class Scene:
 
     def _ask_all(self) -> None:
         for _ in self.server.pids:
-            self.watch.ask_once(self.watch.models["roses"])
+            self.monitor.probe_once(self.monitor.models["roses"])
 
 
 @pytest.fixture
@@ -71,52 +71,52 @@ def scene() -> Scene:
 
 
 def test_an_idle_service_stops_in_less_than_a_second(scene: Scene) -> None:
-    assert scene.drain() == "quiet"
+    assert scene.drain() == "idle"
     assert scene.clock.now < 1
-    assert scene.watch.why_not_ready() == "draining"
+    assert scene.monitor.not_ready_reason() == "draining"
 
 
 def test_the_delay_is_waited_for_whatever_happens(scene: Scene) -> None:
-    assert scene.drain(delay_s=5) == "quiet"
+    assert scene.drain(delay_s=5) == "idle"
     assert 5 <= scene.clock.now < 6
 
 
 def test_a_drain_that_was_asked_for_earlier_has_used_up_its_delay(scene: Scene) -> None:
-    scene.watch.drain()
+    scene.monitor.begin_drain()
     scene.clock.now += 10
-    assert scene.drain(delay_s=5) == "quiet"
+    assert scene.drain(delay_s=5) == "idle"
     assert scene.clock.now < 11
 
 
 def test_a_worker_that_is_busy_is_waited_for(scene: Scene) -> None:
     scene.workers_hang_until = 7
-    assert scene.drain() == "quiet"
+    assert scene.drain() == "idle"
     assert 7 <= scene.clock.now < 8
 
 
 def test_a_client_that_is_sending_is_waited_for(scene: Scene) -> None:
     scene.clients_wait_until = 9
-    assert scene.drain() == "quiet"
+    assert scene.drain() == "idle"
     assert 9 <= scene.clock.now < 10
 
 
 def test_what_never_ends_is_cut_off_at_the_end_of_the_time(scene: Scene) -> None:
     scene.workers_hang_until = 100
-    assert scene.drain(timeout_s=12) == "late"
+    assert scene.drain(timeout_s=12) == "timed out"
     assert 12 <= scene.clock.now < 13
 
 
 def test_somebody_who_does_not_want_to_wait_does_not(scene: Scene) -> None:
     scene.interrupted_at = 2
-    assert scene.drain(delay_s=60) == "cut"
+    assert scene.drain(delay_s=60) == "interrupted"
     assert scene.clock.now < 3
 
 
 def test_where_the_kernel_does_not_tell_the_workers_decide(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     scene.known, scene.workers_hang_until = False, 3
-    assert scene.drain() == "quiet"
+    assert scene.drain() == "idle"
     assert scene.clock.now >= 3
-    assert "The kernel does not tell" in capsys.readouterr().err
+    assert "The kernel does not report" in capsys.readouterr().err
 
 
 @contextlib.contextmanager
@@ -150,22 +150,23 @@ def test_a_client_is_busy_while_it_sends_and_until_it_has_its_answer(family: soc
 
 def test_other_ports_and_closed_connections_are_nobodys_business() -> None:
     with conversation(socket.AF_INET) as (port, client, _):
-        assert [found.client_port for found in tcp_info.established(port)] == [client.getsockname()[1]]
+        assert [connection.client_port for connection in tcp_info.established(port)] == [client.getsockname()[1]]
         assert tcp_info.established(client.getsockname()[1])[0].client_port == port
         client.close()
         assert tcp_info.established(port) == []
 
 
-# Signals and the burial of children concern a whole process, so each of these has one of its own.
+# Signals and orphans concern a whole process, so each of these has one of its own.
 SIGNALS = """
 import os, signal, sys, threading, time
 from launcher import signals
-with signals.inbox() as inbox:
-    assert not inbox.wait(0)
-    for number, stop in ((signal.SIGTERM, True), (signal.SIGINT, True), (signal.SIGCHLD, False)):
+with signals.receive() as queue:
+    assert not queue.wait(0)
+    stop = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    for number in (*stop, signal.SIGCHLD):
         threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
         started = time.monotonic()
-        assert inbox.wait(20) is stop
+        assert queue.wait(20) is (number in stop)
         assert time.monotonic() - started < 10
 assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 """
@@ -175,15 +176,15 @@ from launcher import signals
 child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
 orphan = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-c", ""])
 deadline = time.monotonic() + 20
-buried = False
-while time.monotonic() < deadline and not (buried and child.returncode is not None):
-    signals.reap(child)
+reaped = False
+while time.monotonic() < deadline and not (reaped and child.returncode is not None):
+    signals.reap_orphans(child)
     try:
         os.waitid(os.P_PID, orphan, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
-        buried = True
+        reaped = True
     time.sleep(0.02)
-assert (child.returncode, buried) == (7, True)
+assert (child.returncode, reaped) == (7, True)
 """
 
 
@@ -191,7 +192,7 @@ assert (child.returncode, buried) == (7, True)
     "script",
     [
         pytest.param(SIGNALS, id="a signal ends the wait and says whether it asks to stop"),
-        pytest.param(ORPHANS, id="orphans are buried and the child's exit code is kept"),
+        pytest.param(ORPHANS, id="orphans are reaped and the child's exit code is kept"),
     ],
 )
 def test_signals_and_orphans_are_for_the_main_process(script: str) -> None:

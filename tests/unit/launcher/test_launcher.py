@@ -1,24 +1,20 @@
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections import namedtuple
 from pathlib import Path
 
 import pytest
 
 from launcher import __main__ as program
-from launcher import client, preflight, process
-from launcher.resources import Plan
-from launcher.settings import PORTS, Settings, SetupError, java_program, settle
+from launcher import process, self_test
+from launcher.plan import Plan
+from launcher.settings import PORTS, Settings, SetupError, resolve
 
 CONFIG = "inference_address=http://127.0.0.1:8080\nmanagement_address=http://127.0.0.1:8081/\n# a=b\n"
 CONFIG += "metrics_address=http://127.0.0.1:8082\ngrpc_inference_port=7070\ngrpc_management_port = 7071\n"
 ANSWER = {"predictions": [{"label": "rose", "index": 1, "probability": 0.75}], "novelty": 0.25}
-Usage = namedtuple("Usage", "total used free")
 
 
 @pytest.fixture
@@ -30,21 +26,21 @@ def config(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(config: Path, tmp_path: Path) -> Settings:
-    return settle("roses", tmp_path, config, {}, {})
+    return resolve("roses", tmp_path, config, {}, {})
 
 
 def test_ports_come_from_the_file_the_environment_wins_and_the_command_line_wins_over_both(config: Path) -> None:
     environment = {"TS_INFERENCE_ADDRESS": "http://127.0.0.1:9000", "TS_GRPC_INFERENCE_PORT": "9001"}
-    chosen = settle("roses", Path(), config, {"port": 9100, "management_port": None}, environment)
-    assert chosen.ports == {
+    settings = resolve("roses", Path(), config, {"port": 9100, "management_port": None}, environment)
+    assert settings.ports == {
         "port": 9100,
         "management_port": 8081,
         "metrics_port": 8082,
         "grpc_port": 9001,
         "grpc_management_port": 7071,
     }
-    assert chosen.overrides == {"TS_INFERENCE_ADDRESS": "http://127.0.0.1:9100"}
-    assert chosen.url == "http://127.0.0.1:9100"
+    assert settings.overrides == {"TS_INFERENCE_ADDRESS": "http://127.0.0.1:9100"}
+    assert settings.url == "http://127.0.0.1:9100"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +48,7 @@ def test_ports_come_from_the_file_the_environment_wins_and_the_command_line_wins
 )
 def test_an_address_without_a_usable_port_is_refused(config: Path, value: str) -> None:
     with pytest.raises(SetupError, match="inference_address"):
-        settle("roses", Path(), config, {}, {"TS_INFERENCE_ADDRESS": value})
+        resolve("roses", Path(), config, {}, {"TS_INFERENCE_ADDRESS": value})
 
 
 def test_every_option_for_a_port_is_one_of_the_command_line() -> None:
@@ -66,9 +62,9 @@ def test_the_launchers_own_settings_follow_the_same_precedence(config: Path) -> 
         "VISIONSERVE_STATUS_HOST": "0.0.0.0",
         "VISIONSERVE_DRAIN_DELAY": "5",
     }
-    chosen = settle("roses", Path(), config, {"status_port": "9002", "access_port": None}, environment)
-    assert (chosen.status_port, chosen.status_host, chosen.access_port) == (9002, "0.0.0.0", 8084)
-    assert (chosen.drain_delay_s, chosen.drain_timeout_s) == (5, 30)
+    settings = resolve("roses", Path(), config, {"status_port": "9002", "access_port": None}, environment)
+    assert (settings.status_port, settings.status_host, settings.access_port) == (9002, "0.0.0.0", 8084)
+    assert (settings.drain_delay_s, settings.drain_timeout_s) == (5, 30)
 
 
 @pytest.mark.parametrize(
@@ -77,53 +73,7 @@ def test_the_launchers_own_settings_follow_the_same_precedence(config: Path) -> 
 )
 def test_a_setting_that_is_none_is_refused_by_its_option_and_variable(config: Path, name: str, value: str) -> None:
     with pytest.raises(SetupError, match=f"--{name.replace('_', '-')} \\(or VISIONSERVE_{name.upper()}\\)"):
-        settle("roses", Path(), config, {name: value}, {})
-
-
-@pytest.mark.parametrize("version", [(3, 10), (3, 13), (2, 7)])
-def test_another_python_is_refused(version: tuple[int, int]) -> None:
-    with pytest.raises(SetupError, match=r"use Python 3\.11 or 3\.12"):
-        preflight.check_python(version)
-
-
-def test_a_missing_archive_is_refused_with_the_command_that_makes_it(settings: Settings) -> None:
-    with pytest.raises(SetupError, match="make archive MODEL=roses"):
-        preflight.check_archive(settings)
-
-
-def test_an_archive_that_cannot_be_read_is_refused_with_the_user_who_cannot(settings: Settings, tmp_path: Path) -> None:
-    (tmp_path / "roses.mar").mkdir()
-    with pytest.raises(SetupError, match=f"cannot be read .* let user {os.getuid()} read it"):
-        preflight.check_archive(settings)
-
-
-def test_a_taken_port_is_refused_by_its_option() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(SetupError, match=f"Port {port} is not free .* --grpc-port"):
-            preflight.check_port("grpc_port", port)
-    preflight.check_port("grpc_port", port)
-
-
-def test_a_full_disk_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 10**12 - 10**6, 10**6))
-    with pytest.raises(SetupError, match="has 1 MB left"):
-        preflight.check_disk(tmp_path)
-
-
-@pytest.mark.parametrize("content", ["#!/bin/sh\nexit 3\n", "not a program"])
-def test_a_java_that_does_not_run_is_refused(tmp_path: Path, content: str) -> None:
-    java = tmp_path / "bin" / "java"
-    java.parent.mkdir()
-    java.write_text(content)
-    java.chmod(0o755)
-    with pytest.raises(SetupError, match="does not run"):
-        preflight.check_java(java_program({"JAVA_HOME": str(tmp_path)}))
-
-
-def test_a_java_home_without_java_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="There is no Java"):
-        java_program({"JAVA_HOME": str(tmp_path)})
+        resolve("roses", Path(), config, {name: value}, {})
 
 
 def test_what_stands_in_the_way_is_one_sentence_and_exit_code_2(
@@ -146,8 +96,8 @@ def test_torchserve_is_given_every_archive_and_a_private_place_to_write(settings
     environment = process.child_environment(
         settings, {"PATH": "/bin", "LANG": "C", "TS_CONFIG_FILE": "other"}, "/private", Plan(3, 4, None)
     )
-    places = ("LOG_LOCATION", "METRICS_LOCATION", "TEMP", "TMPDIR")
-    assert {environment[name] for name in places} == {"/private"}
+    variables = ("LOG_LOCATION", "METRICS_LOCATION", "TEMP", "TMPDIR")
+    assert {environment[name] for name in variables} == {"/private"}
     assert environment["LANG"] == "C"
     assert "TS_CONFIG_FILE" not in environment
     assert environment["TS_DEFAULT_WORKERS_PER_MODEL"] == "3"
@@ -185,4 +135,4 @@ def alive(pid: int) -> bool:
 
 
 def test_the_dahlia_is_there_without_a_download() -> None:
-    assert client.dahlia().read_bytes().startswith(b"\xff\xd8\xff")
+    assert self_test.dahlia().read_bytes().startswith(b"\xff\xd8\xff")

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from launcher import gpus, resources
-from launcher.resources import Plan
+from launcher.plan import Plan, fit_vmargs, make_plan
 from launcher.settings import SetupError
 
 GB = 1_000_000_000
@@ -17,8 +17,8 @@ GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-9f8e7d6c-0000-1111-2222-333344445555)
 """
 
 
-def drawn(folder: Path, membership: str, **files: str) -> tuple[Path, Path]:
-    """Draw a tree of cgroups; a file's name has __ for / and _dot_ for a dot."""
+def cgroups(folder: Path, membership: str, **files: str) -> tuple[Path, Path]:
+    """Write a tree of cgroups; a file's name has __ for / and _dot_ for a dot."""
     root = folder / "cgroup"
     for name, text in files.items():
         path = root / name.replace("__", "/").replace("_dot_", ".")
@@ -29,12 +29,12 @@ def drawn(folder: Path, membership: str, **files: str) -> tuple[Path, Path]:
 
 
 def test_version_2_limits_are_read_from_the_own_group(tmp_path: Path) -> None:
-    places = drawn(tmp_path, "0::/\n", cpu_dot_max="50000 100000", memory_dot_max="2000000000")
-    assert (resources.cpus(*places), resources.memory_bytes(*places)) == (0.5, 2 * GB)
+    tree = cgroups(tmp_path, "0::/\n", cpu_dot_max="50000 100000", memory_dot_max="2000000000")
+    assert (resources.cpus(*tree), resources.memory_bytes(*tree)) == (0.5, 2 * GB)
 
 
 def test_the_smallest_limit_on_the_way_up_holds(tmp_path: Path) -> None:
-    places = drawn(
+    tree = cgroups(
         tmp_path,
         "0::/a/b\n",
         a__cpu_dot_max="20000 100000",
@@ -42,32 +42,32 @@ def test_the_smallest_limit_on_the_way_up_holds(tmp_path: Path) -> None:
         a__memory_dot_max="max",
         a__b__memory_dot_max="1000000000",
     )
-    assert (resources.cpus(*places), resources.memory_bytes(*places)) == (0.2, GB)
+    assert (resources.cpus(*tree), resources.memory_bytes(*tree)) == (0.2, GB)
 
 
 def test_version_1_limits_are_read_by_controller(tmp_path: Path) -> None:
-    places = drawn(
+    tree = cgroups(
         tmp_path,
         "9:name=systemd:/x\n4:memory:/x\n1:cpu,cpuacct:/x\n0::/\n",
         cpu__x__cpu_dot_cfs_quota_us="50000",
         cpu__x__cpu_dot_cfs_period_us="100000",
         memory__x__memory_dot_limit_in_bytes="1000000000",
     )
-    assert (resources.cpus(*places), resources.memory_bytes(*places)) == (0.5, GB)
+    assert (resources.cpus(*tree), resources.memory_bytes(*tree)) == (0.5, GB)
 
 
 def test_a_path_of_the_host_that_a_container_cannot_see_means_its_own_root(tmp_path: Path) -> None:
-    places = drawn(
+    tree = cgroups(
         tmp_path,
         "1:cpu:/docker/0123\n",
         cpu__cpu_dot_cfs_quota_us="50000",
         cpu__cpu_dot_cfs_period_us="100000",
     )
-    assert resources.cpus(*places) == 0.5
+    assert resources.cpus(*tree) == 0.5
 
 
 def test_no_limit_is_the_machines_own(tmp_path: Path) -> None:
-    unlimited = drawn(
+    unlimited = cgroups(
         tmp_path,
         "1:cpu:/\n4:memory:/\n0::/\n",
         cpu__cpu_dot_cfs_quota_us="-1",
@@ -80,6 +80,31 @@ def test_no_limit_is_the_machines_own(tmp_path: Path) -> None:
     assert (resources.cpus(nowhere, nowhere), resources.memory_bytes(nowhere, nowhere)) == (CORES, None)
 
 
+FILES_V1 = {
+    "memory__x__memory_dot_limit_in_bytes": "4000",
+    "memory__x__memory_dot_usage_in_bytes": "3900",
+    "memory__x__memory_dot_stat": "inactive_file 1\ntotal_inactive_file 3000",
+}
+FILES_V2 = {
+    "x__memory_dot_max": "4000",
+    "x__memory_dot_current": "3900",
+    "x__memory_dot_stat": "anon 5\ninactive_file 3000",
+}
+
+
+@pytest.mark.parametrize(("membership", "files"), [("4:memory:/x\n", FILES_V1), ("0::/x/inner\n", FILES_V2)])
+def test_page_cache_that_can_be_freed_counts_as_available(
+    tmp_path: Path, membership: str, files: dict[str, str]
+) -> None:
+    assert resources.available_memory_bytes(*cgroups(tmp_path, membership, **files)) == 3100
+
+
+def test_available_memory_is_the_machines_without_a_limit(tmp_path: Path) -> None:
+    unlimited = {"memory__memory_dot_limit_in_bytes": "9223372036854771712", "memory__memory_dot_usage_in_bytes": "9"}
+    available = resources.available_memory_bytes(*cgroups(tmp_path, "4:memory:/\n", **unlimited))
+    assert available > 100_000_000
+
+
 def test_this_machines_own_limits_can_be_read() -> None:
     assert 0 < resources.cpus() <= CORES
 
@@ -89,13 +114,13 @@ def test_this_machines_own_limits_can_be_read() -> None:
     [(0.5, None, 1, 1), (1.5, None, 2, 2), (4, None, 4, 4), (4, 2 * GB, 2, 4), (4, GB, 1, 4), (8, 100_000_000, 1, 8)],
 )
 def test_workers_follow_cores_and_memory(cpus: float, memory: int | None, workers: int, processors: int) -> None:
-    plan = resources.plan(cpus, memory)
+    plan = make_plan(cpus, memory)
     assert (plan.workers, plan.processors) == (workers, processors)
 
 
 def test_the_plan_stays_within_the_memory_where_that_is_possible() -> None:
     for memory in range(GB + GB // 5, 8 * GB, GB // 10):
-        plan = resources.plan(4, memory)
+        plan = make_plan(4, memory)
         assert plan.heap_bytes is not None
         assert 2 * plan.heap_bytes + plan.workers * 600_000_000 + 300_000_000 <= memory + 256_000_000
 
@@ -103,10 +128,10 @@ def test_the_plan_stays_within_the_memory_where_that_is_possible() -> None:
 def test_the_jvm_is_cut_to_the_plan_and_never_made_larger() -> None:
     vmargs = "-Xms64m -Xmx1g -XX:MaxDirectMemorySize=1g -XX:ActiveProcessorCount=64 -Da=b"
     kept = "-Xms64m -Xmx1g -XX:MaxDirectMemorySize=1g -Da=b -XX:ActiveProcessorCount=2"
-    assert resources.fit_vmargs(vmargs, Plan(2, 2, None)) == kept
-    assert resources.fit_vmargs(vmargs, Plan(2, 2, 4 << 30)) == kept
+    assert fit_vmargs(vmargs, Plan(2, 2, None)) == kept
+    assert fit_vmargs(vmargs, Plan(2, 2, 4 << 30)) == kept
     small = "-Xms64m -Xmx300m -XX:MaxDirectMemorySize=300m -Da=b -XX:ActiveProcessorCount=1"
-    assert resources.fit_vmargs(vmargs, Plan(1, 1, 300 << 20)) == small
+    assert fit_vmargs(vmargs, Plan(1, 1, 300 << 20)) == small
 
 
 @pytest.mark.parametrize("visible", [None, "", "0", "0,1", "-1"])
@@ -117,14 +142,14 @@ def test_gpus_by_number_are_left_as_they_are(visible: str | None) -> None:
 
 def test_gpus_by_uuid_are_counted_for_torchserve_and_named_for_the_workers() -> None:
     names = "GPU-9f8e7d6c-0000-1111-2222-333344445555,GPU-1b2c"
-    found = gpus.for_torchserve({"A": "b", "CUDA_VISIBLE_DEVICES": names}, LISTED)
-    assert found == {"A": "b", "VISIONSERVE_CUDA_VISIBLE_DEVICES": names, "TS_NUMBER_OF_GPU": "2"}
+    environment = gpus.for_torchserve({"A": "b", "CUDA_VISIBLE_DEVICES": names}, LISTED)
+    assert environment == {"A": "b", "VISIONSERVE_CUDA_VISIBLE_DEVICES": names, "TS_NUMBER_OF_GPU": "2"}
 
 
 def test_mig_instances_are_one_gpu_as_cuda_sees_one_only() -> None:
     names = "MIG-aaaa0000-0000-0000-0000-000000000000,MIG-bbbb0000-0000-0000-0000-000000000000"
-    found = gpus.for_torchserve({"CUDA_VISIBLE_DEVICES": names}, LISTED)
-    assert found == {"VISIONSERVE_CUDA_VISIBLE_DEVICES": names, "TS_NUMBER_OF_GPU": "1"}
+    environment = gpus.for_torchserve({"CUDA_VISIBLE_DEVICES": names}, LISTED)
+    assert environment == {"VISIONSERVE_CUDA_VISIBLE_DEVICES": names, "TS_NUMBER_OF_GPU": "1"}
 
 
 def test_a_gpu_that_is_not_there_is_named() -> None:

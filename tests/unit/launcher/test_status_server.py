@@ -13,19 +13,19 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from launcher import access_log, status_server
 from launcher import archive as archives
-from launcher.access_log import Record, Unreadable
+from launcher.access_log import MalformedRecord, Record
 from launcher.archive import Archive
 from launcher.metrics import Metrics
 from launcher.settings import SetupError
 from launcher.status_server import Service
 from launcher.torchserve_api import NoAnswer
-from launcher.workers import Watch
+from launcher.workers import WorkerMonitor
 from tests.e2e.conftest import free_ports
 from tests.unit.launcher.test_workers import FakeServer, run
 
 ROSES = Archive("roses", "1.0", "ab" * 32, {"name": "roses", "labels": ["tea", "dog"]})
-THEIRS = "# HELP ts_queue Queue\n# TYPE ts_queue counter\nts_queue 1.0\n"
-THEIRS += "# TYPE visionserve_ready gauge\nvisionserve_ready 7.0"
+TORCHSERVE = "# HELP ts_queue Queue\n# TYPE ts_queue counter\nts_queue 1.0\n"
+TORCHSERVE += "# TYPE visionserve_ready gauge\nvisionserve_ready 7.0"
 
 
 class Scene:
@@ -33,24 +33,24 @@ class Scene:
 
     def __init__(self, folder: Path) -> None:
         self.server = FakeServer()
-        self.watch = Watch(self.server, [ROSES])
-        self.metrics = Metrics(self.watch)
+        self.monitor = WorkerMonitor(self.server, [ROSES])
+        self.metrics = Metrics(self.monitor)
         self.runs = True
-        self.others: str | None = ""
+        self.torchserve_metrics: str | None = ""
         self.openapi = folder / "openapi.yaml"
-        self.service = Service(self.watch, self.metrics, lambda: self.runs, self._others, self.openapi)
+        self.service = Service(self.monitor, self.metrics, lambda: self.runs, self._metrics_of_torchserve, self.openapi)
 
     def get(self, path: str) -> tuple[int, Any]:
         reply = self.service.get(path, "id-1")
         return reply.status, json.loads(reply.body) if reply.type == "application/json" else reply.body.decode()
 
     def serve(self) -> None:
-        run(self.watch, self.server, 1, 2)
+        run(self.monitor, self.server, 1, 2)
 
-    def _others(self, _timeout_s: float) -> str:
-        if self.others is None:
+    def _metrics_of_torchserve(self, _timeout_s: float) -> str:
+        if self.torchserve_metrics is None:
             raise NoAnswer("timed out")
-        return self.others
+        return self.torchserve_metrics
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def scene(tmp_path: Path) -> Scene:
 
 def test_it_lives_while_torchserve_runs_and_workers_may_come_back(scene: Scene) -> None:
     assert scene.get("/livez") == scene.get("/v2/health/live") == (200, {"live": True})
-    scene.watch.models["roses"].failure = "gone"
+    scene.monitor.models["roses"].failure = "gone"
     assert scene.get("/livez") == (503, {"live": False, "reason": "gone"})
     scene.runs = False
     assert scene.get("/livez") == (503, {"live": False, "reason": "TorchServe has ended"})
@@ -112,12 +112,12 @@ def test_this_machine_may_ask_for_a_drain(scene: Scene, client: str) -> None:
 @pytest.mark.parametrize("client", ["10.0.0.7", "::ffff:10.0.0.7", "fe80::1"])
 def test_others_may_not(scene: Scene, client: str) -> None:
     assert scene.service.post("/drain", client, "id-1").status == 403
-    assert scene.watch.drained_at is None
+    assert scene.monitor.draining_since is None
 
 
 def test_metrics_are_one_text_that_prometheus_can_read(scene: Scene) -> None:
     scene.serve()
-    scene.others = THEIRS
+    scene.torchserve_metrics = TORCHSERVE
     _, text = scene.get("/metrics")
     names = re.findall(r"(?m)^# TYPE (\S+)", text)
     assert len(names) == len(set(names))
@@ -130,7 +130,7 @@ def test_metrics_are_one_text_that_prometheus_can_read(scene: Scene) -> None:
 
 
 def test_ours_are_there_when_torchserve_does_not_tell_its_own(scene: Scene) -> None:
-    scene.others = None
+    scene.torchserve_metrics = None
     status_code, text = scene.get("/metrics")
     assert status_code == 200
     assert "visionserve_ready 0.0" in text
@@ -139,14 +139,14 @@ def test_ours_are_there_when_torchserve_does_not_tell_its_own(scene: Scene) -> N
 def test_a_restart_is_counted(scene: Scene) -> None:
     scene.serve()
     scene.server.pids = [2]
-    scene.watch.tick()
+    scene.monitor.tick()
     assert 'visionserve_worker_restarts_total{model="roses"} 1.0' in scene.get("/metrics")[1]
 
 
 @pytest.fixture
 def port(scene: Scene) -> Iterator[int]:
     (chosen,) = free_ports(1)
-    with status_server.serving("127.0.0.1", chosen, scene.service) as served:
+    with status_server.serve("127.0.0.1", chosen, scene.service) as served:
         yield served
 
 
@@ -167,7 +167,7 @@ def test_it_answers_over_http_and_forgets_what_it_was_sent(scene: Scene, port: i
     connection.request("PATCH", "/readyz")
     assert connection.getresponse().status == 501
     connection.close()
-    assert scene.watch.drained_at is None
+    assert scene.monitor.draining_since is None
 
 
 def test_a_crowd_of_silent_clients_does_not_take_more_than_its_places(port: int) -> None:
@@ -207,10 +207,10 @@ def test_a_place_that_is_taken_is_one_sentence(scene: Scene) -> None:
         port = taken.getsockname()[1]
         with (
             pytest.raises(SetupError, match=f"127.0.0.1:{port} .* --status-port"),
-            status_server.serving("127.0.0.1", port, scene.service),
+            status_server.serve("127.0.0.1", port, scene.service),
         ):
             pass
-    with status_server.serving("127.0.0.1", 0, scene.service) as nothing:
+    with status_server.serve("127.0.0.1", 0, scene.service) as nothing:
         assert nothing == 0
 
 
@@ -249,16 +249,16 @@ def test_a_record_has_the_time_in_the_queue_beside_the_handlers_own() -> None:
     ids=lambda data: str(data[:12]),
 )
 def test_a_malformed_record_is_told(broken: bytes) -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(MalformedRecord):
         access_log.parse(broken)
 
 
 def test_datagrams_become_counts_and_broken_ones_do_no_harm(scene: Scene) -> None:
     port = free_ports(1)[0]
-    with access_log.listening(port, scene.metrics), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+    with access_log.listen(port, scene.metrics), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for data in (b"", b"{", datagram(), datagram(route="ui", status=404)):
             sender.sendto(data, ("127.0.0.1", port))
-        with pytest.raises(SetupError, match="--access-port"), access_log.listening(port, scene.metrics):
+        with pytest.raises(SetupError, match="--access-port"), access_log.listen(port, scene.metrics):
             pass
         deadline = time.monotonic() + 20
         while 'route="ui"' not in scene.get("/metrics")[1] and time.monotonic() < deadline:
@@ -267,22 +267,22 @@ def test_datagrams_become_counts_and_broken_ones_do_no_harm(scene: Scene) -> Non
     assert "gateway_malformed_records_total 2.0" in text
     assert 'gateway_requests_total{route="ui",status="404"} 1.0' in text
     assert 'gateway_request_duration_seconds_bucket{le="0.5",route="predictions"} 1.0' in text
-    with access_log.listening(port, scene.metrics):
+    with access_log.listen(port, scene.metrics):
         pass
 
 
 def test_an_archive_tells_its_version_its_card_and_whether_it_needs_a_gpu(tmp_path: Path) -> None:
     path = tmp_path / "roses.mar"
     _pack(path, {"device": "cuda"}, {"model": {"modelVersion": 2}})
-    found = archives.read(path)
-    assert (found.name, found.version, found.needs_gpu) == ("roses", "2", True)
+    archive = archives.read(path)
+    assert (archive.name, archive.version, archive.needs_gpu) == ("roses", "2", True)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"no zip at all"])
 def test_a_file_that_is_no_archive_of_ours_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "roses.mar"
     path.write_bytes(content)
-    with pytest.raises(SetupError, match=r"roses\.mar is no archive of ours"):
+    with pytest.raises(SetupError, match=r"roses\.mar is not a visionserve archive"):
         archives.read(path)
     _pack(path, {}, {"model": {}})
     with pytest.raises(SetupError, match="modelVersion"):

@@ -3,8 +3,8 @@ import math
 import pytest
 
 from launcher.archive import Archive
-from launcher.torchserve_api import Answered, Described, NoAnswer
-from launcher.workers import GONE_AFTER_S, START_TIMEOUT_S, Watch
+from launcher.torchserve_api import ModelDescription, NoAnswer, ProbeAnswer
+from launcher.workers import GONE_AFTER_S, START_TIMEOUT_S, WorkerMonitor
 
 ROSES = Archive("roses", "1.0", "0" * 64, {})
 
@@ -16,21 +16,21 @@ class FakeServer:
         self.total = total
         self.pids: list[int] = []
         self.loaded: list[int] = []
-        self.described = 0
+        self.descriptions = 0
         self.says_who = True
 
     def workers(self, _expected: int) -> set[int]:
         return set(self.pids)
 
-    def describe(self, _model: str) -> Described | None:
-        self.described += 1
-        return Described(self.total, frozenset(self.pids))
+    def describe(self, _model: str) -> ModelDescription | None:
+        self.descriptions += 1
+        return ModelDescription(self.total, frozenset(self.pids))
 
-    def ask(self, _model: str) -> Answered:
+    def predict(self, _model: str) -> ProbeAnswer:
         if not self.loaded:
             raise NoAnswer("nobody")
         self.loaded.append(self.loaded.pop(0))
-        return Answered({"predictions": []}, self.loaded[-1] if self.says_who else None)
+        return ProbeAnswer({"predictions": []}, self.loaded[-1] if self.says_who else None)
 
 
 class Clock:
@@ -53,146 +53,154 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def watch(server: FakeServer, clock: Clock) -> Watch:
-    return Watch(server, [ROSES], clock)
+def monitor(server: FakeServer, clock: Clock) -> WorkerMonitor:
+    return WorkerMonitor(server, [ROSES], clock)
 
 
-def run(watch: Watch, server: FakeServer, *pids: int) -> None:
+def run(monitor: WorkerMonitor, server: FakeServer, *pids: int) -> None:
     """Let these processes run and answer once each."""
     server.pids, server.loaded = list(pids), list(pids)
-    watch.tick()
+    monitor.tick()
     for _ in pids:
-        watch.ask_once(watch.models["roses"])
+        monitor.probe_once(monitor.models["roses"])
 
 
-def test_it_is_ready_only_when_every_worker_has_answered(watch: Watch, server: FakeServer) -> None:
-    assert watch.why_not_ready() == "0 of its workers of roses have answered so far"
+def test_it_is_ready_only_when_every_worker_has_answered(monitor: WorkerMonitor, server: FakeServer) -> None:
+    assert monitor.not_ready_reason() == "0 of its workers of roses have answered so far"
     server.pids = [1, 2]
-    watch.tick()
+    monitor.tick()
     server.loaded = [1]
     for _ in range(3):
-        watch.ask_once(watch.models["roses"])
-    assert watch.why_not_ready() == "1 of 2 workers of roses have answered so far"
+        monitor.probe_once(monitor.models["roses"])
+    assert monitor.not_ready_reason() == "1 of 2 workers of roses have answered so far"
     server.loaded = [2]
-    watch.ask_once(watch.models["roses"])
-    assert watch.why_not_ready() == ""
-    assert watch.status(watch.models["roses"]) == "ready"
+    monitor.probe_once(monitor.models["roses"])
+    assert monitor.not_ready_reason() == ""
+    assert monitor.status(monitor.models["roses"]) == "ready"
 
 
-def test_an_answer_of_a_worker_that_is_not_known_yet_counts_when_it_is(watch: Watch, server: FakeServer) -> None:
+def test_an_answer_of_a_worker_that_is_not_known_yet_counts_when_it_is(
+    monitor: WorkerMonitor, server: FakeServer
+) -> None:
     server.loaded = [1, 2]
-    assert [watch.ask_once(watch.models["roses"]) for _ in range(3)] == [True, True, False]
-    assert not watch.complete()
+    assert [monitor.probe_once(monitor.models["roses"]) for _ in range(3)] == [True, True, False]
+    assert not monitor.complete()
     server.pids = [1, 2]
-    watch.tick()
-    assert watch.complete()
+    monitor.tick()
+    assert monitor.complete()
 
 
 def test_one_worker_is_enough_after_the_start_and_a_new_one_counts_when_it_has_answered(
-    watch: Watch, server: FakeServer
+    monitor: WorkerMonitor, server: FakeServer
 ) -> None:
-    run(watch, server, 1, 2)
+    run(monitor, server, 1, 2)
     server.pids, server.loaded = [1], [1]
-    watch.tick()
-    assert (watch.why_not_ready(), watch.models["roses"].ready, watch.models["roses"].deaths) == ("", 1, 1)
+    monitor.tick()
+    assert (monitor.not_ready_reason(), monitor.models["roses"].ready, monitor.models["roses"].deaths) == ("", 1, 1)
     server.pids = [1, 3]
-    watch.tick()
-    assert watch.models["roses"].ready == 1
+    monitor.tick()
+    assert monitor.models["roses"].ready == 1
     server.loaded = [3]
-    watch.ask_once(watch.models["roses"])
-    assert watch.models["roses"].ready == 2
+    monitor.probe_once(monitor.models["roses"])
+    assert monitor.models["roses"].ready == 2
 
 
 def test_without_a_worker_it_is_not_ready_and_after_a_while_gone_for_good(
-    watch: Watch, server: FakeServer, clock: Clock
+    monitor: WorkerMonitor, server: FakeServer, clock: Clock
 ) -> None:
-    run(watch, server, 1, 2)
+    run(monitor, server, 1, 2)
     server.pids, server.loaded = [], []
-    watch.tick()
-    assert "no worker of roses is left" in watch.why_not_ready()
-    assert watch.failure() == ""
+    monitor.tick()
+    assert "roses has no worker left" in monitor.not_ready_reason()
+    assert monitor.failure() == ""
     clock.now += GONE_AFTER_S + 1
-    watch.tick()
-    assert "No worker of roses has answered for 120 s" in watch.failure()
-    assert watch.status(watch.models["roses"]) == "failed"
+    monitor.tick()
+    assert "No worker of roses has answered for 120 s" in monitor.failure()
+    assert monitor.status(monitor.models["roses"]) == "failed"
 
 
-def test_workers_that_come_back_in_time_are_no_failure(watch: Watch, server: FakeServer, clock: Clock) -> None:
-    run(watch, server, 1, 2)
+def test_workers_that_come_back_in_time_are_no_failure(
+    monitor: WorkerMonitor, server: FakeServer, clock: Clock
+) -> None:
+    run(monitor, server, 1, 2)
     server.pids, server.loaded = [], []
-    watch.tick()
+    monitor.tick()
     clock.now += GONE_AFTER_S - 10
-    run(watch, server, 3, 4)
+    run(monitor, server, 3, 4)
     clock.now += GONE_AFTER_S
-    watch.tick()
-    assert (watch.failure(), watch.why_not_ready()) == ("", "")
+    monitor.tick()
+    assert (monitor.failure(), monitor.not_ready_reason()) == ("", "")
 
 
-def test_workers_that_end_while_they_load_are_a_failure_soon(watch: Watch, server: FakeServer) -> None:
+def test_workers_that_end_while_they_load_are_a_failure_soon(monitor: WorkerMonitor, server: FakeServer) -> None:
     for pid in range(6):
-        assert watch.failure() == ""
+        assert monitor.failure() == ""
         server.pids = [pid]
-        watch.tick()
+        monitor.tick()
     server.pids = []
-    watch.tick()
-    assert watch.failure() == "The workers of roses end while they load: the log above says why."
+    monitor.tick()
+    assert monitor.failure() == "The workers of roses end while they load: see their log above."
 
 
-def test_a_start_that_takes_too_long_is_a_failure(watch: Watch, server: FakeServer, clock: Clock) -> None:
+def test_a_start_that_takes_too_long_is_a_failure(monitor: WorkerMonitor, server: FakeServer, clock: Clock) -> None:
     server.pids = [1, 2]
     clock.now += START_TIMEOUT_S + 1
-    watch.tick()
-    assert "has not answered with every worker" in watch.failure()
+    monitor.tick()
+    assert "has not answered with every worker" in monitor.failure()
 
 
-def test_an_archive_that_cannot_say_who_answers_is_named_with_the_mend(watch: Watch, server: FakeServer) -> None:
+def test_an_archive_that_cannot_say_who_answers_is_named_with_the_mend(
+    monitor: WorkerMonitor, server: FakeServer
+) -> None:
     server.says_who = False
-    run(watch, server, 1, 2)
-    assert "`make archive`" in watch.failure()
+    run(monitor, server, 1, 2)
+    assert "`make archive`" in monitor.failure()
 
 
-def test_the_management_api_is_asked_only_while_a_process_is_unknown(watch: Watch, server: FakeServer) -> None:
-    run(watch, server, 1, 2)
-    asked = server.described
+def test_the_management_api_is_asked_only_while_a_process_is_unknown(
+    monitor: WorkerMonitor, server: FakeServer
+) -> None:
+    run(monitor, server, 1, 2)
+    before = server.descriptions
     for _ in range(5):
-        watch.tick()
-    assert server.described == asked
+        monitor.tick()
+    assert server.descriptions == before
 
 
-def test_a_challenge_is_met_when_every_worker_has_answered_anew(watch: Watch, server: FakeServer) -> None:
-    run(watch, server, 1, 2)
-    assert watch.all_answered(-math.inf)
-    since = watch.challenge()
-    assert not watch.all_answered(since)
-    assert watch.ask_once(watch.models["roses"])
-    assert not watch.all_answered(since)
-    assert watch.ask_once(watch.models["roses"])
-    assert watch.all_answered(since)
+def test_a_challenge_is_met_when_every_worker_has_answered_anew(monitor: WorkerMonitor, server: FakeServer) -> None:
+    run(monitor, server, 1, 2)
+    assert monitor.all_answered(-math.inf)
+    since = monitor.probe_all()
+    assert not monitor.all_answered(since)
+    assert monitor.probe_once(monitor.models["roses"])
+    assert not monitor.all_answered(since)
+    assert monitor.probe_once(monitor.models["roses"])
+    assert monitor.all_answered(since)
 
 
-def test_draining_is_for_good_and_not_ready(watch: Watch, server: FakeServer) -> None:
-    run(watch, server, 1, 2)
-    watch.drain()
-    first = watch.drained_at
-    watch.drain()
-    assert watch.drained_at == first
-    assert watch.why_not_ready() == "draining"
-    assert watch.status(watch.models["roses"]) == "draining"
+def test_draining_is_for_good_and_not_ready(monitor: WorkerMonitor, server: FakeServer) -> None:
+    run(monitor, server, 1, 2)
+    monitor.begin_drain()
+    first = monitor.draining_since
+    monitor.begin_drain()
+    assert monitor.draining_since == first
+    assert monitor.not_ready_reason() == "draining"
+    assert monitor.status(monitor.models["roses"]) == "draining"
 
 
-def test_the_time_to_the_first_answer_is_kept(watch: Watch, server: FakeServer, clock: Clock) -> None:
+def test_the_time_to_the_first_answer_is_kept(monitor: WorkerMonitor, server: FakeServer, clock: Clock) -> None:
     clock.now += 5
-    run(watch, server, 1, 2)
-    assert watch.start_s == pytest.approx(5, abs=0.1)
+    run(monitor, server, 1, 2)
+    assert monitor.start_s == pytest.approx(5, abs=0.1)
     clock.now += 5
-    watch.ask_once(watch.models["roses"])
-    assert watch.start_s == pytest.approx(5, abs=0.1)
+    monitor.probe_once(monitor.models["roses"])
+    assert monitor.start_s == pytest.approx(5, abs=0.1)
 
 
 def test_its_threads_find_every_worker_and_end(server: FakeServer) -> None:
     server.pids, server.loaded = [1, 2], [1, 2]
-    watch = Watch(server, [ROSES])
-    watch.start()
-    with watch._changed:
-        assert watch._changed.wait_for(lambda: watch.complete(), timeout=20)
-    watch.stop()
+    monitor = WorkerMonitor(server, [ROSES])
+    monitor.start()
+    with monitor._changed:
+        assert monitor._changed.wait_for(lambda: monitor.complete(), timeout=20)
+    monitor.stop()
