@@ -1,12 +1,15 @@
-# The images: `server` (the default; also renders the gateway's configuration), `ui` (the page), `loadtest`, `train`.
+# Images: `server` (the default; also renders the gateway's configuration), `ui` (the web UI), `loadtest`, `train`.
 #
-#   docker build --build-arg DEVICE=cpu --tag visionserve:1.0.0 .            what `make image` does, with revision and version
+# Without a GPU, install torch's CPU build from PyTorch's own index; PyPI's is a CUDA build:
+#   docker build --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu --tag visionserve:1.0.0 .
+#
+#   docker build --build-arg DEVICE=cpu --tag visionserve:1.0.0 .            as `make image`, without revision and version
 #   docker build --target ui --tag visionserve-ui:1.0.0 .
 #
-#   base -> installer -> installed-cpu | installed-gpu -> archive   packs the model; its gates prove the packages
-#                                                      -> packages  without what serving never loads
-#   base + packages + archive -> server            base + a program's own packages -> ui, loadtest
-#   installed-gpu + training's packages -> train   (Kubernetes' training job)
+#   base -> installer -> installed-cpu | installed-gpu -> archive   builds the archive; its gates test the packages
+#                                                      -> packages  without files that serving never loads
+#   base + packages + archive -> server            base + their own packages -> ui, loadtest
+#   installed-gpu + training's packages -> train   (the training job in Kubernetes)
 
 # Pin it for a release: --build-arg BASE=python:3.11-slim-bookworm@sha256:...
 ARG BASE=python:3.11-slim-bookworm
@@ -14,16 +17,16 @@ ARG BASE=python:3.11-slim-bookworm
 ARG DEVICE=cpu
 
 FROM ${BASE} AS base
-# Python's output must not wait in a buffer when a container is killed.
+# Python's output must not be lost in a buffer when a container is killed.
 ENV PYTHONUNBUFFERED=1 \
     PATH=/opt/venv/bin:$PATH
 
 FROM base AS installer
-# binutils: to look into libraries and to make one; it stays in this stage. Any version will do, and Debian keeps only one.
+# binutils: to inspect libraries and to link one; it stays in this stage. Any version works, and Debian has only one.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
-# The system's certificates: those of a company's registry are put there, in a BASE of its own.
+# The system's certificates, so that a custom BASE can add those of a private package index.
 ENV UV_LINK_MODE=copy \
     UV_SYSTEM_CERTS=true \
     UV_PYTHON=/opt/venv/bin/python
@@ -33,10 +36,11 @@ RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --require-
 COPY docker/filter_requirements.py docker/
 COPY requirements/*.txt requirements/
 
-# Without a GPU: torch without CUDA's libraries, which it links and never calls (docker/cuda_stubs.py).
+# Without a GPU: torch's CPU build from TORCH_INDEX; without that index PyPI's CUDA build, whose CUDA libraries are
+# replaced by stubs (docker/cuda_stubs.py).
 FROM installer AS installed-cpu
-# For those who reach one: an index with torch's own CPU build, like https://download.pytorch.org/whl/cpu. It is then
-# installed from there by version, for the lock holds no hash of it.
+# An index with torch's CPU build: https://download.pytorch.org/whl/cpu. Installed from there by version, because the
+# lock file has PyPI's hashes only.
 ARG TORCH_INDEX=
 COPY docker/cuda_stubs.py docker/
 RUN --mount=type=cache,target=/root/.cache/uv \
@@ -77,7 +81,7 @@ COPY visionserve visionserve
 COPY model_store/flowers/card.json model_store/flowers/model.int8.onnx bundle/
 RUN python3 docker/prune_packages.py /opt/venv/lib/python3.*/site-packages --device "$DEVICE" \
     && PYTHONPATH=. python docker/precompile.py bundle
-# Last: Java takes its class data for these very files only.
+# Last: Java's class data is valid for exactly these files only.
 COPY config.properties log4j2.xml metrics.yaml ./
 COPY launcher launcher
 RUN python -m launcher prepare
@@ -86,12 +90,12 @@ FROM installer AS page
 RUN --mount=type=cache,target=/root/.cache/uv \
     /opt/uv/bin/uv pip install --require-hashes --compile-bytecode --requirement requirements/ui.txt
 
-# The page: speaks HTTP to the gateway and needs none of the packages above.
+# The web UI: an HTTP client of the gateway that needs none of the packages above.
 FROM base AS ui
 ARG VERSION=0.0.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="visionserve-ui" \
-      org.opencontainers.image.description="The page of visionserve: a photograph in, bars and a heatmap out" \
+      org.opencontainers.image.description="Web UI of visionserve: predictions and a heatmap for an image" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION" \
       org.opencontainers.image.licenses="MIT"
@@ -99,7 +103,7 @@ COPY --from=page /opt/venv /opt/venv
 WORKDIR /app
 COPY visionserve visionserve
 COPY ui ui
-# Of the user, so that a volume that is made from it is too.
+# Owned by the user, so that a volume created from it is too.
 RUN install --directory --owner=10001 --group=10001 /var/lib/visionserve
 USER 10001:10001
 EXPOSE 8501
@@ -112,12 +116,12 @@ FROM installer AS generator
 RUN --mount=type=cache,target=/root/.cache/uv \
     /opt/uv/bin/uv pip install --require-hashes --compile-bytecode --requirement requirements/loadtest.txt
 
-# Locust with our users: sends drawn photographs to any address it is told.
+# Locust with visionserve's workload: sends generated images to a given address.
 FROM base AS loadtest
 ARG VERSION=0.0.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="visionserve-loadtest" \
-      org.opencontainers.image.description="Locust with photographs, for visionserve" \
+      org.opencontainers.image.description="Locust with visionserve's workload of images" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION" \
       org.opencontainers.image.licenses="MIT"
@@ -125,7 +129,7 @@ COPY --from=generator /opt/venv /opt/venv
 WORKDIR /app
 COPY loadtests loadtests
 USER 10001:10001
-# matplotlib and Locust want a home.
+# matplotlib and Locust need a home folder.
 ENV HOME=/tmp
 ENTRYPOINT ["locust", "--locustfile", "loadtests/locustfile.py"]
 
@@ -152,7 +156,7 @@ ARG DEVICE
 ARG VERSION=0.0.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="visionserve" \
-      org.opencontainers.image.description="Answers what is in a photograph, over HTTP, on TorchServe ($DEVICE)" \
+      org.opencontainers.image.description="Image classification over HTTP on TorchServe ($DEVICE)" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION" \
       org.opencontainers.image.licenses="MIT"
@@ -164,16 +168,15 @@ COPY visionserve visionserve
 COPY launcher launcher
 COPY gateway gateway
 COPY --from=archive /models /models
-# Where the gateway's configuration goes; of the user, so that a volume that is made from it is too.
+# The gateway's configuration is written here; owned by the user, so that a volume created from it is too.
 RUN install --directory --owner=10001 --group=10001 /run/gateway
-# Belongs to nobody in the image: a mounted volume may be given to this number.
+# Has no account in the image; the owner of mounted volumes may be set to this number.
 USER 10001:10001
-# What NVIDIA's container runtime brings into the container; nvidia-smi (utility) is how TorchServe counts GPUs. Without
-# that runtime both mean nothing.
+# For NVIDIA's container runtime; TorchServe counts GPUs with nvidia-smi (utility). Without that runtime they are unused.
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     HOME=/tmp
-# The status server. TorchServe itself is reachable from inside only; the gateway in front of it is a container of its own.
+# The status server. TorchServe is reachable inside the container only; the gateway in front of it is another container.
 EXPOSE 8083
 HEALTHCHECK --interval=10s --timeout=5s --start-period=300s --retries=3 \
     CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8083/readyz', timeout=4)"]

@@ -1,4 +1,4 @@
-# visionserve: every verb of its life. `make` prints them.
+# visionserve: one target per task, in the order of a model's life. `make` prints them.
 
 MODEL ?= flowers
 PROFILE ?= auto
@@ -17,60 +17,60 @@ BUILD = docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git 
 export PYTHONWARNINGS ?= ignore::FutureWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve gateway predict ui archive image up monitoring down smoke manifests dashboard train pipeline evaluate test test-unit live drift loadtest bench endurance restarts tune picture lint format lock clean
+.PHONY: help setup serve gateway predict ui archive image up monitoring down smoke manifests dashboard train pipeline evaluate evaluate-live drift loadtest bench soak tune restart-test screenshots test test-unit lint format lock clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: .venv/.serve ## make .venv with what serving needs (the other verbs do it by themselves)
+setup: .venv/.serve ## create .venv with the packages for serving (other targets do this on their own)
 
-serve: .venv/.serve ## build the archive, start TorchServe, prove one answer, stay in the foreground
+serve: .venv/.serve ## install dependencies, build the archive, start the server, run one test prediction
 	@$(MAKE) --no-print-directory archive
 	@exec $(BIN)/python -m launcher serve --model $(MODEL) $(ARGS)
 
-gateway: .venv/.serve ## nginx in front of the running service, as a client meets it: make gateway [ARGS="--port 8000"]
+gateway: .venv/.serve ## start the nginx gateway in front of the running server: make gateway [ARGS="--port 8000"]
 	@exec $(BIN)/python -m gateway run $(ARGS)
 
-predict: .venv/.serve ## send a photograph to the running service: make predict FILE=photo.jpg
+predict: .venv/.serve ## send an image to the running server: make predict FILE=photo.jpg
 	@$(BIN)/visionserve predict --name $(MODEL) $(or $(FILE),$(wildcard $(DAHLIA))) $(ARGS)
 
-ui: .venv/.serve .venv/.ui ## the page for people, http://127.0.0.1:8501, beside `make serve`
+ui: .venv/.serve .venv/.ui ## start the web UI at http://127.0.0.1:8501; needs the running server
 	@exec $(BIN)/python -m streamlit run ui/page.py $(ARGS)
 
-archive: $(ARCHIVE) ## pack model_store/MODEL into MODEL.mar: make archive [MODEL=flowers] [PROFILE=auto|cpu|gpu]
+archive: $(ARCHIVE) ## build model_store/MODEL.mar: make archive [MODEL=flowers] [PROFILE=auto|cpu|gpu]
 
 $(ARCHIVE): .venv/.serve .venv/.profile-$(PROFILE) $(wildcard $(BUNDLE)/*.json $(BUNDLE)/*.yaml $(BUNDLE)/*.onnx $(BUNDLE)/*.safetensors) $(PACKED)
 	@$(BIN)/python -m training package --bundle $(BUNDLE) --profile $(PROFILE) --output $@
 
-image: ## build the images: make image [DEVICE=cpu|gpu] [ARGS="--network host"]
+image: ## build the container images: make image [DEVICE=cpu|gpu] [ARGS="--network host"]
 	$(BUILD) --build-arg DEVICE=$(DEVICE) --tag visionserve:$(VERSION)$(if $(filter gpu,$(DEVICE)),-gpu) $(ARGS) .
 	$(BUILD) --target ui --tag visionserve-ui:$(VERSION) $(ARGS) .
 
-up: ## start server and gateway in containers, wait until they are ready: make up [ARGS="--build"]
+up: ## start server and gateway in containers and wait until they are ready: make up [ARGS="--build"]
 	docker compose up --detach --wait $(ARGS)
 	@echo "Serving at http://$$(docker compose port pod 8000); make smoke asks it, make down stops it."
 
-monitoring: ## the same with Prometheus :9090, Alertmanager :9093 and Grafana :3000, on this machine only
+monitoring: ## the same with Prometheus :9090, Alertmanager :9093 and Grafana :3000, published on this machine only
 	docker compose --profile monitoring up --detach --wait $(ARGS)
 
-down: ## stop them: the gateway first, then the server, nothing lost
+down: ## stop the containers, the gateway first, so that no request is lost
 	docker compose --profile '*' down $(ARGS)
 
-smoke: ## ask a deployed service what its users will ask: make smoke [URL=http://127.0.0.1:8000]
+smoke: ## smoke-test a deployed service: make smoke [URL=http://127.0.0.1:8000]
 	@scripts/smoke_test.sh $(URL)
 
-manifests: .venv/.dev ## write the manifests of k8s/ that are made, check every variant on three versions of Kubernetes
+manifests: .venv/.dev ## render the generated manifests of k8s/ and validate every variant against three Kubernetes versions
 	$(BIN)/python scripts/render_manifests.py
 	$(BIN)/python -m pytest tests/contract/test_k8s.py tests/contract/test_k8s_names.py tests/contract/test_scanners.py $(ARGS)
 
-dashboard: .venv/.serve ## write the Grafana dashboard and the drift reference of MODEL anew
+dashboard: .venv/.serve ## regenerate the Grafana dashboard and MODEL's drift reference
 	$(BIN)/python -m monitoring.dashboard.render
 	$(BIN)/python -m monitoring.reference --bundle $(BUNDLE)
 
 train: .venv/.train ## train, evaluate, export, quantize, bundle: make train [RECIPE=training/recipes/flowers102.yaml]
 	$(BIN)/python -m training all --config $(or $(RECIPE),training/recipes/flowers102.yaml) $(ARGS)
 
-pipeline: .venv/.train ## the same in steps that run again only when what they need has changed (params.yaml, dvc.yaml)
+pipeline: .venv/.train ## the same as DVC stages; a stage runs again only when its inputs have changed (params.yaml, dvc.yaml)
 	@test "$$(sed -n 's/^root: *\([^ ]*\).*/\1/p' params.yaml)" != .cache/flowers-102 || test -e .cache/flowers-102/setid.mat || \
 		$(BIN)/python -m training data manifest --data.source flowers102
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro $(ARGS)
@@ -78,59 +78,63 @@ pipeline: .venv/.train ## the same in steps that run again only when what they n
 evaluate: .venv/.train ## evaluate the shipped bundle as it is served: make evaluate ARGS="--data.root DIR"
 	$(BIN)/python -m training evaluate --bundle $(BUNDLE) $(ARGS)
 
-live: .venv/.train ## is the running service still right? make live IMAGES=DIR [ARGS="--compare"]
-	@$(BIN)/python -m monitoring.online --images $(or $(IMAGES),photographs) --model $(MODEL) --bundle $(BUNDLE) $(ARGS)
+evaluate-live: .venv/.train ## measure online accuracy of the running server on labelled images: make evaluate-live IMAGES=DIR [ARGS="--compare"]
+	@$(BIN)/python -m monitoring.online --images $(or $(IMAGES),images) --model $(MODEL) --bundle $(BUNDLE) $(ARGS)
 
-drift: .venv/.train ## does what came in lately still look as it should? make drift [ARGS="--window 50"]
+drift: .venv/.train ## compare recent requests with the reference: make drift [ARGS="--window 50"]
 	@$(BIN)/python -m monitoring.drift check --bundle $(BUNDLE) $(or $(IMAGES:%=--images %),--log runs/live/log.jsonl) $(ARGS)
 
-loadtest: .venv/.dev ## load the running service, judge it, report: make loadtest [ARGS="--shape steps --hold 240"]
+loadtest: .venv/.dev ## load-test the running server and write a report: make loadtest [ARGS="--shape steps --hold 240"]
 	@$(BIN)/python -m loadtests run --url http://127.0.0.1:8080/predictions/$(MODEL) $(ARGS)
 
-bench: .venv/.dev ## measure ours beside stock TorchServe and the ceilings: make bench [PEERS=mosec,fastapi] [ARGS=--quick]
+bench: .venv/.dev ## benchmark visionserve beside stock TorchServe and other servers: make bench [PEERS=mosec,fastapi] [ARGS=--quick]
 	@$(MAKE) --no-print-directory archive
 	@$(BIN)/python -m loadtests.benchmark --bundle $(BUNDLE) --peers "$(PEERS)" $(ARGS)
 
-endurance: .venv/.dev ## is memory flat over 100,000 requests? make endurance [ARGS="--photos DIR"]
+soak: .venv/.dev ## soak test, check that memory stays flat over 100,000 requests: make soak [ARGS="--photos DIR"]
 	@$(MAKE) --no-print-directory archive
 	@$(BIN)/python -m loadtests.soak $(ARGS)
 
-tune: .venv/.dev ## find the settings that hold the highest rate here: make tune [SLO_MS=100]
+tune: .venv/.dev ## find the settings with the highest rate within a latency target on this machine: make tune [SLO_MS=100]
 	@$(MAKE) --no-print-directory archive
 	@$(BIN)/python -m loadtests.tune --bundle $(BUNDLE) --slo-p99-ms $(SLO_MS) $(ARGS)
 
-restarts: .venv/.dev ## count what restarts lose behind a load balancer, ours beside stock TorchServe: make restarts [ARGS=--help]
+restart-test: .venv/.dev ## count requests lost in restarts behind a load balancer, beside stock TorchServe: make restart-test [ARGS=--help]
 	@$(MAKE) --no-print-directory archive
 	@$(BIN)/python -m loadtests.restarts $(ARGS)
 
-picture: .venv/.dev ## draw the README's pictures from the running service
-	@$(BIN)/python -m scripts.draw_figure $(ARGS)
-	@$(BIN)/python -m scripts.screenshots
+screenshots: .venv/.dev ## regenerate the README's images from the running server
+	@$(BIN)/python -m scripts.screenshots $(ARGS)
 
-test: .venv/.dev ## all the tests: unit, contract, and end to end against a real TorchServe
+test: .venv/.dev ## run the test suite: unit, contract, and end-to-end tests against a real TorchServe
 	$(BIN)/python -m pytest $(ARGS)
 
-test-unit: .venv/.dev ## the tests that start no server
+test-unit: .venv/.dev ## run the tests that start no server
 	$(BIN)/python -m pytest -m "not e2e" $(ARGS)
 
-lint: .venv/.dev ## formatting, lint, types and who may import whom
+lint: .venv/.dev ## format check, lint, type check, import rules
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: .venv/.dev ## put the code into its form
+format: .venv/.dev ## format the code and apply safe lint fixes
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-lock: .venv/.dev ## renew the hash-locked requirements from pyproject.toml
+lock: .venv/.dev ## update the hash-locked requirements from pyproject.toml
 	$(BIN)/python scripts/lock.py
 
-clean: ## remove what was built: archives, caches, .venv (runs/ stays)
+clean: ## remove build products: archives, caches, .venv (runs/ stays)
 	rm -rf .venv .cache .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache logs model_store/*.mar
+
+# Former names print the new one.
+RENAMED := door=gateway endurance=soak live=evaluate-live picture=screenshots restarts=restart-test
+$(foreach pair,$(RENAMED),$(firstword $(subst =, ,$(pair)))):
+	@echo "make $@ is now: make $(patsubst $@=%,%,$(filter $@=%,$(RENAMED)))" >&2; exit 2
 
 $(SETS): .venv/.%: requirements/%.txt scripts/install.py
 	@$(PYTHON) scripts/install.py $*
 	@touch $@
 
-# Another profile than last time makes the archive out of date.
+# A changed profile makes the archive out of date.
 .venv/.profile-$(PROFILE): | .venv/.serve
 	@rm -f .venv/.profile-* && touch $@

@@ -1,10 +1,13 @@
-"""Hollow: one small library that stands in for those a CUDA build of torch links but a CPU never calls.
+"""Replace the CUDA libraries that torch links but never calls on a CPU by one small stub library.
 
-    torch's libraries that stay --nm--> names wanted, names given --> what nobody gives --as, ld--> one hollow library
+    torch's remaining libraries --nm--> undefined and defined symbols --> missing symbols --as, ld--> one stub library
 
-The loader wants every library and every name before it starts a program, used or not: 2.9 GB of CUDA's libraries for
-a service without a GPU. The hollow library offers exactly the missing names, under the file names of the libraries
-that are not there. Calling one of them ends the process with a sentence; there is no way to a wrong answer.
+PyPI's torch is a CUDA build: the loader resolves 2.9 GB of CUDA libraries before the program starts, used or not.
+PyTorch's own CPU index has a build without them; give it as TORCH_INDEX (see the Dockerfile) and this script finds
+nothing to do. It is the fallback where only PyPI can be reached.
+
+The stub library defines exactly the missing symbols, under the file names of the removed libraries. Calling one of
+them ends the process with a message, so that a wrong result is impossible.
 """
 
 import argparse
@@ -16,22 +19,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-# Linked by torch as it comes, and removed: its kernels for GPUs.
+# torch's GPU kernels: linked by torch, and removed.
 KERNELS = "libtorch_cuda.so"
-# What Python loads itself, or torch for it; all else is linked to these.
+# Loaded by Python or by torch itself; every other library is a dependency of these.
 _LOADED = ("torch/_C.*.so", "torch/lib/libtorch_global_deps.so", "torchvision/*.so")
 _NEEDED = re.compile(r"\(NEEDED\).*\[(.+)\]")
-_FOUND = re.compile(r"=> (/.+)")
-# Of nm: code and data that must be there; the small letters w and v may be missing.
-_FUNCTIONS, _WANTED = "TtWi", "U"
-_SENTENCE = "was called, which needs a GPU, and this image is for CPUs: use the one built with DEVICE=gpu"
-# write(2, text), then an instruction that no processor knows: the process ends with SIGILL, and the log says why.
+_RESOLVED = re.compile(r"=> (/.+)")
+# nm's letters for functions, and for a symbol that must be resolved; w and v (weak) may stay unresolved.
+_FUNCTIONS, _UNDEFINED = "TtWi", "U"
+_MESSAGE = "was called, which needs a GPU, and this image is for CPUs: use the one built with DEVICE=gpu"
+# write(2, text), then an invalid instruction: the process ends with SIGILL and the log says why.
 _ABSENT = "absent: mov $1, %eax; mov $2, %edi; syscall; ud2"
-# Called while the libraries are being loaded, to register a callback: they return a place that it is written to.
+# Called while the libraries are loaded, to register a callback: they must return an address to write it to.
 _REGISTRIES = ("_ZN4c10d15get_gil_checkerEv",)
 _TYPE, _CLASS = "_ZTI", "_ZTVN10__cxxabiv117__class_type_infoE + 16"
 _POINTER = 8
-# The place in torch/__init__.py where its libraries have just been loaded, and what is put behind it.
+# The line of torch/__init__.py after which its libraries are loaded, and what is inserted after it.
 _LOADED_LINE = "        _load_global_deps()\n    from torch._C import *  # noqa: F403\n"
 _SWITCHES = """\
     _built = sys.modules["torch._C"]
@@ -42,7 +45,7 @@ _SWITCHES = """\
 
 @dataclass(frozen=True)
 class Symbol:
-    """A name in a library: its version ("" for none), nm's letter for its kind, its size in bytes."""
+    """A dynamic symbol: its version ("" for none), nm's letter for its kind, its size in bytes."""
 
     name: str
     version: str
@@ -57,7 +60,7 @@ class Symbol:
 
 def main(arguments: list[str] | None = None) -> int:
     """Replace the libraries below a site-packages folder; return a process exit code."""
-    parser = argparse.ArgumentParser(description="Replace CUDA's libraries, which a CPU never calls, by a hollow one.")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("packages", type=Path, help="the site-packages folder that holds torch")
     packages: Path = parser.parse_args(arguments).packages
     kernels = packages / "torch" / "lib" / KERNELS
@@ -65,28 +68,30 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{packages} holds a torch without CUDA: nothing to replace.")
         return 0
     names = replace(packages, kernels)
-    print(f"{KERNELS} and {len(names) - 1} libraries of CUDA are hollow: {', '.join(sorted(names))}")
+    print(f"stubs replace {KERNELS} and {len(names) - 1} CUDA libraries: {', '.join(sorted(names))}")
     return 0
 
 
 def replace(packages: Path, kernels: Path) -> set[str]:
-    """Put the hollow library in the place of ``kernels`` and of every library that is missing; return their names."""
-    offered = {symbol.name: symbol for symbol in symbols(kernels, "--defined-only")}
+    """Put the stub library in place of ``kernels`` and of every missing library; return the names of these."""
+    kernel_symbols = {symbol.name: symbol for symbol in symbols(kernels, "--defined-only")}
     kernels.unlink()
-    there = _system() | {path.name: path for path in packages.rglob("*.so*")}
-    loaded = _reachable([path for pattern in _LOADED for path in packages.glob(pattern)], there)
-    missing = {name for path in loaded for name in needed(path) if name not in there}
-    given = {symbol.name for path in loaded for symbol in symbols(path, "--defined-only")}
-    wanted = {
+    available = _system() | {path.name: path for path in packages.rglob("*.so*")}
+    loaded = _reachable([path for pattern in _LOADED for path in packages.glob(pattern)], available)
+    missing = {name for path in loaded for name in needed(path) if name not in available}
+    defined = {symbol.name for path in loaded for symbol in symbols(path, "--defined-only")}
+    undefined = {
         (symbol.name, symbol.version)
         for path in loaded
         for symbol in symbols(path, "--undefined-only")
-        if symbol.kind == _WANTED and symbol.name not in given and (not symbol.version or symbol.version in missing)
+        if symbol.kind == _UNDEFINED
+        and symbol.name not in defined
+        and (not symbol.version or symbol.version in missing)
     }
-    # Linked by the kernels only, so nothing reaches them any more.
-    for stranded in set(kernels.parent.glob("*.so")) - loaded:
-        stranded.unlink()
-    assemble([_like(offered.get(name), name, version) for name, version in sorted(wanted)], kernels)
+    # Linked by the kernels only, so nothing uses them any more.
+    for unused in set(kernels.parent.glob("*.so")) - loaded:
+        unused.unlink()
+    assemble([_stub(kernel_symbols.get(name), name, version) for name, version in sorted(undefined)], kernels)
     for name in missing - {KERNELS}:
         kernels.with_name(name).symlink_to(KERNELS)
     switch_off(packages / "torch" / "__init__.py")
@@ -94,38 +99,40 @@ def replace(packages: Path, kernels: Path) -> set[str]:
 
 
 def switch_off(module: Path) -> None:
-    """Make torch see itself as built without CUDA and without process groups, by the marks it looks for.
+    """Make torch see itself as built without CUDA and without process groups, by the attributes it checks.
 
     Raises:
-        ValueError: the module is not that of a torch we know.
+        ValueError: the module is that of an unknown torch version.
     """
     text = module.read_text(encoding="utf-8")
     if text.count(_LOADED_LINE) != 1:
-        raise ValueError(f"{module} does not load torch._C where it used to: adapt {Path(__file__).name} to this torch")
+        raise ValueError(
+            f"{module} loads torch._C differently than expected: adapt {Path(__file__).name} to this torch"
+        )
     module.unlink()  # may be linked into an installer's cache
     module.write_text(text.replace(_LOADED_LINE, _LOADED_LINE + _SWITCHES), encoding="utf-8")
 
 
-def _like(known: Symbol | None, name: str, version: str) -> Symbol:
-    """Return the symbol to offer: of the kind and size it had, or a function, for C interfaces hold nothing else."""
-    return Symbol(name, version, known.kind, known.size) if known else Symbol(name, version, "T", 0)
+def _stub(original: Symbol | None, name: str, version: str) -> Symbol:
+    """Return the symbol to define: of the original kind and size, else a function, as in every C interface."""
+    return Symbol(name, version, original.kind, original.size) if original else Symbol(name, version, "T", 0)
 
 
-def _reachable(loaded: Iterable[Path], there: dict[str, Path]) -> set[Path]:
+def _reachable(loaded: Iterable[Path], available: dict[str, Path]) -> set[Path]:
     """Return ``loaded`` and the libraries that they need, directly or not."""
-    found: set[Path] = set()
+    reached: set[Path] = set()
     waiting = list(loaded)
     while waiting:
         path = waiting.pop()
-        if path not in found:
-            found.add(path)
-            waiting += [there[name] for name in needed(path) if name in there]
-    return found
+        if path not in reached:
+            reached.add(path)
+            waiting += [available[name] for name in needed(path) if name in available]
+    return reached
 
 
 def _system() -> dict[str, Path]:
-    """Return the libraries that the loader finds by itself: C's and C++'s."""
-    return {Path(found).name: Path(found) for found in _FOUND.findall(_run("/sbin/ldconfig", "-p"))}
+    """Return the libraries on the loader's path, such as the C and C++ standard libraries, by name."""
+    return {Path(path).name: Path(path) for path in _RESOLVED.findall(_run("/sbin/ldconfig", "-p"))}
 
 
 def needed(library: Path) -> list[str]:
@@ -145,44 +152,44 @@ def _symbol(fields: list[str]) -> Symbol:
     return Symbol(name, version.lstrip("@"), fields[1], int(fields[3]) if len(fields) > 3 else 0)
 
 
-def assemble(hollow: list[Symbol], target: Path) -> None:
-    """Write a library that offers ``hollow``: functions end the process, data is zero."""
-    with tempfile.TemporaryDirectory(prefix="visionserve-hollow-") as folder:
-        source, compiled, versions = (Path(folder, name) for name in ("hollow.s", "hollow.o", "versions"))
-        source.write_text(_assembly(hollow), encoding="ascii")
-        versions.write_text(_versions(hollow), encoding="ascii")
+def assemble(stubs: list[Symbol], target: Path) -> None:
+    """Write a library that defines ``stubs``: functions end the process, data is zero."""
+    with tempfile.TemporaryDirectory(prefix="visionserve-stubs-") as folder:
+        source, compiled, versions = (Path(folder, name) for name in ("stubs.s", "stubs.o", "versions"))
+        source.write_text(_assembly(stubs), encoding="ascii")
+        versions.write_text(_versions(stubs), encoding="ascii")
         _run("as", "-o", str(compiled), str(source))
         link = ["ld", "-shared", f"-soname={target.name}", f"--version-script={versions}", "-z", "noexecstack"]
         _run(*link, "-o", str(target), str(compiled))
 
 
-def _assembly(hollow: list[Symbol]) -> str:
+def _assembly(stubs: list[Symbol]) -> str:
     lines = [".text", _ABSENT]
-    for place, symbol in enumerate(hollow):
+    for index, symbol in enumerate(stubs):
         lines += [f'.globl "{symbol.name}"', f'.type "{symbol.name}", {"@function" if symbol.code else "@object"}']
         if symbol.name in _REGISTRIES:
-            lines += [f'"{symbol.name}": lea place{place}(%rip), %rax', "ret"]
-            lines += [".data", ".balign 64", f"place{place}: .zero 64", ".text"]
+            lines += [f'"{symbol.name}": lea callback{index}(%rip), %rax', "ret"]
+            lines += [".data", ".balign 64", f"callback{index}: .zero 64", ".text"]
         elif symbol.code:
-            # What was called: the sentence's address and length, for the system call.
-            text = f"visionserve: {symbol.name} {_SENTENCE}"
-            lines += [f'"{symbol.name}": lea text{place}(%rip), %rsi', f"mov ${len(text) + 1}, %edx", "jmp absent"]
-            lines += [".section .rodata", f'text{place}: .ascii "{text}\\n"', ".text"]
+            # The message's address and length, for the system call.
+            text = f"visionserve: {symbol.name} {_MESSAGE}"
+            lines += [f'"{symbol.name}": lea text{index}(%rip), %rsi', f"mov ${len(text) + 1}, %edx", "jmp absent"]
+            lines += [".section .rodata", f'text{index}: .ascii "{text}\\n"', ".text"]
         elif symbol.name.startswith(_TYPE):
-            # Bindings are registered by a type's name, used or not: a class without a base, as the C++ ABI lays it out.
-            lines += [".data", f'.balign 8; "{symbol.name}": .quad {_CLASS}, name{place}', ".section .rodata"]
-            lines += [f'name{place}: .asciz "{symbol.name.removeprefix(_TYPE)}"', ".text"]
+            # Bindings are registered by type information, used or not: a class without a base in the C++ ABI's layout.
+            lines += [".data", f'.balign 8; "{symbol.name}": .quad {_CLASS}, name{index}', ".section .rodata"]
+            lines += [f'name{index}: .asciz "{symbol.name.removeprefix(_TYPE)}"', ".text"]
         else:
             lines += [".data", ".balign 64", f'.size "{symbol.name}", {symbol.size}']
             lines += [f'"{symbol.name}": .zero {max(symbol.size, _POINTER)}', ".text"]
     return "\n".join(lines) + "\n"
 
 
-def _versions(hollow: list[Symbol]) -> str:
-    """Return the linker's version script: the loader looks up a versioned name under its version only."""
+def _versions(stubs: list[Symbol]) -> str:
+    """Return the linker's version script: the loader resolves a versioned symbol under its version only."""
     blocks = []
-    for version in sorted({symbol.version for symbol in hollow if symbol.version}):
-        names = "".join(f'"{symbol.name}";' for symbol in hollow if symbol.version == version)
+    for version in sorted({symbol.version for symbol in stubs if symbol.version}):
+        names = "".join(f'"{symbol.name}";' for symbol in stubs if symbol.version == version)
         blocks.append(f"{version} {{ {names} }};\n")
     return "".join(blocks)
 

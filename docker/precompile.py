@@ -1,7 +1,7 @@
-"""Warm: use the packages once as serving does, so that an image holds the bytecode of what is loaded, and nothing else.
+"""Precompile the Python modules that serving loads, by using them once: an image then holds their bytecode.
 
-The root of a container is read-only: without this every worker would compile torch's modules anew at each start. It
-also stops the build when something that serving loads was removed.
+The root file system of a container is read-only: without this every worker would compile torch's modules at each
+start. It also fails the build when something that serving loads was removed.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from PIL import Image
 from visionserve import engines, images
 from visionserve import model_card as cards
 
-# Of TorchServe's worker, the launcher and the gateway's renderer; the rest follows from these.
+# Of TorchServe's worker, the launcher and the gateway's renderer; these import the rest.
 MODULES = (
     "jinja2",
     "onnxruntime",
@@ -33,7 +33,7 @@ MODULES = (
 
 
 def main() -> int:
-    """Import the modules and classify one drawn photograph; return a process exit code."""
+    """Import the modules and classify one generated image; return a process exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("bundle", type=Path, help="a folder with a model's card and its int8 network")
     bundle: Path = parser.parse_args().bundle
@@ -44,13 +44,13 @@ def main() -> int:
 
 
 def classify(bundle: Path) -> str:
-    """Decode a drawn JPEG with the service's decoder, run the network on it and return what ran."""
+    """Decode a generated JPEG with the service's decoder, run the network on it and describe the result."""
     size = cards.ModelCard.load(bundle / cards.FILE_NAME).input.size
     engine = engines.load(bundle / "model.int8.onnx")
     buffer = io.BytesIO()
     Image.linear_gradient("L").resize((size, size)).convert("RGB").save(buffer, "JPEG")
     logits = engine.run(images.decode(buffer.getvalue())[None]).logits
-    return f"{engine.name} answers with {logits.shape[1]} logits"
+    return f"{engine.name} returns {logits.shape[1]} logits"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Slim: remove from an image's packages what serving never loads, in files: headers, tools, engines for other devices.
+"""Remove files that serving never loads from an image's packages: headers, tools, engines for other devices.
 
-`python docker/prune_packages.py SITE_PACKAGES --device cpu`; `filter_requirements.py` has left out whole packages.
+`python docker/prune_packages.py SITE_PACKAGES --device cpu`; `filter_requirements.py` excludes whole packages.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# For compiling against these packages, or testing them.
+# Needed to compile against these packages or to test them.
 _EVERYWHERE = (
     "torch/bin/*",
     "torch/include",
@@ -22,16 +22,16 @@ _EVERYWHERE = (
     "onnxruntime/transformers",
     "onnxruntime/quantization",
     "onnxruntime/tools",
-    # Torch reasons with these about the networks that it compiles; serving compiles none.
+    # Used by torch's compiler only; serving compiles no network.
     "mpmath*",
     "networkx*",
     "sympy*",
     # Models are ONNX files.
     "openvino/libs/libopenvino_*_frontend.so*",
 )
-# Torch asks for its manager of shared memory at each start.
+# torch checks for its shared-memory manager at each start.
 _KEPT = ("libopenvino_onnx_frontend", "libopenvino_ir_frontend", "torch_shm_manager")
-# For Intel's GPUs and neural processors: not used under either device.
+# For Intel's GPUs and NPUs: not used with either device.
 _OTHER_DEVICES = (
     "openvino/libs/cache.json",
     "openvino/libs/libopenvino_intel_gpu_plugin.so",
@@ -42,7 +42,7 @@ REMOVED = {
     "cpu": (*_EVERYWHERE, *_OTHER_DEVICES, "onnxruntime/capi/libonnxruntime_providers_cuda.so", _TENSORRT),
     "gpu": (*_EVERYWHERE, *_OTHER_DEVICES, _TENSORRT),
 }
-# A fifth of it is names for debuggers. The others are small, or were edited in ways that strip does not survive.
+# A fifth of it is debug symbols. The other libraries are small, or strip would break them.
 _STRIP = "/usr/bin/strip"
 _STRIPPED = "torch/lib/libtorch_cpu.so"
 
@@ -52,37 +52,37 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("packages", type=Path, help="the site-packages folder")
     parser.add_argument("--device", choices=sorted(REMOVED), required=True)
-    options = parser.parse_args(arguments)
-    before = size(options.packages)
-    remove(options.packages, REMOVED[options.device])
-    strip(options.packages / _STRIPPED)
-    print(f"{options.packages}: {before / 1e6:.0f} MB, now {size(options.packages) / 1e6:.0f} MB")
+    args = parser.parse_args(arguments)
+    before = size(args.packages)
+    remove(args.packages, REMOVED[args.device])
+    strip(args.packages / _STRIPPED)
+    print(f"{args.packages}: {before / 1e6:.0f} MB, now {size(args.packages) / 1e6:.0f} MB")
     return 0
 
 
 def remove(packages: Path, patterns: tuple[str, ...]) -> None:
-    """Remove every file and folder that a pattern matches; a pattern that matches none is an error in the list.
+    """Remove every file and folder that matches a pattern.
 
     Raises:
-        ValueError: nothing matches, so the packages have changed and the list must be looked at again.
+        ValueError: a pattern matches nothing: the packages have changed and the list must be reviewed.
     """
     for pattern in patterns:
-        found = [path for path in packages.glob(pattern) if not path.name.startswith(_KEPT)]
-        if not found and not pattern.startswith("nvidia/"):
+        paths = [path for path in packages.glob(pattern) if not path.name.startswith(_KEPT)]
+        if not paths and not pattern.startswith("nvidia/"):
             raise ValueError(f"nothing in {packages} matches {pattern}: adapt {Path(__file__).name} to these packages")
-        for path in found:
+        for path in paths:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def strip(library: Path) -> None:
-    """Remove the symbols that only debuggers read, in a new file: the old one may be an installer's cache."""
-    slim = library.with_suffix(".slim")
-    subprocess.run([_STRIP, "--strip-unneeded", "-o", str(slim), str(library)], check=True)
-    slim.replace(library)
+    """Remove debug symbols, into a new file: the old one may be hard-linked into an installer's cache."""
+    stripped = library.with_suffix(".stripped")
+    subprocess.run([_STRIP, "--strip-unneeded", "-o", str(stripped), str(library)], check=True)
+    stripped.replace(library)
 
 
 def size(folder: Path) -> int:
-    """Return the bytes of the files below a folder."""
+    """Return the total size in bytes of the files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 

@@ -1,1 +1,1 @@
-"""gateway: nginx in front of TorchServe. Renders its configuration; knows no image and no model."""
+"""nginx in front of TorchServe: renders its configuration and runs it; knows nothing of images and models."""

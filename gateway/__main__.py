@@ -1,7 +1,7 @@
-"""`python -m gateway render | run`: write nginx's configuration, or run nginx with it.
+"""Write nginx's configuration, or run nginx with it: `python -m gateway render | run`.
 
-Exit codes: 0 done, 1 nginx failed, 2 an option cannot be used or nginx is missing.
-Every option is an environment variable too: --max-body-mib is GATEWAY_MAX_BODY_MIB.
+Exit codes: 0 done, 1 nginx failed, 2 invalid option or nginx is not installed.
+Every option is also an environment variable: --max-body-mib is GATEWAY_MAX_BODY_MIB.
 Precedence: command line > environment > default.
 """
 
@@ -15,21 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from gateway import render
-from gateway.options import OPTIONS, OptionError, settle
+from gateway.options import OPTIONS, OptionError, resolve
 
 _UNUSABLE = 2
-# nginx's workers give up root; they must still reach the folders for bodies inside.
+# nginx's workers drop root privileges and must still reach the folders for bodies inside.
 _TRAVERSABLE = 0o711
-# To nginx: stop now (INT, TERM), stop when all is answered (QUIT), read certificates again (HUP).
-_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
+# To nginx: stop now (INT, TERM), finish open requests and stop (QUIT), reload certificates (HUP).
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    given = _parser().parse_args(arguments)
+    args = _parser().parse_args(arguments)
     try:
-        options = settle(vars(given), os.environ)
-        return _render(options, given.out) if given.command == "render" else _run(options)
+        options = resolve(vars(args), os.environ)
+        return _render(options, args.out) if args.command == "render" else _run(options)
     except OptionError as error:
         print(error, file=sys.stderr)
         return _UNUSABLE
@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     epilog = __doc__.split("\n\n", 1)[1]
     write = commands.add_parser(
-        "render", help="write nginx.conf and keys.conf, and let nginx check them", epilog=epilog
+        "render", help="write nginx.conf and keys.conf, and check them with nginx", epilog=epilog
     )
     write.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write into")
     start = commands.add_parser(
@@ -58,10 +58,10 @@ def _render(options: dict[str, Any], folder: Path) -> int:
     _warn(options)
     program = render.nginx()
     if program is None:
-        print(f"{configuration} is written; nginx is not installed here, so nobody has checked it.")
+        print(f"{configuration} is written but not checked: nginx is not installed here.")
     else:
         render.check(program, configuration)
-        print(f"{configuration} is written, and nginx accepts it.")
+        print(f"{configuration} is written and nginx accepts it.")
     return 0
 
 
@@ -75,21 +75,23 @@ def _run(options: dict[str, Any]) -> int:
         configuration = render.render({**options, "temp": folder}, folder)
         _warn(options)
         render.check(program, configuration)
-        print(f"The gateway is open at http://{options['host']}:{options['port']}; Ctrl-C closes it.", file=sys.stderr)
+        print(f"Gateway at http://{options['host']}:{options['port']}; Ctrl-C stops it.", file=sys.stderr)
         return _wait_for([program, "-e", "stderr", "-c", str(configuration)])
 
 
 def _wait_for(command: list[str]) -> int:
-    """Run nginx to its end, which a signal to this process brings about as one to nginx would."""
+    """Run nginx until it exits; signals to this process are forwarded to it."""
     child = subprocess.Popen(command)
-    for number in _PASSED_ON:
+    for number in _FORWARDED:
         signal.signal(number, lambda received, _: child.send_signal(received))
     return child.wait()
 
 
 def _warn(options: dict[str, Any]) -> None:
     if options["api_keys_file"] and options["ui_url"]:
-        print("The page needs no key: whoever reaches it can use the service through it.", file=sys.stderr)
+        print(
+            "Warning: the web UI needs no API key, so everybody who can reach it can use the service.", file=sys.stderr
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""API keys: read from a file of lines ``name:key``, refused when weak, written for nginx's map.
+"""API keys: read from a file of ``name:key`` lines, validated, and written as nginx's map.
 
-nginx looks a key up in a hash table that ignores case, then compares it to the bit; what leaks through timing is a
-position in that table, not a prefix of a key. The name is what the access log shows, so it is no secret.
+nginx looks a key up in a case-insensitive hash table, then compares it exactly; timing leaks a position in that table,
+not a prefix of a key. The access log shows the name, which is not secret.
 """
 
 import re
@@ -18,41 +18,43 @@ _KEY = re.compile(r"[A-Za-z0-9._~+/-]{1,256}={0,2}")
 
 
 def read(path: Path) -> dict[str, str]:
-    """Return the keys by the names of their owners.
+    """Return the keys by their owners' names.
 
     Raises:
-        OptionError: the file cannot be read, or a line is no name and key; names the line, never the key.
+        OptionError: the file cannot be read, or a line is invalid; the message names the line, never the key.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise OptionError(f"The API keys in {path} cannot be read ({reason}).") from error
-    found: dict[str, str] = {}
+    keys: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         if line.strip() and not line.lstrip().startswith("#"):
-            name, key = _entry(line, f"Line {number} of {path}", found)
-            found[name] = key
-    return found
+            name, key = _entry(line, f"Line {number} of {path}", keys)
+            keys[name] = key
+    return keys
 
 
-def _entry(line: str, where: str, found: Mapping[str, str]) -> tuple[str, str]:
+def _entry(line: str, where: str, keys: Mapping[str, str]) -> tuple[str, str]:
     name, separator, key = (part.strip() for part in line.partition(":"))
     if not separator or not _NAME.fullmatch(name) or not _KEY.fullmatch(key):
         raise OptionError(
-            f"{where} is no `name:key` of letters, digits and ._- (in a key also ~+/ and = at its end, at most 256)."
+            f"{where} is not `name:key` of letters, digits and ._- (in a key also ~+/ and = at its end, at most 256)."
         )
     if len(key) < _MIN_LENGTH:
-        raise OptionError(f"{where} has a key of under {_MIN_LENGTH} characters: make one with `openssl rand -hex 32`.")
-    if name in found:
-        raise OptionError(f"{where} names {name} a second time: give every key a name of its own.")
-    if key.lower() in (known.lower() for known in found.values()):
-        raise OptionError(f"{where} has the key of another line, capitals aside: give every client a key of its own.")
+        raise OptionError(
+            f"{where} has a key of under {_MIN_LENGTH} characters: create one with `openssl rand -hex 32`."
+        )
+    if name in keys:
+        raise OptionError(f"{where} repeats the name {name}: give every key its own name.")
+    if key.lower() in (other.lower() for other in keys.values()):
+        raise OptionError(f"{where} repeats the key of another line (case is ignored): give every client its own key.")
     return name, key
 
 
 def render(keys: Mapping[str, str]) -> str:
-    """Return nginx's map from the key that a client sent to the owner's name and the key as it must be spelled."""
-    # The prefix keeps a key from being one of the map's own words or a regular expression.
+    """Return nginx's map from the key that a client sent to its owner's name and the exact key."""
+    # The prefix keeps a key from being a keyword of the map or a regular expression.
     entries = [f'    "key {key}" "{name} {key}";' for name, key in keys.items()]
     return "\n".join(['map "key $presented_key" $key_record {', '    default "";', *entries, "}", ""])

@@ -1,6 +1,6 @@
-"""The gateway's own answers: which status gets which error of the library, as JSON with the request's id.
+"""Bodies of the gateway's own errors: the library's error for each status, as JSON with the request's id.
 
-nginx knows statuses only. The sentence for each is chosen here once and rendered into the configuration, in which
+nginx knows statuses only. The message of each is defined here once and rendered into the configuration, in which
 ``$answer_id`` is the request's id.
 """
 
@@ -29,43 +29,43 @@ _ID = "$answer_id"
 
 
 def errors(max_body_mib: int) -> dict[int, ServiceError]:
-    """Return the error of each status that the gateway answers by itself."""
-    known: tuple[ServiceError, ...] = (
-        InvalidRequest("The request could not be read: its line, headers or form are malformed or too long."),
+    """Return the error of each status that the gateway itself answers with."""
+    kinds: tuple[ServiceError, ...] = (
+        InvalidRequest("The request could not be read: its request line, headers or form are malformed or too long."),
         Unauthorized("An API key is needed: send it as Authorization: Bearer KEY, or as x-api-key: KEY."),
-        HttpsRequired("Only health checks are answered in the clear: use https."),
-        NotFound("There is no such path, model or version: GET /models lists what is served."),
-        MethodNotAllowed("This path does not take this method: the Allow header lists those it takes."),
+        HttpsRequired("Only health checks are answered over plain HTTP: use https."),
+        NotFound("Unknown path, model or version: GET /models lists what is served."),
+        MethodNotAllowed("Method not allowed: the Allow header lists the methods of this path."),
         ImageTooLarge(f"The body is over {max_body_mib} MiB: send a smaller file."),
-        UnsupportedImage("The model does not take this kind of file."),
-        InvalidParameter("The model does not take an option of this request."),
-        Overloaded("Too many requests at once: send it again after Retry-After seconds."),
-        InternalError("The service failed on this request; its log says why."),
-        Unavailable("No worker can take the request now: send it again after Retry-After seconds."),
-        DeadlineExceeded("There was no answer in time: send it again after Retry-After seconds."),
+        UnsupportedImage("Unsupported file type."),
+        InvalidParameter("An option of this request has an invalid value."),
+        Overloaded("Too many concurrent requests: retry after the seconds in Retry-After."),
+        InternalError("The service failed on this request; see its log."),
+        Unavailable("No worker is available: retry after the seconds in Retry-After."),
+        DeadlineExceeded("The service did not answer in time: retry after the seconds in Retry-After."),
     )
-    return {error.status: error for error in known}
+    return {error.status: error for error in kinds}
 
 
 def native(error: ServiceError) -> str:
-    """Return an error's body in our own form."""
+    """Return an error's body in the native form."""
     return _text({"error": error.body(), "request_id": _ID})
 
 
 def open_inference(error: ServiceError) -> str:
-    """Return an error's body as clients of Open Inference V2 read it: "error" is the sentence alone."""
+    """Return an error's body in the form of Open Inference V2: "error" is the message alone."""
     return _text({"error": error.message, "code": error.code, "request_id": _ID})
 
 
 def index() -> str:
-    """Return the body of ``/``: what is here."""
-    listed = [f"{'|'.join(route.methods)} {route.shown}" for route in (*INFERENCE, *STATUS)]
-    return _text({"service": "visionserve", "routes": listed})
+    """Return the body of ``/``: the list of routes."""
+    lines = [f"{'|'.join(route.methods)} {route.shown}" for route in (*INFERENCE, *STATUS)]
+    return _text({"service": "visionserve", "routes": lines})
 
 
 def _text(content: object) -> str:
     text = json.dumps(content, separators=(",", ":"))
-    # It goes between single quotes, where nginx would take these for its own.
+    # It is put between single quotes, where these characters are special to nginx.
     if set(text.replace(_ID, "")) & set("'\\$"):
-        raise ValueError(f"nginx cannot carry this text between quotes: {text}")
+        raise ValueError(f"nginx cannot quote this text: {text}")
     return text

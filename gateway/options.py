@@ -1,7 +1,7 @@
-"""Options: command line > environment (GATEWAY_...) > default; every bad value is one sentence.
+"""Options of the gateway: command line > environment (GATEWAY_...) > default; an invalid value is one sentence.
 
-An option is a line of ``OPTIONS``: its name, how its text is read, its default and its help. ``--max-body-mib`` is
-``GATEWAY_MAX_BODY_MIB`` in the environment.
+An option is an entry of ``OPTIONS``: its name, default, parser and help. ``--max-body-mib`` is ``GATEWAY_MAX_BODY_MIB``
+in the environment.
 """
 
 import ipaddress
@@ -17,12 +17,12 @@ PREFIX = "GATEWAY_"
 
 
 class OptionError(Exception):
-    """An option cannot be used; the message is one sentence that says why."""
+    """An option is invalid; the message is one sentence."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One setting: ``parse`` reads its text and raises ValueError with what it must be."""
+    """One setting: ``parse`` converts its text and raises ValueError with what it must be."""
 
     name: str
     default: str
@@ -31,16 +31,16 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """How it is spelled on the command line."""
+        """Its name on the command line."""
         return "--" + self.name.replace("_", "-")
 
     @property
     def variable(self) -> str:
-        """How it is spelled in the environment."""
+        """Its name in the environment."""
         return PREFIX + self.name.upper()
 
 
-def _whole(low: int, high: int) -> Callable[[str], int]:
+def _integer(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not re.fullmatch("[0-9]{1,9}", text) or not low <= int(text) <= high:
             raise ValueError(f"a whole number from {low} to {high}")
@@ -51,10 +51,10 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 
 def _host(text: str) -> str:
     try:
-        found = ipaddress.ip_address(text.strip("[]"))
+        address = ipaddress.ip_address(text.strip("[]"))
     except ValueError:
         raise ValueError("an IP address, such as 127.0.0.1 or 0.0.0.0") from None
-    return f"[{found}]" if found.version == 6 else str(found)
+    return f"[{address}]" if address.version == 6 else str(address)
 
 
 def _address(text: str) -> str:
@@ -72,7 +72,7 @@ def _address_or_off(text: str) -> str:
 
 
 def _folder(text: str) -> Path:
-    # nginx splits its configuration at these; a space would need quotes everywhere.
+    # No character that would need quotes in nginx's configuration.
     if not re.fullmatch(r"/[A-Za-z0-9._/+@-]*", text):
         raise ValueError("an absolute path of letters, digits and ._/+@-")
     return Path(text)
@@ -87,10 +87,10 @@ def _entries(text: str) -> tuple[str, ...]:
 
 
 def _origins(text: str) -> tuple[str, ...]:
-    found = _entries(text)
-    if not all(origin == "*" or re.fullmatch(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?", origin) for origin in found):
+    origins = _entries(text)
+    if not all(origin == "*" or re.fullmatch(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?", origin) for origin in origins):
         raise ValueError("origins such as https://example.org, separated by commas, or *")
-    return found
+    return origins
 
 
 def _networks(text: str) -> tuple[str, ...]:
@@ -115,66 +115,71 @@ def _ui_path(text: str) -> str:
 
 OPTIONS = (
     Option("host", "127.0.0.1", _host, "the address it listens on; 0.0.0.0 in a container"),
-    Option("port", "8000", _whole(1, 65535), "the port it listens on"),
+    Option("port", "8000", _integer(1, 65535), "the port it listens on"),
     Option("inference", "127.0.0.1:8080", _address, "TorchServe's inference address"),
-    Option("status", "127.0.0.1:8083", _address, "the status server: health, models, metadata"),
+    Option("status", "127.0.0.1:8083", _address, "address of the status server: health, models, metadata"),
     Option(
-        "records", "127.0.0.1:8084", _address_or_off, "where an access record per request goes (syslog, UDP), or off"
+        "records",
+        "127.0.0.1:8084",
+        _address_or_off,
+        "address that gets an access record per request (syslog, UDP), or off",
     ),
-    Option("temp", "/tmp", _folder, "an existing folder for bodies on their way and the process id"),  # noqa: S108
-    Option("workers", "2", _whole(1, 64), "nginx processes; each passes thousands of requests a second"),
-    Option("max_connections", "8192", _whole(64, 65536), "connections per worker, those to TorchServe included"),
-    Option("max_body_mib", "16", _whole(1, 16), "MiB of a request's body; 16 is TorchServe's limit"),
-    Option("concurrency", "64", _whole(1, 100), "requests in TorchServe at once, below its queue of 100; more get 429"),
-    Option("per_client", "256", _whole(0, 65536), "requests at once of one client (key, else address); 0: no limit"),
-    Option("rate", "0", _whole(0, 100_000), "requests per second of one client (key, else address); 0: no limit"),
-    Option("burst", "20", _whole(0, 100_000), "requests that a client may be ahead of its rate"),
+    Option("temp", "/tmp", _folder, "an existing folder for buffered bodies and the process id"),  # noqa: S108
+    Option("workers", "2", _integer(1, 64), "nginx worker processes; each handles thousands of requests a second"),
+    Option("max_connections", "8192", _integer(64, 65536), "connections per worker, those to TorchServe included"),
+    Option("max_body_mib", "16", _integer(1, 16), "MiB of a request's body; 16 is TorchServe's limit"),
     Option(
-        "client_timeout_s", "10", _whole(1, 3600), "seconds for a request's headers, and between two parts of a body"
+        "concurrency", "64", _integer(1, 100), "requests in TorchServe at once, below its queue of 100; more get 429"
     ),
-    Option("answer_timeout_s", "30", _whole(1, 3600), "seconds that TorchServe has for an answer"),
-    Option("drain_timeout_s", "30", _whole(1, 3600), "seconds after SIGQUIT until open connections are cut"),
-    Option("trusted_proxies", "", _networks, "networks whose X-Forwarded-For is believed"),
-    Option("api_keys_file", "", _file, "lines of name:key; without it nobody needs a key"),
-    Option("cors_origins", "", _origins, "origins whose pages may call, separated by commas, or *"),
-    Option("tls_certificate", "", _file, "a PEM file; with it the plain port answers health checks only"),
+    Option("per_client", "256", _integer(0, 65536), "requests at once of one client (key, else address); 0: no limit"),
+    Option("rate", "0", _integer(0, 100_000), "requests per second of one client (key, else address); 0: no limit"),
+    Option("burst", "20", _integer(0, 100_000), "requests that a client may be ahead of its rate"),
+    Option(
+        "client_timeout_s", "10", _integer(1, 3600), "seconds for a request's headers, and between two parts of a body"
+    ),
+    Option("answer_timeout_s", "30", _integer(1, 3600), "seconds that TorchServe has for an answer"),
+    Option("drain_timeout_s", "30", _integer(1, 3600), "seconds after SIGQUIT until open connections are cut"),
+    Option("trusted_proxies", "", _networks, "networks whose X-Forwarded-For header is trusted"),
+    Option("api_keys_file", "", _file, "a file of name:key lines; without it no key is needed"),
+    Option("cors_origins", "", _origins, "origins allowed to call from a browser, separated by commas, or *"),
+    Option("tls_certificate", "", _file, "a PEM file; with it the plain-HTTP port answers health checks only"),
     Option("tls_key", "", _file, "the certificate's key, a PEM file"),
-    Option("tls_port", "8443", _whole(1, 65535), "the port for https"),
-    Option("ui_url", "", _ui_url, "where the page runs, such as http://127.0.0.1:8501"),
-    Option("ui_path", "/", _ui_path, "where the page appears: / or a folder such as /ui/"),
+    Option("tls_port", "8443", _integer(1, 65535), "the port for https"),
+    Option("ui_url", "", _ui_url, "address of the web UI, such as http://127.0.0.1:8501"),
+    Option("ui_path", "/", _ui_path, "path of the web UI: / or a folder such as /ui/"),
 )
 
 
-def settle(given: Mapping[str, str | None], environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return every option's value; ``given`` is the command line's text by name, None where it is silent.
+def resolve(arguments: Mapping[str, str | None], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return every option's value; ``arguments`` is the command line's text by name, None where it has none.
 
     Raises:
-        OptionError: a value that cannot be used, an unknown GATEWAY_ variable, or options that contradict each other.
+        OptionError: an invalid value, an unknown GATEWAY_ variable, or options that contradict each other.
     """
-    _refuse_unknown(environment)
-    settled = {option.name: _value(option, given.get(option.name), environment) for option in OPTIONS}
-    if (settled["tls_certificate"] is None) != (settled["tls_key"] is None):
+    _check_unknown(environment)
+    values = {option.name: _value(option, arguments.get(option.name), environment) for option in OPTIONS}
+    if (values["tls_certificate"] is None) != (values["tls_key"] is None):
         raise OptionError("TLS needs both --tls-certificate and --tls-key: give the other one too.")
-    return settled
+    return values
 
 
-def _refuse_unknown(environment: Mapping[str, str]) -> None:
+def _check_unknown(environment: Mapping[str, str]) -> None:
     # A misspelled GATEWAY_API_KEYS_FILE must not leave the gateway open.
-    known = [option.variable for option in OPTIONS]
+    variables = [option.variable for option in OPTIONS]
     for name in environment:
-        if name.startswith(PREFIX) and name not in known:
-            near = get_close_matches(name, known, 1)
-            raise OptionError(f"{name} is no option: " + (f"did you mean {near[0]}?" if near else "see --help."))
+        if name.startswith(PREFIX) and name not in variables:
+            near = get_close_matches(name, variables, 1)
+            raise OptionError(f"{name} is not an option: " + (f"did you mean {near[0]}?" if near else "see --help."))
 
 
-def _value(option: Option, given: str | None, environment: Mapping[str, str]) -> Any:
+def _value(option: Option, argument: str | None, environment: Mapping[str, str]) -> Any:
     text, source = option.default, option.flag
-    if given is not None:
-        text = given
+    if argument is not None:
+        text = argument
     elif option.variable in environment:
         text, source = environment[option.variable], option.variable
     try:
-        # An empty variable is how compose and Kubernetes say "not set".
+        # In compose and Kubernetes an empty variable means "not set".
         return option.parse(text.strip() or option.default)
     except ValueError as error:
         raise OptionError(f"{source} must be {error}, not {text!r}.") from None

@@ -1,4 +1,4 @@
-"""Render: options -> nginx's configuration in a folder, checked by nginx itself where it is installed."""
+"""Render nginx's configuration from the options; nginx itself checks it where it is installed."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from gateway.options import OptionError
 from visionserve.files import write_text
 
 CONFIGURATION, KEYS = "nginx.conf", "keys.conf"
-# Readable by whoever runs nginx; keys by their owner alone.
+# Readable by the user who runs nginx; keys by their owner only.
 _MODE, _KEYS_MODE = 0o644, 0o600
 _NGINX_TIMEOUT_S = 30
 
@@ -23,22 +23,22 @@ def render(options: Mapping[str, Any], folder: Path) -> Path:
     """Write the configuration into ``folder`` and return its main file.
 
     Raises:
-        OptionError: the folder cannot be written, or the keys cannot be used.
+        OptionError: the folder cannot be written, or the keys are invalid.
     """
-    known = api_keys.read(options["api_keys_file"]) if options["api_keys_file"] else {}
+    keys = api_keys.read(options["api_keys_file"]) if options["api_keys_file"] else {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / KEYS, api_keys.render(known), _KEYS_MODE)
-        write_text(folder / CONFIGURATION, text(options, folder / KEYS if known else None), _MODE)
+        write_text(folder / KEYS, api_keys.render(keys), _KEYS_MODE)
+        write_text(folder / CONFIGURATION, text(options, folder / KEYS if keys else None), _MODE)
     except OSError as error:
         raise OptionError(f"{folder} cannot be written ({error.strerror}): choose another folder.") from error
     return folder / CONFIGURATION
 
 
 def text(options: Mapping[str, Any], keys_file: Path | None) -> str:
-    """Return nginx's configuration."""
+    """Return the text of nginx's configuration."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    # Not HTML: nothing is to be escaped, and what options may hold is decided where they are read.
+    # Not HTML: nothing is escaped; options.py restricts the characters of each value.
     environment = jinja2.Environment(  # noqa: S701
         loader=loader,
         undefined=jinja2.StrictUndefined,
@@ -59,14 +59,14 @@ def text(options: Mapping[str, Any], keys_file: Path | None) -> str:
 
 
 def nginx() -> str | None:
-    """Return the nginx that is installed, None where there is none."""
-    # Debian keeps it where only root's PATH looks.
+    """Return the path of the installed nginx, or None."""
+    # On Debian it is in a folder of root's PATH only.
     return shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
 
 
 def check(program: str, configuration: Path) -> None:
-    """Let nginx read its configuration; OptionError with its own words when it does not like it."""
+    """Check a configuration with nginx; OptionError with nginx's message when it is rejected."""
     command = [program, "-t", "-q", "-e", "stderr", "-c", str(configuration)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_NGINX_TIMEOUT_S, check=False)
     if done.returncode != 0:
-        raise OptionError(f"nginx refuses the configuration: {done.stderr.strip() or done.returncode}")
+        raise OptionError(f"nginx rejects the configuration: {done.stderr.strip() or done.returncode}")

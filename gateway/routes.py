@@ -1,13 +1,13 @@
-"""The map of all routes: what the gateway lets through, to whom, under which path. Everything else is 404.
+"""All routes of the gateway: which paths and methods are proxied, to which server and path. All others are 404.
 
-Patterns are regular expressions of a whole path after nginx has decoded and normalised it. Names are spelled out, so
-that nothing a client writes can change the request that goes on.
+Patterns are regular expressions of a whole path after nginx has decoded and normalised it. They list the allowed
+characters, so that nothing in a path can change the proxied request.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-# What an access record may call a request.
+# The kinds of request in access records.
 Kind = Literal["predictions", "explanations", "models", "health"]
 
 _MODEL = "[A-Za-z0-9._~-]{1,128}"
@@ -17,7 +17,7 @@ _SEND, _READ = ("POST", "PUT"), ("GET", "HEAD")
 
 @dataclass(frozen=True)
 class Route:
-    """Some paths: ``target`` is what becomes of them, with the pattern's groups; None leaves them as they are."""
+    """A set of paths: ``target`` is the proxied path, with the pattern's groups; None leaves it unchanged."""
 
     kind: Kind
     shown: str
@@ -27,7 +27,7 @@ class Route:
 
     @property
     def allow(self) -> str:
-        """The methods as the Allow header lists them."""
+        """The value of the Allow header."""
         return ", ".join([*self.methods, "OPTIONS"])
 
 
@@ -64,5 +64,5 @@ STATUS = (
         _READ,
     ),
 )
-# Never the page's, even where it takes every other path.
+# Never proxied to the web UI, even where that has every other path.
 RESERVED = "/(?:api-description|drain|explanations|invocations|metrics|models|ping|predictions|v1|v2|workflows)(?:/.*)?"

@@ -1,1 +1,1 @@
-"""Programs that make parts of the documents: pictures, numbers, drawn examples."""
+"""Maintainer tools: install, lock, render manifests, update documents, smoke-test, deploy."""

@@ -1,7 +1,7 @@
-"""Make .venv and fill it with one of the locked requirement sets: `python3 scripts/install.py serve`.
+"""Create .venv and install one of the locked requirement sets: `python3 scripts/install.py serve`.
 
-Runs before anything is installed, so it knows the standard library only, and parses on any Python 3 in order to say,
-in one sentence, what is missing.
+Runs before anything is installed: it imports the standard library only, and any Python 3 can parse it, so that it can
+report in one sentence what is missing.
 """
 
 import argparse
@@ -14,18 +14,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
-WANTED = ((3, 11), (3, 12))
+SUPPORTED = ((3, 11), (3, 12))
 FREE_GIB = 9  # torch and the CUDA libraries it brings are 6 GiB on disk
 
 
 def main():  # type: () -> int
     """Install one set; return a process exit code."""
-    parser = argparse.ArgumentParser(description="Make .venv and fill it with a locked requirement set.")
+    parser = argparse.ArgumentParser(description="Create .venv and install a locked requirement set.")
     parser.add_argument("set", choices=["serve", "ui", "train", "dev"], help="which requirements/SET.txt to install")
-    chosen = parser.parse_args().set
+    name = parser.parse_args().set
     try:
         make_environment()
-        install(chosen)
+        install(name)
         install_project()
         link_java()
         prepare_java()
@@ -36,11 +36,11 @@ def main():  # type: () -> int
 
 
 class Missing(Exception):
-    """Something that the set-up needs is not there; the message is one sentence."""
+    """A requirement of the set-up is missing; the message is one sentence."""
 
 
 def make_environment():  # type: () -> None
-    """Make .venv with a fitting Python, and put uv into it."""
+    """Create .venv with a supported Python, and install uv into it."""
     if (VENV / "bin" / "uv").exists():
         return
     if sys.platform != "linux" or platform.machine() != "x86_64":
@@ -57,10 +57,10 @@ def make_environment():  # type: () -> None
 
 
 def find_python():  # type: () -> str
-    """Return a Python of a version that is wanted: this one, else one on PATH."""
-    if sys.version_info[:2] in WANTED:
+    """Return a Python of a supported version: this one, else one on PATH."""
+    if sys.version_info[:2] in SUPPORTED:
         return sys.executable
-    ask = "import sys; sys.exit(sys.version_info[:2] not in %r)" % (WANTED,)  # noqa: UP031
+    ask = "import sys; sys.exit(sys.version_info[:2] not in %r)" % (SUPPORTED,)  # noqa: UP031
     for name in ("python3.12", "python3.11"):
         path = shutil.which(name)
         if path and subprocess.call([path, "-c", ask], stderr=subprocess.DEVNULL) == 0:
@@ -68,18 +68,18 @@ def find_python():  # type: () -> str
     raise Missing("Python 3.11 or 3.12 is needed, this is {}.{}.".format(*sys.version_info[:2]))
 
 
-def install(chosen):  # type: (str) -> None
-    """Install a locked set; what is there already stays as it is."""
-    print("installing requirements/%s.txt into .venv ..." % chosen, flush=True)  # noqa: UP031
+def install(name):  # type: (str) -> None
+    """Install a locked set; packages that are already there stay as they are."""
+    print("installing requirements/%s.txt into .venv ..." % name, flush=True)  # noqa: UP031
     uv = [str(VENV / "bin" / "uv"), "pip", "install", "--quiet", "--python", str(VENV / "bin" / "python")]
-    locked = ["--require-hashes", "-r", str(ROOT / "requirements" / (chosen + ".txt"))]
+    locked = ["--require-hashes", "-r", str(ROOT / "requirements" / (name + ".txt"))]
     run([*uv, *locked], "uv could not install the locked packages; see above.")
 
 
 def install_project():  # type: () -> None
-    """Put the `visionserve` command into .venv; it runs the checkout's own files."""
+    """Install the `visionserve` command into .venv; it runs the files of this checkout."""
     uv = [str(VENV / "bin" / "uv"), "pip", "install", "--quiet", "--python", str(VENV / "bin" / "python")]
-    # Built by the locked setuptools: an isolated build would download one that no hash vouches for.
+    # Built by the locked setuptools: an isolated build would download one without a hash.
     run(
         [*uv, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)],
         "uv could not install this project; see above.",
@@ -97,10 +97,10 @@ def link_java():  # type: () -> None
 
 
 def prepare_java():  # type: () -> None
-    """Let Java keep what it learns of TorchServe's classes: a start is then a second faster (launcher/jvm_cds.py)."""
+    """Dump class data of TorchServe's Java, which makes a start a second faster (launcher/jvm_cds.py)."""
     command = [str(VENV / "bin" / "python"), "-m", "launcher", "prepare"]
     if subprocess.call(command, cwd=str(ROOT), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) != 0:
-        print("going on without: it starts all the same.", file=sys.stderr)
+        print("continuing without class data: only the start is slower.", file=sys.stderr)
 
 
 def run(command, why):  # type: (list[str], str) -> None

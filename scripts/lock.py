@@ -1,6 +1,6 @@
-"""Renew the locked requirement sets from pyproject.toml: `make lock`.
+"""Update the locked requirement sets from pyproject.toml (`make lock`).
 
-The development set is resolved first and constrains the others, so one environment can hold them all.
+The development set is resolved first and constrains the others, so that one environment can hold them all.
 """
 
 import argparse
@@ -23,13 +23,13 @@ PLAIN = ("--no-emit-index-url", "--no-annotate", "--no-header")
 def main() -> int:
     """Resolve every set; return a process exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--upgrade", action="store_true", help="take the newest versions that pyproject.toml allows")
+    parser.add_argument("--upgrade", action="store_true", help="use the newest versions that pyproject.toml allows")
     upgrade = ["--upgrade"] if parser.parse_args().upgrade else []
     for name, extras in SETS.items():
-        chosen = [f"--extra={extra}" for extra in extras]
+        selection = [f"--extra={extra}" for extra in extras]
         bound = ["--group=ui"] if name == "dev" else ["--constraint", str(HERE / "dev.txt")]
-        resolve(HERE / f"{name}.txt", [*chosen, *bound, *upgrade, str(PROJECT)])
-    # Programs of their own, without the library's requirements.
+        resolve(HERE / f"{name}.txt", [*selection, *bound, *upgrade, str(PROJECT)])
+    # Separate programs, without the library's requirements.
     for name in ("ui", "loadtest"):
         resolve(HERE / f"{name}.txt", [f"--group={name}", "--constraint", str(HERE / "dev.txt"), *upgrade])
     resolve(HERE / "uv.txt", [*upgrade, str(HERE / "uv.in")])
@@ -37,7 +37,7 @@ def main() -> int:
 
 
 def resolve(target: Path, arguments: list[str]) -> None:
-    """Write ``target``: the exact versions and hashes of what the sources among ``arguments`` want."""
+    """Write ``target``: exact versions and hashes of the requirements that ``arguments`` name."""
     uv = Path(sys.executable).with_name("uv")
     print(f"resolving {target.name} ...", flush=True)
     command = [str(uv), "pip", "compile", *OPTIONS, *PLAIN, *arguments, "--output-file", str(target)]

@@ -1,7 +1,7 @@
-"""`python -m scripts.update_docs`: writes measured numbers into documents, from the files that hold them.
+"""Write measured numbers into the documents, from the files that hold them (`python -m scripts.update_docs`).
 
-A document has blocks between `<!-- NAME -->` and `<!-- end -->`; what stands between comes from here, never by hand.
-`--check` writes nothing and exits with 1 when a document is out of date.
+Blocks between `<!-- NAME -->` and `<!-- end -->` are generated here, never edited by hand. `--check` writes nothing and
+exits with 1 if a document is out of date.
 """
 
 import argparse
@@ -25,23 +25,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.update_docs", description="Write measured numbers into documents."
     )
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when something is out of date")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a document is out of date")
+    args = parser.parse_args(arguments)
     stale = [path for path in DOCUMENTS if filled(path.read_text(encoding="utf-8")) != path.read_text(encoding="utf-8")]
     for path in stale:
         print(f"{path.relative_to(ROOT)} is out of date")
-        if not options.check:
+        if not args.check:
             path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
-    return int(bool(stale) and options.check)
+    return int(bool(stale) and args.check)
 
 
 def filled(text: str) -> str:
-    """Return a document with its blocks written anew."""
-    return _BLOCK.sub(lambda found: f"{found[1]}{BLOCKS[found['name']]()}\n{found[3]}", text)
+    """Return a document with its blocks regenerated."""
+    return _BLOCK.sub(lambda block: f"{block[1]}{BLOCKS[block['name']]()}\n{block[3]}", text)
 
 
 def accuracy() -> str:
-    """Return the table of the evaluation."""
+    """Return the evaluation table."""
     figures = _read(BUNDLE / "metrics.json")
     served, fp32 = figures["served"], figures["fp32"]
     rows = [
@@ -65,21 +65,21 @@ def accuracy() -> str:
 
 
 def worst_labels() -> str:
-    """Return the table of the labels that are recognised worst."""
+    """Return the table of the labels with the lowest accuracy."""
     rows = _read(BUNDLE / "metrics.json")["labels"]
     perfect = sum(row["accuracy"] == 1 for row in rows)
     counts = sorted(row["count"] for row in rows)
     missed = sorted((row for row in rows if row["accuracy"] < 1), key=lambda row: (row["accuracy"], row["label"]))
     lines = [f"| {row['label']} | {row['right']} of {row['count']} |" for row in missed[:_WORST]]
-    said = (
+    summary = (
         f"All test photographs of {perfect} of the {len(rows)} labels were recognised. A label has {counts[0]} to "
         f"{counts[-1]} of them, median {counts[len(counts) // 2]}: too few to rank single labels."
     )
-    return "\n".join([said, "", "| the worst labels | recognised |", "|---|---|", *lines])
+    return "\n".join([summary, "", "| the worst labels | recognised |", "|---|---|", *lines])
 
 
 def details() -> str:
-    """Return the facts of the card."""
+    """Return the table of the model card's facts."""
     card = _read(BUNDLE / "card.json")
     provenance, size = card["provenance"], (BUNDLE / card["model"]).stat().st_size / 1e6
     shown = card["input"]
@@ -99,7 +99,7 @@ def details() -> str:
 
 
 def robustness() -> str:
-    """Return the accuracy on corrupted test photographs."""
+    """Return the accuracy table on corrupted test images."""
     rows = {row["kind"]: row for row in _read(STUDY)["rows"] if row["top1"] is not None}
     kinds = list(dict.fromkeys(name.split()[0] for name in rows if name[-1].isdigit()))
     head = ["| top-1 at severity | 1 | 2 | 3 | 4 | 5 |", "|---|---:|---:|---:|---:|---:|"]
@@ -110,7 +110,7 @@ def robustness() -> str:
 
 
 def drift_study() -> str:
-    """Return the table of detection against false alarms."""
+    """Return the table of detection rates against false alarms."""
     study = _read(STUDY)
     sizes = list(study["rows"][0]["alarms"])
     head = f"| photographs in the window | of | top-1 | {' | '.join(f'window {size}' for size in sizes)} | first by |"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.options import OPTIONS, settle
+from gateway.options import OPTIONS, resolve
 from gateway.routes import STATUS
 from launcher.process import stop
 from launcher.settings import LAUNCHER_OPTIONS
@@ -179,10 +179,10 @@ def test_every_setting_is_one_that_its_program_knows(variant: str) -> None:
 
 @pytest.mark.parametrize("variant", ["overlays/cpu", "overlays/gpu", "components/api-keys"])
 def test_the_gateway_takes_its_settings(variant: str) -> None:
-    settled = settle({}, settings(variant, "visionserve-gateway"))
-    assert settled["host"] == "0.0.0.0"
+    values = resolve({}, settings(variant, "visionserve-gateway"))
+    assert values["host"] == "0.0.0.0"
     # The gateway's limit, not TorchServe's queue, is what a client meets.
-    assert settled["concurrency"] < int(settings(variant, "visionserve-server")["TS_JOB_QUEUE_SIZE"])
+    assert values["concurrency"] < int(settings(variant, "visionserve-server")["TS_JOB_QUEUE_SIZE"])
 
 
 @pytest.mark.parametrize("variant", ["base", "overlays/gpu", "canary/cpu", "kserve/inferenceservice.yaml"])
@@ -192,7 +192,7 @@ def test_the_seconds_of_a_stop_fit_into_each_other(variant: str) -> None:
     (waits,) = [one["lifecycle"]["preStop"]["exec"]["command"] for one in pod.spec["containers"] if "lifecycle" in one]
     assert waits[0] == "sleep"
     pre_stop = int(waits[1])
-    gateway = settle({}, settings(variant, "visionserve-gateway"))
+    gateway = resolve({}, settings(variant, "visionserve-gateway"))
     server = settings(variant, "visionserve-server")
     delay, drain = int(server["VISIONSERVE_DRAIN_DELAY"]), int(server["VISIONSERVE_DRAIN_TIMEOUT"])
     stop_s = inspect.signature(stop).parameters["timeout_s"].default

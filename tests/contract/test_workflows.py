@@ -111,3 +111,17 @@ def test_dependabot_watches_what_is_here() -> None:
 def test_a_script_is_one_that_a_plain_shell_reads(script: Path) -> None:
     done = subprocess.run(["/bin/sh", "-n", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("former", "target"),
+    [
+        *(("door", "gateway"), ("endurance", "soak"), ("live", "evaluate-live")),
+        *(("picture", "screenshots"), ("restarts", "restart-test")),
+    ],
+)
+def test_a_former_target_names_the_new_one(former: str, target: str) -> None:
+    done = subprocess.run(["make", former], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"make {former} is now: make {target}\n" in done.stderr
+    assert re.search(rf"^{target}:.* ## ", (ROOT / "Makefile").read_text(), re.MULTILINE)

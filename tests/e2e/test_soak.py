@@ -7,7 +7,7 @@ pytestmark = E2E
 
 
 def test_a_service_is_loaded_weighed_and_stays_as_it_is(model_store: Path) -> None:
-    """`make endurance` does the same over 100,000 requests."""
+    """`make soak` does the same over 100,000 requests."""
     said: list[str] = []
     found = soak.run(model_store / "flowers.mar", None, 600, 0.5, said.append)
     assert found[-1].requests >= 600

@@ -1,4 +1,4 @@
-"""The hollow library: it offers names and never an answer."""
+"""The stub library defines symbols and never returns a result."""
 
 import ctypes
 import shutil
@@ -19,16 +19,16 @@ DATA = Symbol("some_data", "", "D", 16)
 
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
-    target = tmp_path / "libhollow.so"
+    target = tmp_path / "libstubs.so"
     cuda_stubs.assemble([FUNCTION, VERSIONED, DATA], target)
     return target
 
 
 def test_it_offers_the_names_with_their_versions_and_sizes(library: Path) -> None:
-    found = {symbol.name: symbol for symbol in cuda_stubs.symbols(library, "--defined-only")}
-    assert found["a_function"].code
-    assert found["of_a_version"].version == "libother.so.9"
-    assert found["some_data"].size == 16
+    defined = {symbol.name: symbol for symbol in cuda_stubs.symbols(library, "--defined-only")}
+    assert defined["a_function"].code
+    assert defined["of_a_version"].version == "libother.so.9"
+    assert defined["some_data"].size == 16
 
 
 def test_its_data_is_zero(library: Path) -> None:

@@ -7,11 +7,11 @@ import pytest
 
 from gateway import __main__ as gateway
 from gateway import api_keys, error_bodies, render, routes
-from gateway.options import OPTIONS, OptionError, settle
+from gateway.options import OPTIONS, OptionError, resolve
 from visionserve import errors
 from visionserve.errors import ServiceError
 
-DEFAULTS = settle({}, {})
+DEFAULTS = resolve({}, {})
 
 
 def written(**options: Any) -> str:
@@ -22,10 +22,10 @@ def written(**options: Any) -> str:
 
 
 def test_the_command_line_wins_over_the_environment_and_that_over_the_default() -> None:
-    assert settle({}, {})["port"] == 8000
-    assert settle({}, {"GATEWAY_PORT": "8001"})["port"] == 8001
-    assert settle({"port": "8002"}, {"GATEWAY_PORT": "8001"})["port"] == 8002
-    assert settle({"port": None}, {"GATEWAY_PORT": ""})["port"] == 8000
+    assert resolve({}, {})["port"] == 8000
+    assert resolve({}, {"GATEWAY_PORT": "8001"})["port"] == 8001
+    assert resolve({"port": "8002"}, {"GATEWAY_PORT": "8001"})["port"] == 8002
+    assert resolve({"port": None}, {"GATEWAY_PORT": ""})["port"] == 8000
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_default() 
     ],
 )
 def test_an_options_text_becomes_its_value(name: str, text: str, value: Any) -> None:
-    assert settle({name: text}, {})[name] == value
+    assert resolve({name: text}, {})[name] == value
 
 
 @pytest.mark.parametrize(
@@ -64,28 +64,30 @@ def test_an_options_text_becomes_its_value(name: str, text: str, value: Any) -> 
 def test_a_bad_value_is_one_sentence_that_names_its_source(name: str, text: str, reason: str) -> None:
     option = next(option for option in OPTIONS if option.name == name)
     with pytest.raises(OptionError, match=re.escape(reason)) as refused:
-        settle({name: text}, {})
+        resolve({name: text}, {})
     assert str(refused.value).startswith(option.flag)
     with pytest.raises(OptionError, match=f"^{option.variable} must be "):
-        settle({}, {option.variable: text})
+        resolve({}, {option.variable: text})
 
 
 def test_a_misspelled_variable_is_refused_with_the_one_that_was_meant() -> None:
-    with pytest.raises(OptionError, match=r"GATEWAY_API_KEY_FILE is no option: did you mean GATEWAY_API_KEYS_FILE\?"):
-        settle({}, {"GATEWAY_API_KEY_FILE": "/run/keys"})
+    with pytest.raises(
+        OptionError, match=r"GATEWAY_API_KEY_FILE is not an option: did you mean GATEWAY_API_KEYS_FILE\?"
+    ):
+        resolve({}, {"GATEWAY_API_KEY_FILE": "/run/keys"})
 
 
 def test_a_certificate_without_its_key_is_refused() -> None:
     with pytest.raises(OptionError, match="both --tls-certificate and --tls-key"):
-        settle({"tls_certificate": "/tls.crt"}, {})
+        resolve({"tls_certificate": "/tls.crt"}, {})
 
 
 def test_help_tells_every_option_and_its_default(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         gateway.main(["render", "--help"])
     assert ended.value.code == 0
-    told = capsys.readouterr().out
-    assert all(option.flag in told and option.default in told for option in OPTIONS)
+    output = capsys.readouterr().out
+    assert all(option.flag in output and option.default in output for option in OPTIONS)
 
 
 def test_the_document_lists_every_option_with_its_default() -> None:
@@ -106,10 +108,10 @@ def test_keys_are_read_by_name_with_comments_and_blank_lines(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        *(("carol", "no `name:key`"), ("carol:", "no `name:key`"), (":0123456789abcdef", "no `name:key`")),
-        *(("a b:0123456789abcdef", "no `name:key`"), ('carol:0123456789"abcdef', "no `name:key`")),
-        *(("carol:0123456789$abcdef", "no `name:key`"), ("carol:" + "k" * 259, "no `name:key`")),
-        *(("carol:0123456789abcde", "under 16 characters"), ("alice:fedcba9876543210", "names alice a second time")),
+        *(("carol", "is not `name:key`"), ("carol:", "is not `name:key`"), (":0123456789abcdef", "is not `name:key`")),
+        *(("a b:0123456789abcdef", "is not `name:key`"), ('carol:0123456789"abcdef', "is not `name:key`")),
+        *(("carol:0123456789$abcdef", "is not `name:key`"), ("carol:" + "k" * 259, "is not `name:key`")),
+        *(("carol:0123456789abcde", "under 16 characters"), ("alice:fedcba9876543210", "repeats the name alice")),
         *(("carol:0123456789ABCDEF", "another line"), ("carol:0123456789abcdef", "another line")),
     ],
 )
@@ -137,8 +139,8 @@ def test_keys_are_their_owners_to_read_and_in_no_other_file(tmp_path: Path) -> N
     file.write_text("alice:0123456789abcdef\n")
     for _ in range(2):  # also where an older file lies
         configuration = render.render({**DEFAULTS, "api_keys_file": file}, tmp_path / "out")
-    found = {path.name: path.stat().st_mode & 0o777 for path in configuration.parent.iterdir()}
-    assert found == {"nginx.conf": 0o644, "keys.conf": 0o600}
+    modes = {path.name: path.stat().st_mode & 0o777 for path in configuration.parent.iterdir()}
+    assert modes == {"nginx.conf": 0o644, "keys.conf": 0o600}
     assert "0123456789abcdef" not in configuration.read_text()
 
 
@@ -166,7 +168,7 @@ def test_every_retry_after_belongs_to_an_error() -> None:
 
 def test_text_that_nginx_would_read_as_its_own_is_refused() -> None:
     for text in ("it's", "$host", "a\\b"):
-        with pytest.raises(ValueError, match="nginx cannot carry"):
+        with pytest.raises(ValueError, match="nginx cannot quote"):
             error_bodies._text({"message": text})
 
 
@@ -189,8 +191,8 @@ def test_text_that_nginx_would_read_as_its_own_is_refused() -> None:
     ],
 )
 def test_a_path_belongs_to_one_route_or_to_none(path: str, kinds: list[str]) -> None:
-    found = [route.kind for route in (*routes.INFERENCE, *routes.STATUS) if re.fullmatch(route.pattern, path)]
-    assert found == kinds
+    matching = [route.kind for route in (*routes.INFERENCE, *routes.STATUS) if re.fullmatch(route.pattern, path)]
+    assert matching == kinds
 
 
 def test_what_an_option_turns_off_is_not_in_the_configuration() -> None:
@@ -214,9 +216,9 @@ def test_it_listens_where_it_is_told_and_writes_only_where_it_may() -> None:
     text = written(host="0.0.0.0", port=8005, temp=Path("/scratch"))
     assert re.findall(r"^\s*listen (.*);$", text, re.MULTILINE) == ["0.0.0.0:8005"]
     assert not re.findall(r"^\s*user ", text, re.MULTILINE)
-    places = re.findall(r"^\s*(?:pid|\w+_temp_path) (.*);$", text, re.MULTILINE)
-    assert len(places) == 6
-    assert all(place.startswith("/scratch/") for place in places)
+    paths = re.findall(r"^\s*(?:pid|\w+_temp_path) (.*);$", text, re.MULTILINE)
+    assert len(paths) == 6
+    assert all(path.startswith("/scratch/") for path in paths)
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(
@@ -234,7 +236,7 @@ def test_render_says_whether_nginx_has_read_it(
 ) -> None:
     monkeypatch.setattr(render, "nginx", lambda: None)
     assert gateway.main(["render", "--out", str(tmp_path / "out")]) == 0
-    assert "nobody has checked it" in capsys.readouterr().out
+    assert "not checked" in capsys.readouterr().out
     assert gateway.main(["run"]) == 2
     assert "apt-get install nginx-light" in capsys.readouterr().err
 
@@ -246,4 +248,4 @@ def test_the_warning_about_a_page_beside_keys_is_given_once(
     (tmp_path / "keys").write_text("alice:0123456789abcdef\n")
     options = ["--api-keys-file", str(tmp_path / "keys"), "--ui-url", "http://127.0.0.1:8501"]
     assert gateway.main(["render", "--out", str(tmp_path / "out"), *options]) == 0
-    assert capsys.readouterr().err.count("The page needs no key") == 1
+    assert capsys.readouterr().err.count("the web UI needs no API key") == 1

@@ -1,4 +1,4 @@
-"""scripts/deploy_*.sh roll out, ask, and go back when the answer is wrong; with stand-ins for kubectl and docker."""
+"""scripts/deploy_*.sh deploy, smoke-test and roll back; with fakes of kubectl and docker."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 DIGEST = "ghcr.io/someone/visionserve@sha256:" + "0" * 64
-# Writes down how it was called, and what it was given to apply.
+# Records its calls, and the manifests it is to apply.
 KUBECTL = """#!/bin/sh
 echo "kubectl $*" >> "$CALLS"
 case "$*" in
@@ -30,7 +30,7 @@ esac
 """
 
 
-class Place:
+class Checkout:
     """A copy of the scripts with a smoke test that passes or fails, and the programs they call."""
 
     def __init__(self, folder: Path, smoke: int) -> None:
@@ -50,8 +50,8 @@ class Place:
 
     def run(self, script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         command = [str(self.folder / "scripts" / script), *arguments]
-        given = {**self.environment, **environment}
-        return subprocess.run(command, env=given, capture_output=True, text=True, timeout=60, check=False)
+        variables = {**self.environment, **environment}
+        return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
 
 
 def write(path: Path, text: str) -> None:
@@ -60,9 +60,9 @@ def write(path: Path, text: str) -> None:
 
 
 def test_a_build_that_serves_stays(tmp_path: Path) -> None:
-    place = Place(tmp_path, smoke=0)
-    done = place.run("deploy_kubernetes.sh", "cpu", DIGEST)
-    calls = place.calls.read_text()
+    checkout = Checkout(tmp_path, smoke=0)
+    done = checkout.run("deploy_kubernetes.sh", "cpu", DIGEST)
+    calls = checkout.calls.read_text()
     assert done.returncode == 0, done.stderr
     assert f"image: {DIGEST}\n" in calls and "image: nginxinc/nginx-unprivileged:1.28.0\n" in calls
     assert "smoke http://127.0.0.1:18000" in calls
@@ -71,44 +71,44 @@ def test_a_build_that_serves_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("smoke", "stuck"), [(1, ""), (0, "yes")], ids=["the smoke test fails", "pods are not ready"])
 def test_a_build_that_does_not_serve_is_rolled_back(tmp_path: Path, smoke: int, stuck: str) -> None:
-    place = Place(tmp_path, smoke)
-    done = place.run("deploy_kubernetes.sh", "cpu", DIGEST, STUCK=stuck)
+    checkout = Checkout(tmp_path, smoke)
+    done = checkout.run("deploy_kubernetes.sh", "cpu", DIGEST, STUCK=stuck)
     assert done.returncode == 1
-    assert "going back" in done.stderr
-    assert "rollout undo deployment/visionserve" in place.calls.read_text()
+    assert "rolling back" in done.stderr
+    assert "rollout undo deployment/visionserve" in checkout.calls.read_text()
 
 
 def test_a_public_address_is_asked_instead(tmp_path: Path) -> None:
-    place = Place(tmp_path, smoke=0)
-    place.run("deploy_kubernetes.sh", "cpu", DIGEST, SMOKE_URL="https://flowers.example.org")
-    calls = place.calls.read_text()
+    checkout = Checkout(tmp_path, smoke=0)
+    checkout.run("deploy_kubernetes.sh", "cpu", DIGEST, SMOKE_URL="https://flowers.example.org")
+    calls = checkout.calls.read_text()
     assert "smoke https://flowers.example.org" in calls and "port-forward" not in calls
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
-    [(["cpu"], "usage"), (["tpu", DIGEST], "no overlay tpu"), (["cpu", "visionserve"], "names no version")],
+    [(["cpu"], "usage"), (["tpu", DIGEST], "Unknown overlay tpu"), (["cpu", "visionserve"], "has no version")],
 )
 def test_a_wrong_call_changes_nothing(tmp_path: Path, arguments: list[str], sentence: str) -> None:
-    place = Place(tmp_path, smoke=0)
-    done = place.run("deploy_kubernetes.sh", *arguments)
+    checkout = Checkout(tmp_path, smoke=0)
+    done = checkout.run("deploy_kubernetes.sh", *arguments)
     assert done.returncode == 2
     assert sentence in done.stderr
-    assert place.calls.read_text() == ""
+    assert checkout.calls.read_text() == ""
 
 
 def test_compose_keeps_a_build_that_serves(tmp_path: Path) -> None:
-    place = Place(tmp_path, smoke=0)
-    assert place.run("deploy_compose.sh", DIGEST).returncode == 0
-    assert f"{DIGEST} docker compose up" in place.calls.read_text()
-    assert "visionserve:before docker" not in place.calls.read_text()
+    checkout = Checkout(tmp_path, smoke=0)
+    assert checkout.run("deploy_compose.sh", DIGEST).returncode == 0
+    assert f"{DIGEST} docker compose up" in checkout.calls.read_text()
+    assert "visionserve:before docker" not in checkout.calls.read_text()
 
 
 @pytest.mark.parametrize(
     ("smoke", "stuck"), [(1, ""), (0, DIGEST)], ids=["the smoke test fails", "it never gets healthy"]
 )
 def test_compose_goes_back_to_the_build_before(tmp_path: Path, smoke: int, stuck: str) -> None:
-    place = Place(tmp_path, smoke)
-    done = place.run("deploy_compose.sh", DIGEST, STUCK=stuck)
+    checkout = Checkout(tmp_path, smoke)
+    done = checkout.run("deploy_compose.sh", DIGEST, STUCK=stuck)
     assert done.returncode == 1
-    assert "visionserve:before docker compose up" in place.calls.read_text()
+    assert "visionserve:before docker compose up" in checkout.calls.read_text()
