@@ -33,6 +33,7 @@ from training.export.gates import Finding
 from training.export.onnx import export
 from training.export.quantize import quantize
 from training.fit.trainer import Run, read_manifest
+from training.networks import WEIGHTS, load_network
 from training.recipe import Recipe
 from visionserve import engines, novelty
 from visionserve.classifier import Classifier
@@ -59,7 +60,7 @@ def make(run: Run, bundle: Path) -> ModelCard:
     recipe = recipes.load(run.recipe)
     manifest = read_manifest(run)
     with _replaced(bundle) as made:
-        _halve(run.weights, made / golden.WEIGHTS)
+        _halve(run.weights, made / WEIGHTS)
         return _fill(made, _first_card(recipe, manifest), manifest, recipe.seed)
 
 
@@ -82,7 +83,7 @@ def resize(source: Path, root: Path, picture: Preprocessing, version: str, bundl
     provenance = card.provenance | {"recipe": recipe, "date": datetime.now(UTC).date().isoformat()}
     card = replace(card, version=version, input=served_as, temperature=1.0, metrics={}, provenance=provenance)
     with _replaced(bundle) as made:
-        shutil.copy(source / golden.WEIGHTS, made)
+        shutil.copy(source / WEIGHTS, made)
         return _fill(made, card, manifest, int(recipe["seed"]))
 
 
@@ -108,7 +109,7 @@ def _fill(bundle: Path, card: ModelCard, manifest: Manifest, seed: int) -> Model
     with tempfile.TemporaryDirectory() as folder:
         fp32 = Path(folder, "fp32.onnx")
         _log.info("exporting, quantizing, calibrating")
-        export(golden.eager(bundle), card.input, fp32)
+        export(load_network(bundle), card.input, fp32)
         card, findings = _prove(card, manifest, bundle, fp32, seed)
     for finding in findings:
         _log.info("%s", finding)

@@ -71,12 +71,12 @@ def export_options(parser: argparse.ArgumentParser) -> None:
 
 def export(args: argparse.Namespace) -> int:
     """Write a bundle's weights as an ONNX file in floats."""
-    from training import golden
     from training.export import onnx
+    from training.networks import load_network
     from visionserve.model_card import FILE_NAME, ModelCard
 
     input_ = ModelCard.load(args.bundle / FILE_NAME).input
-    onnx.export(golden.eager(args.bundle), input_, args.output, half=args.half)
+    onnx.export(load_network(args.bundle), input_, args.output, half=args.half)
     print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
     return 0
 
@@ -95,11 +95,11 @@ def quantize(args: argparse.Namespace) -> int:
     """Export, calibrate, quantize."""
     import numpy as np
 
-    from training import golden
     from training.bundle import calibration
     from training.data.datamodule import load_served
     from training.export import onnx
     from training.export import quantize as quantization
+    from training.networks import load_network
     from visionserve.files import is_image
     from visionserve.model_card import FILE_NAME, ModelCard
     from visionserve.transforms import Preprocessing
@@ -112,7 +112,7 @@ def quantize(args: argparse.Namespace) -> int:
     images = load_served(sample, Preprocessing(card.input.size, card.input.crop))
     with tempfile.TemporaryDirectory() as folder:
         fp32 = Path(folder, "fp32.onnx")
-        onnx.export(golden.eager(args.bundle), card.input, fp32)
+        onnx.export(load_network(args.bundle), card.input, fp32)
         quantization.quantize(fp32, calibration(images, seed=0), args.output, reduce_range=not args.full_range)
     print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
     return 0
@@ -164,14 +164,13 @@ def prune_options(parser: argparse.ArgumentParser) -> None:
 
 def prune(args: argparse.Namespace) -> int:
     """Remove channels from a bundle's network, to be fine-tuned by `fit --init`; print what is left."""
-    from training.evaluation import operations
     from training.export.prune import prune_bundle
-    from training.golden import eager
+    from training.networks import load_network, multiplications
     from visionserve.model_card import FILE_NAME, ModelCard
 
     pruned = prune_bundle(args.bundle, args.root, args.output, args.ratio, args.multiple)
     size = ModelCard.load(args.bundle / FILE_NAME).input.size
-    before, after = (operations.count(network, size) for network in (eager(args.bundle), pruned))
+    before, after = (multiplications(network, size) for network in (load_network(args.bundle), pruned))
     print(f"{args.output}: {after / 1e9:.2f} x 10^9 multiplications per image, {after / before:.0%} of before")
     print(f"fine-tune it: python -m training fit --init {args.output} --teacher.bundle {args.bundle}")
     return 0

@@ -5,7 +5,6 @@ The decoder is the one that serves. Files: ``<digest>.pixels`` (all photographs 
 """
 
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from torchvision.transforms.v2 import functional
 
 from training.data.manifest import Manifest
+from training.machine import memory
 from visionserve.errors import BundleError, ServiceError
 from visionserve.files import atomic_write
 from visionserve.images import decode
@@ -69,11 +69,6 @@ def open_cache(manifest: Manifest, folder: Path, side: int) -> Cache:
     if cache.size > memory():
         _log.warning("%s does not fit into memory: `--data.cache false` may be faster, a profile shows it", pixels)
     return cache
-
-
-def memory() -> int:
-    """Return the bytes of this machine's memory."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def read(path: Path) -> bytes:

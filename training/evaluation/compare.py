@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from training import golden
 from training.data.datamodule import served
 from training.data.manifest import Manifest
 from training.evaluation import evaluate, metrics
 from training.evaluation.bootstrap import mean_interval
 from training.evaluation.contenders import Contender
+from training.networks import synthetic_images
 from visionserve.engines import Engine
 from visionserve.transforms import Preprocessing
 
@@ -64,7 +64,7 @@ def race(
     entrants: Sequence[Contender], rounds: int, seconds: float, *, batch: int = 4, threads: int = 1
 ) -> list[tuple[float, ...]]:
     """Return the images/s of every contender in each round; a round gives each ``seconds`` in turn."""
-    jobs = [(entrant.engine(threads), golden.draw(entrant.card.input.size, batch)) for entrant in entrants]
+    jobs = [(entrant.engine(threads), synthetic_images(entrant.card.input.size, batch)) for entrant in entrants]
     for engine, images in jobs:
         engine.run(images)  # compiles for the size of the batch
     found = [[_rate(engine, images, seconds) for engine, images in jobs] for _ in range(rounds)]

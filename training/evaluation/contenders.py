@@ -7,9 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from training import golden
-from training.evaluation import operations
 from training.export.onnx import export
+from training.networks import load_network, multiplications
 from visionserve import engines
 from visionserve.engines import Engine
 from visionserve.errors import BundleError
@@ -43,8 +42,8 @@ def contenders(bundle: Path, precisions: tuple[Precision, ...], folder: Path) ->
     ``fp16`` keeps the weights in half precision and, on a CPU, computes in fp32; ``bf16`` is the fp32 file computed in
     bf16, which OpenVINO does where the processor can.
     """
-    card, network = ModelCard.load(bundle / CARD), golden.eager(bundle)
-    work = operations.count(network, card.input.size)
+    card, network = ModelCard.load(bundle / CARD), load_network(bundle)
+    work = multiplications(network, card.input.size)
     files: dict[Precision, Path] = {"int8": bundle / card.model}
     for precision in precisions:
         if precision != "int8":
@@ -55,14 +54,14 @@ def contenders(bundle: Path, precisions: tuple[Precision, ...], folder: Path) ->
 
 def resized(bundle: Path, pictures: Sequence[tuple[int, float]], folder: Path) -> list[Contender]:
     """Return a bundle's fp32 network at other inputs, (size in pixels, crop) each: what fewer pixels alone cost."""
-    card, network = ModelCard.load(bundle / CARD), golden.eager(bundle)
+    card, network = ModelCard.load(bundle / CARD), load_network(bundle)
     found = []
     for size, crop in pictures:
         picture = replace(card.input, size=size, crop=crop)
         file = folder / f"{bundle.name}.{size}-{crop:g}.onnx"
         export(network, picture, file)
         name = f"{bundle.name} at {size} px"
-        work = operations.count(network, size)
+        work = multiplications(network, size)
         found.append(Contender(name, "fp32", replace(card, input=picture), file, work))
     return found
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from training import golden
 from training.data.datamodule import load_served
 from training.data.datasets import Split
 from training.data.manifest import Manifest
+from training.networks import fp32_outputs, load_network
 from visionserve.classifier import Classifier
 from visionserve.errors import BundleError
 from visionserve.model_card import FILE_NAME as CARD
@@ -129,9 +129,9 @@ def batches(images: np.ndarray, size: int = BATCH) -> Iterator[np.ndarray]:
 
 def _exact(bundle: Path, card: ModelCard, images: np.ndarray) -> np.ndarray:
     """Return the logits (N, C) of the fp32 network."""
-    network, found = golden.eager(bundle), []
+    network, found = load_network(bundle), []
     with progress(len(images), "answers, in fp32") as bar:
         for batch in batches(images):
-            found.append(golden.reference_outputs(network, card, batch).logits)
+            found.append(fp32_outputs(network, card, batch).logits)
             bar.update(len(batch))
     return np.concatenate(found)

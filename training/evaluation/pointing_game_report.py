@@ -15,7 +15,7 @@ from PIL import Image
 from training.data.cache import read
 from training.evaluation.geometry import look
 from training.evaluation.pointing_game import Pointing
-from training.evaluation.report.sections import interval, percent, table
+from training.markdown import interval, percent, table
 from training.plotting import ACCENT, INK, PALE, WARN, plain, save
 from visionserve.heatmap import overlay_png
 

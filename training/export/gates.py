@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from training import golden
+from training.networks import fp32_outputs, load_network, synthetic_images
 from visionserve import engines
 from visionserve.engines import Engine, Outputs
 from visionserve.errors import BundleError
@@ -59,8 +60,8 @@ def check(bundle: Path, served: Path, precision: Precision) -> list[Finding]:
         BundleError: a gate failed; the message has all the numbers.
     """
     card = ModelCard.load(bundle / CARD)
-    images = golden.draw(card.input.size)
-    expected = golden.reference_outputs(golden.eager(bundle), card, images)
+    images = synthetic_images(card.input.size)
+    expected = fp32_outputs(load_network(bundle), card, images)
     findings = list(_findings(bundle, card, images, expected, _engine(served, precision), precision))
     if not all(finding.passed for finding in findings):
         raise BundleError("\n".join(str(finding) for finding in findings))

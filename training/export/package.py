@@ -19,9 +19,9 @@ from typing import Literal
 import yaml
 
 import visionserve
-from training import golden
 from training.export import gates
 from training.export.onnx import export
+from training.networks import load_network
 from visionserve import novelty
 from visionserve.errors import BundleError
 from visionserve.model_card import FILE_NAME as CARD
@@ -112,7 +112,7 @@ def _network(bundle: Path, card: ModelCard, path: Path, profile: Profile) -> gat
     if profile == "cpu":
         _copy(bundle / card.model, path)
         return "int8"
-    export(golden.eager(bundle), card.input, path, half=True)
+    export(load_network(bundle), card.input, path, half=True)
     return "fp16"
 
 

@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from training import golden
 from training.data import manifest as manifests
 from training.data.datamodule import load_served
 from training.evaluation import evaluate
+from training.networks import WEIGHTS, load_network
 from visionserve.errors import BundleError
 from visionserve.model_card import FILE_NAME as CARD
 from visionserve.model_card import ModelCard
@@ -51,11 +51,11 @@ def prune_bundle(bundle: Path, root: Path, output: Path, ratio: float, multiple:
     batches = zip(evaluate.batches(images), evaluate.batches(targets), strict=True)
     normalise = Normalisation(card.input.mean, card.input.std)
     inputs = ((normalise(torch.from_numpy(i).permute(0, 3, 1, 2)), torch.from_numpy(t)) for i, t in batches)
-    network = prune(golden.eager(bundle), card.architecture, inputs, ratio, multiple)
+    network = prune(load_network(bundle), card.architecture, inputs, ratio, multiple)
     output.mkdir(parents=True, exist_ok=True)
     replace(card, metrics={}).save(output / CARD)
     manifest.save(output / manifests.FILE_NAME)
-    save_file({n: t.contiguous() for n, t in network.state_dict().items()}, output / golden.WEIGHTS)
+    save_file({n: t.contiguous() for n, t in network.state_dict().items()}, output / WEIGHTS)
     return network
 
 

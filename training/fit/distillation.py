@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
-from training import golden
+from training.networks import load_network
 from training.recipe import Recipe, Teacher
 from visionserve.errors import BundleError
 from visionserve.model_card import FILE_NAME as CARD
@@ -27,7 +27,7 @@ class Imitation:
         self._temperature = settings.temperature
         self._network: nn.Module | None = None
         if settings.bundle is not None:
-            self._network = golden.eager(Path(settings.bundle)).requires_grad_(False)
+            self._network = load_network(Path(settings.bundle)).requires_grad_(False)
             self._network.to(memory_format=torch.channels_last)
 
     def loss(self, inputs: Tensor, logits: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils import deterministic
 
-from training import distributed, golden, tracking
+from training import distributed, tracking
 from training import recipe as recipes
 from training.data import corrupt_files, rehearsal
 from training.data import manifest as manifests
@@ -31,6 +31,7 @@ from training.data.datamodule import Photographs
 from training.fit import compilation, distillation
 from training.fit.checkpoints import Patience, WholeCheckpoints
 from training.fit.module import Classification
+from training.networks import load_network
 from training.recipe import PrecisionName, Recipe
 from visionserve import timm_networks
 from visionserve.errors import BundleError
@@ -190,7 +191,7 @@ def _initial(recipe: Recipe) -> dict[str, Tensor] | None:
     if recipe.init == "torchvision":
         return adapt_imagenet(_published(recipe.architecture))
     if Path(recipe.init).is_dir():
-        return golden.eager(Path(recipe.init)).state_dict()
+        return load_network(Path(recipe.init)).state_dict()
     if not Path(recipe.init).is_file():
         raise BundleError(
             f"init: there is no file {recipe.init}; it is 'torchvision', 'none', a bundle or a .safetensors file"

@@ -9,8 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers.logger import Logger
 from torch import Tensor
 
-from training import plotting
-from training.evaluation import metrics
+from training.evaluation import metrics, plots
 from training.tracking import image_grid
 from training.tracking.logger import Journal
 
@@ -63,7 +62,7 @@ class Pictures(Callback):
         counts = metrics.confusion(logits.numpy(), targets.numpy())
         answers = image_grid.Answers(logits.softmax(1), targets, self._labels, epoch)
         pictures = {
-            "confusion": plotting.confusion_matrix(counts, self._labels),
+            "confusion": plots.confusion_matrix(counts, self._labels),
             "samples": image_grid.samples(photographs, answers),
             "mistakes": image_grid.mistakes(photographs, answers),
         }

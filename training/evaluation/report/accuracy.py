@@ -4,7 +4,8 @@ from typing import Any
 
 from training.evaluation import bootstrap, metrics
 from training.evaluation.evaluate import Evidence
-from training.evaluation.report.sections import Section, interval, percent, table
+from training.evaluation.report.sections import Section
+from training.markdown import interval, percent, table
 
 # Beside each other in the first table: name in metrics.json, what it is called, whether it is a share.
 _ROWS = (

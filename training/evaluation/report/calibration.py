@@ -1,9 +1,9 @@
 """How far the stated probabilities can be trusted, before and after temperature."""
 
-from training import plotting
-from training.evaluation import metrics
+from training.evaluation import metrics, plots
 from training.evaluation.evaluate import Evidence
-from training.evaluation.report.sections import Plot, Section, percent, table
+from training.evaluation.report.sections import Plot, Section
+from training.markdown import percent, table
 
 _ROWS = (
     ("calibration_error", "expected calibration error, 15 equal steps of probability", True),
@@ -27,5 +27,5 @@ def section(evidence: Evidence) -> Section:
         "",
         *table(["as served", "before temperature", "after"], rows),
     ]
-    figure = plotting.reliability_diagram(evidence.served.logits, evidence.targets, temperature)
+    figure = plots.reliability_diagram(evidence.served.logits, evidence.targets, temperature)
     return Section("Calibration", lines, plots=[Plot("reliability", figure, "Stated probability against accuracy")])

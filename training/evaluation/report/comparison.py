@@ -2,7 +2,8 @@
 
 from training.evaluation.evaluate import Evidence
 from training.evaluation.paired import compare
-from training.evaluation.report.sections import Section, percent, table
+from training.evaluation.report.sections import Section
+from training.markdown import percent, table
 
 
 def section(evidence: Evidence) -> Section:

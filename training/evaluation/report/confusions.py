@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from training import plotting
-from training.evaluation import metrics
+from training.evaluation import metrics, plots
 from training.evaluation.calibration import probabilities
 from training.evaluation.evaluate import Evidence
 from training.evaluation.report import sheets
-from training.evaluation.report.sections import Plot, Section, percent, table
+from training.evaluation.report.sections import Plot, Section
+from training.markdown import percent, table
 
 WORST = 10
 
@@ -35,7 +35,7 @@ def section(evidence: Evidence) -> Section:
             ],
         ),
     ]
-    matrix = Plot("confusion", plotting.confusion_matrix(counts, evidence.card.labels), "The labels that were mistaken")
+    matrix = Plot("confusion", plots.confusion_matrix(counts, evidence.card.labels), "The labels that were mistaken")
     caption = "A mistaken photograph of each pair, and beside it a photograph of what it was taken for"
     sheet = Plot("confused_pairs", sheets.pairs(evidence, pairs), caption, photographs=True)
     return Section("Confusions", lines, figures, plots=[matrix, sheet])

@@ -16,7 +16,8 @@ from training.evaluation.calibration import probabilities
 from training.evaluation.evaluate import Evidence, Served, answers, prepare
 from training.evaluation.metrics import rounded
 from training.evaluation.report.novelty import KEPT, photographs_below
-from training.evaluation.report.sections import Section, interval, percent, table
+from training.evaluation.report.sections import Section
+from training.markdown import interval, percent, table
 from visionserve.errors import BundleError
 
 HEADER = ["folder", "label"]

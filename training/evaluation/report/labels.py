@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from training import plotting
-from training.evaluation import metrics
+from training.evaluation import metrics, plots
 from training.evaluation.evaluate import Evidence
-from training.evaluation.report.sections import Plot, Section, percent, table
+from training.evaluation.report.sections import Plot, Section
+from training.markdown import percent, table
 
 _WORST = 20  # shown at once; the whole table unfolds
 
@@ -16,7 +16,7 @@ def section(evidence: Evidence) -> Section:
     rows = [{"label": label} | row for label, row in zip(evidence.card.labels, found, strict=True)]
     shown = [row for row in rows if row["count"]]
     perfect = sum(row["f1"] == 1 for row in shown)
-    figure = plotting.label_bars(found, evidence.card.labels)
+    figure = plots.label_bars(found, evidence.card.labels)
     caption = f"Recall with its 95 % interval and precision; {perfect} labels without a mistake are left out"
     return Section("Labels", _lines(rows, shown, perfect), {"labels": rows}, plots=[Plot("labels", figure, caption)])
 

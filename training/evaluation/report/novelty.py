@@ -13,7 +13,8 @@ from training.evaluation import metrics
 from training.evaluation.bootstrap import RESAMPLES, SEED
 from training.evaluation.evaluate import Evidence, answers, prepare
 from training.evaluation.metrics import rounded
-from training.evaluation.report.sections import Plot, Section, interval, percent, table
+from training.evaluation.report.sections import Plot, Section
+from training.markdown import interval, percent, table
 from training.plotting import ACCENT, INK, PALE, WARN, plain
 from visionserve.errors import BundleError
 from visionserve.files import is_image

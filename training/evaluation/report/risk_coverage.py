@@ -9,7 +9,8 @@ from matplotlib.ticker import PercentFormatter
 from training.evaluation import selective
 from training.evaluation.calibration import probabilities
 from training.evaluation.evaluate import Evidence
-from training.evaluation.report.sections import Plot, Section, interval, percent, table
+from training.evaluation.report.sections import Plot, Section
+from training.markdown import interval, percent, table
 from training.plotting import ACCENT, INK, PALE, WARN, plain
 
 

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from training import golden
 from training.evaluation import bootstrap, metrics
 from training.evaluation.calibration import probabilities
 from training.evaluation.corruptions import KINDS, corrupt
 from training.evaluation.evaluate import Evidence, Served, answers, progress
 from training.evaluation.metrics import rounded
 from training.evaluation.report.novelty import KEPT
-from training.evaluation.report.sections import Plot, Section, interval, percent, table
+from training.evaluation.report.sections import Plot, Section
+from training.markdown import interval, percent, table
+from training.networks import synthetic_images
 from training.plotting import INK
 
 DEFAULT = (1, 3, 5)
@@ -144,7 +145,7 @@ def _heat(figures: dict[str, Any]) -> Figure:
 
 def _sheet(size: int, severities: Sequence[int]) -> Figure:
     """Return a drawn flower in every kind and in the severities, as it is at the left."""
-    flower = golden.draw(size, _DRAWN + 1)[_DRAWN]
+    flower = synthetic_images(size, _DRAWN + 1)[_DRAWN]
     rows = [[flower, *(corrupt(flower, kind, severity, _DRAWN) for severity in severities)] for kind in KINDS]
     gap = max(1, size // 32)
     framed = [[np.pad(picture, ((0, gap), (0, gap), (0, 0)), constant_values=255) for picture in row] for row in rows]

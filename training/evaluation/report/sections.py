@@ -41,24 +41,3 @@ class Section:
     key: str = ""
     plots: Sequence[Plot] = ()
     headline: dict[str, Any] = field(default_factory=dict)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Return a Markdown table; the first column is text, the others stand to the right."""
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return [_row(head), f"|{'|'.join(rule)}|", *(_row(row) for row in rows)]
-
-
-def percent(share: float | None, digits: int = 1) -> str:
-    """Return a share, 0-1, as a percentage; None, which nothing was measured for, as a dash."""
-    return "-" if share is None else f"{100 * share:.{digits}f} %"
-
-
-def interval(bounds: Sequence[float], digits: int = 1) -> str:
-    """Return two shares, 0-1, as a range of percent."""
-    low, high = bounds
-    return f"{100 * low:.{digits}f}-{100 * high:.{digits}f}"
-
-
-def _row(cells: Sequence[object]) -> str:
-    return f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"

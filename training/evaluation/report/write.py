@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from training import plotting
+from training import machine, plotting
 from training.evaluation.evaluate import Evidence
 from training.evaluation.report import accuracy, calibration, comparison, confusions, heatmaps, labels, risk_coverage
 from training.evaluation.report.sections import Section
@@ -41,7 +41,7 @@ def figures(evidence: Evidence, found: Sequence[Section]) -> dict[str, Any]:
         "measured": {
             "date": datetime.now(UTC).date().isoformat(),
             "runtime": evidence.classifier.engine.name,
-            "processor": _processor(),
+            "processor": machine.processor(),
             "cores": os.cpu_count(),
         },
     }
@@ -95,13 +95,3 @@ def _section(section: Section, photographs: bool) -> str:
         else:
             lines += ["", f"*Photographs are not passed on; `--output` draws them. {plot.caption}.*"]
     return "\n".join(lines)
-
-
-def _processor() -> str:
-    """Return the processor's name: the last digits of int8 answers depend on what it can do."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return "unknown processor"
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "unknown processor")

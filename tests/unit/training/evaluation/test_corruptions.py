@@ -5,10 +5,10 @@ import pytest
 
 from training.evaluation.corruptions import KINDS, SEVERITIES, corrupt
 from training.evaluation.corruptions.weather import plasma
-from training.golden import draw
+from training.networks import synthetic_images
 
-FLOWERS = draw(112, 2)
-LARGE = draw(224, 2)  # the size that the strengths are published for: on small pictures whole pixels are coarse steps
+FLOWERS = synthetic_images(112, 2)
+LARGE = synthetic_images(224, 2)  # the size of the published strengths
 
 
 def differences(kind: str) -> list[float]:

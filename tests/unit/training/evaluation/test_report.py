@@ -17,7 +17,8 @@ from training.__main__ import main
 from training.data.manifest import Manifest, Row, hash_file
 from training.evaluation.evaluate import Evidence, Served
 from training.evaluation.report import write as report
-from training.evaluation.report.sections import Plot, Section, table
+from training.evaluation.report.sections import Plot, Section
+from training.markdown import table
 from visionserve.classifier import Classifier
 from visionserve.engines import Outputs
 from visionserve.model_card import Device, ModelCard

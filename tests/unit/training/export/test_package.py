@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from tests.unit.conftest import TinyBundle
 from training import golden
 from training.export import gates, package
+from training.networks import SYNTHETIC_IMAGES, WEIGHTS, load_network, synthetic_images
 from visionserve.engines import Outputs
 from visionserve.errors import BundleError
 from visionserve.model_card import ModelCard
@@ -23,7 +24,7 @@ def bundle(tiny: TinyBundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle") / "shapes"
     shutil.copytree(tiny.directory, folder)
     halves = {name: t.half() if t.is_floating_point() else t for name, t in tiny.network.state_dict().items()}
-    save_file(halves, folder / golden.WEIGHTS)
+    save_file(halves, folder / WEIGHTS)
     golden.write(folder)
     return folder
 
@@ -84,10 +85,10 @@ def test_an_incomplete_bundle_is_refused_by_name(bundle: Path, tmp_path: Path, m
 
 
 def test_drawn_images_are_the_same_everywhere_and_differ_from_each_other() -> None:
-    images = golden.draw(64)
-    assert images.shape == (golden.COUNT, 64, 64, 3)
+    images = synthetic_images(64)
+    assert images.shape == (SYNTHETIC_IMAGES, 64, 64, 3)
     assert images.dtype == np.uint8
-    assert len({image.tobytes() for image in images}) == golden.COUNT
+    assert len({image.tobytes() for image in images}) == SYNTHETIC_IMAGES
     assert int(images.astype(np.int64).sum()) == 12875639
 
 
@@ -109,7 +110,7 @@ class DriftingEngine:
 
 
 def test_an_answer_that_depends_on_its_batch_by_one_bit_is_found() -> None:
-    images = golden.draw(8, 3)
+    images = synthetic_images(8, 3)
     engine = DriftingEngine()
     assert gates.items_that_depend_on_their_batch(engine, images, engine.run(images)) == 3  # type: ignore[arg-type]
 
@@ -117,7 +118,7 @@ def test_an_answer_that_depends_on_its_batch_by_one_bit_is_found() -> None:
 def test_weights_of_another_network_are_refused(bundle: Path, tmp_path: Path) -> None:
     other = tmp_path / "shapes"
     shutil.copytree(bundle, other)
-    save_file({"conv1.weight": torch.zeros(1)}, other / golden.WEIGHTS)
+    save_file({"conv1.weight": torch.zeros(1)}, other / WEIGHTS)
     with pytest.raises(BundleError, match="does not fit resnet18 with 3 labels"):
-        golden.eager(other)
+        load_network(other)
     assert ModelCard.load(other / "card.json").architecture == "resnet18"

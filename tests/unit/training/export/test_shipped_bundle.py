@@ -9,7 +9,7 @@ import torch
 from sklearn.datasets import load_sample_image
 
 from tests.unit.visionserve.test_network import grad_cam
-from training import golden
+from training.networks import load_network
 from visionserve import network
 from visionserve.classifier import Classifier
 from visionserve.engines import Runtime
@@ -38,7 +38,7 @@ def test_its_card_promises_what_the_project_demands() -> None:
 
 def test_heatmaps_as_served_are_those_of_grad_cam_with_gradients() -> None:
     classifier = Classifier.load(BUNDLE)
-    card, eager = classifier.card, golden.eager(BUNDLE)
+    card, eager = classifier.card, load_network(BUNDLE)
     form = network.ExportForm(eager, card.input.mean, card.input.std).eval()
     for name, photograph in photographs().items():
         prepared = Preprocessing(card.input.size, card.input.crop)(photograph)

@@ -9,27 +9,28 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tests.unit.training import synthetic_images
+from tests.unit.training import synthetic_images as data
 from training import golden
 from training.__main__ import main
 from training.data import manifest as manifests
 from training.data.datasets import collect
-from training.evaluation import compare, frontier, operations
+from training.evaluation import compare, frontier
 from training.evaluation.compare import Row
 from training.evaluation.contenders import Contender
 from training.export import gates
 from training.export.onnx import export
 from training.export.quantize import quantize
+from training.networks import load_network, multiplications, synthetic_images
 from visionserve import network
 from visionserve.errors import BundleError
 from visionserve.model_card import Input, ModelCard
 
-INPUT = Input(synthetic_images.SIDE, 0.9, network.MEAN, network.STD)
+INPUT = Input(data.SIDE, 0.9, network.MEAN, network.STD)
 
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return synthetic_images.image_folder(tmp_path_factory.mktemp("data") / "colours")
+    return data.image_folder(tmp_path_factory.mktemp("data") / "colours")
 
 
 @pytest.fixture(scope="module")
@@ -57,20 +58,20 @@ def pruned(bundle: Path, photographs: Path) -> Path:
 
 def _complete(bundle: Path) -> None:
     """Add the int8 network and the golden answers."""
-    export(golden.eager(bundle), INPUT, bundle / "fp32.onnx")
-    quantize(bundle / "fp32.onnx", [golden.draw(synthetic_images.SIDE)], bundle / "model.int8.onnx")
+    export(load_network(bundle), INPUT, bundle / "fp32.onnx")
+    quantize(bundle / "fp32.onnx", [synthetic_images(data.SIDE)], bundle / "model.int8.onnx")
     golden.write(bundle)
 
 
 def _widths(bundle: Path) -> list[int]:
-    return [module.out_channels for module in golden.eager(bundle).modules() if isinstance(module, nn.Conv2d)]
+    return [module.out_channels for module in load_network(bundle).modules() if isinstance(module, nn.Conv2d)]
 
 
 def test_a_pruned_network_has_fewer_channels_in_multiples_and_less_work(bundle: Path, pruned: Path) -> None:
     before, after = _widths(bundle), _widths(pruned)
     assert all(narrow <= wide and narrow % 8 == 0 for wide, narrow in zip(before, after, strict=True))
     assert 0.6 * sum(before) < sum(after) < 0.8 * sum(before)
-    work = [operations.count(golden.eager(folder), synthetic_images.SIDE) for folder in (bundle, pruned)]
+    work = [multiplications(load_network(folder), data.SIDE) for folder in (bundle, pruned)]
     assert 0.3 * work[0] < work[1] < 0.7 * work[0]
 
 
@@ -133,14 +134,14 @@ def test_weights_of_other_labels_are_still_refused(bundle: Path, tmp_path: Path)
     replace(card, labels=(*card.labels, "yellow")).save(tmp_path / "card.json")
     (tmp_path / "weights.safetensors").write_bytes((bundle / "weights.safetensors").read_bytes())
     with pytest.raises(BundleError, match="does not fit resnet18 with 4 labels"):
-        golden.eager(tmp_path)
+        load_network(tmp_path)
 
 
 def test_multiplications_are_those_that_one_counts_by_hand() -> None:
     layers = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)
     )
-    assert operations.count(layers, 10) == 5 * 5 * 8 * 3 * 3 * 3 + 8 * 5
+    assert multiplications(layers, 10) == 5 * 5 * 8 * 3 * 3 * 3 + 8 * 5
 
 
 def test_the_comparison_has_a_row_for_every_network_and_precision(

@@ -1,0 +1,116 @@
+"""Plots of an evaluation: reliability diagram, confusion matrix, recall and precision of every label."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from training.evaluation import metrics
+from training.evaluation.calibration import calibration_error, probabilities, reliability
+from training.plotting import ACCENT, INK, PALE, WARN, plain
+
+MOST_CONFUSED = 40  # labels in the confusion matrix: more cannot be read
+LABELS_PER_COLUMN = 40
+MOST_LABELS = 120
+
+
+def reliability_diagram(logits: np.ndarray, targets: np.ndarray, temperature: float) -> Figure:
+    """Return stated probability against accuracy of (N, C) logits and (N,) label indices, before and after."""
+    figure = Figure(figsize=(9.5, 4.6), layout="constrained")
+    before, after = figure.subplots(1, 2, sharey=True)
+    for axes, title, scale in (
+        (before, "before temperature", 1.0),
+        (after, f"temperature {temperature:.2f}", temperature),
+    ):
+        _diagram(axes, probabilities(logits, scale), targets)
+        error = 100 * calibration_error(probabilities(logits, scale), targets)
+        axes.set_title(f"{title}: calibration error {error:.1f} %", color=INK, fontsize=11)
+    before.set_ylabel("share that was right")
+    figure.suptitle(f"How far a probability can be trusted ({len(targets)} photographs)", color=INK)
+    return figure
+
+
+def _diagram(axes: Axes, found: np.ndarray, targets: np.ndarray) -> None:
+    rows = reliability(found, targets)
+    width = 1 / len(rows)
+    filled = rows[:, 0] > 0
+    centres = (np.arange(len(rows)) + 0.5) * width
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle="--", zorder=3)
+    axes.bar(centres[filled], rows[filled, 2], width * 0.92, color=PALE, edgecolor=ACCENT)
+    axes.scatter(
+        rows[filled, 1],
+        rows[filled, 2],
+        8 + 60 * np.sqrt(rows[filled, 0] / len(targets)),
+        ACCENT,
+        zorder=4,
+        clip_on=False,
+    )
+    for place in np.flatnonzero(filled):
+        axes.annotate(str(int(rows[place, 0])), (centres[place], 0.015), ha="center", fontsize=7, color=INK)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="stated probability (photographs per bin at the foot)")
+    plain(axes)
+
+
+def confusion_matrix(counts: np.ndarray, labels: tuple[str, ...]) -> Figure:
+    """Return the confusion matrix (C, C) of the labels that were mistaken most often, a row per true label."""
+    wrong = counts - np.diag(np.diag(counts))
+    chosen = _confused(wrong)
+    part = counts[np.ix_(chosen, chosen)]
+    share = part / np.maximum(counts[chosen].sum(1, keepdims=True), 1)
+    longest = max((len(labels[index]) for index in chosen), default=0)
+    side = 3.2 + 0.3 * len(chosen) + 0.07 * max(0, longest - 20)  # names stand at two sides of the square
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(share, cmap="BuGn", vmin=0, vmax=1)
+    for row, column in zip(*np.nonzero(part), strict=True):
+        colour = "white" if share[row, column] > 0.6 else INK
+        axes.text(column, row, str(part[row, column]), ha="center", va="center", fontsize=8, color=colour)
+    names = [labels[index] for index in chosen]
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set(xlabel="predicted", ylabel="true label")
+    title = f"The labels that were mistaken\n({int(wrong.sum())} of {int(counts.sum())} photographs wrong)"
+    axes.set_title(title, color=INK)
+    return figure
+
+
+def _confused(wrong: np.ndarray) -> np.ndarray:
+    """Return the label indices of the most frequent mistakes (C, C), both sides of each, ascending."""
+    chosen: set[int] = set()
+    for flat in np.argsort(-wrong, axis=None, kind="stable")[: max(1, np.count_nonzero(wrong))]:
+        pair = {int(place) for place in np.unravel_index(flat, wrong.shape)}
+        if len(chosen | pair) <= MOST_CONFUSED:
+            chosen |= pair
+    return np.array(sorted(chosen))
+
+
+def label_bars(rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> Figure:
+    """Return recall and precision of every label that was mistaken or said wrongly; ``rows`` of `metrics.per_label`."""
+    shown = [(row["f1"], row["accuracy"], label, row) for label, row in zip(labels, rows, strict=True) if row["count"]]
+    missed = sorted((entry for entry in shown if entry[0] < 1), key=lambda entry: entry[:3])
+    drawn = missed[:MOST_LABELS]
+    columns = max(1, -(-len(drawn) // LABELS_PER_COLUMN))
+    parts = np.array_split(np.arange(len(drawn)), columns)
+    figure = Figure(figsize=(6.4 * columns, 1.9 + 0.26 * len(parts[0])), layout="constrained")
+    for axes, part in zip(np.atleast_1d(figure.subplots(1, columns)), parts, strict=True):
+        _bars(axes, [drawn[place][2:] for place in part])
+    whole = f"{len(shown) - len(missed)} of {len(shown)} labels have no mistake and are left out"
+    rest = f"; {len(missed) - len(drawn)} more are not shown" if len(missed) > len(drawn) else ""
+    figure.suptitle(f"Labels with mistakes, the lowest F1 first\n{whole}{rest}", color=INK, fontsize=11)
+    return figure
+
+
+def _bars(axes: Axes, entries: list[tuple[str, dict[str, Any]]]) -> None:
+    for place, (_, row) in enumerate(entries):
+        axes.barh(place, row["accuracy"], color=PALE, edgecolor=ACCENT, height=0.7)
+        axes.plot(metrics.wilson(row["right"], row["count"]), [place, place], color=INK, linewidth=1)
+        if row["precision"] is not None:
+            axes.plot(row["precision"], place, "D", color=WARN, markersize=5, clip_on=False, zorder=4)
+    axes.set_yticks(
+        range(len(entries)), [f"{name}  {row['right']}/{row['count']}" for name, row in entries], fontsize=8
+    )
+    axes.set(xlim=(0, 1), ylim=(max(len(entries), 1) - 0.4, -0.6))
+    axes.set_xlabel("bar: recall, line: its 95 % interval, diamond: precision", fontsize=8, color=INK)
+    plain(axes)
