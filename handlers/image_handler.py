@@ -1,7 +1,7 @@
 """TorchServe's edge and nothing else: rows -> requests -> one batch -> replies in order, and their metrics.
 
 TorchServe unpacks the archive, puts it first on the path and makes one ImageHandler per worker process. What it does
-to a request, and what that means here, stands beside each line that needs it.
+to a request is noted beside each line that depends on it.
 """
 
 import contextlib
@@ -19,10 +19,10 @@ from typing import Any
 
 from handlers import torchserve_worker
 from handlers.log_format import OneLine
-from handlers.metrics_buffer import Tally
+from handlers.metrics_buffer import MetricsBuffer
 from visionserve import batch
 from visionserve import model_card as cards
-from visionserve.batch import FileResult, Reply
+from visionserve.batch import BatchResult, Reply
 from visionserve.classifier import Classifier
 from visionserve.errors import BundleError
 from visionserve.model_card import ModelCard
@@ -43,8 +43,8 @@ _BOUNDS: Mapping[str, Sequence[float]] = {
     "visionserve_novelty": (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99),
 }
 _FAILED = 1
-# The launcher's question, who answers? It carries a secret that only the launcher and its workers share, so that no
-# client learns anything about processes.
+# The launcher's probe, answered with the worker's process id. It carries a secret that only the launcher and its
+# workers share, so that no client learns anything about processes.
 _PROBE_HEADER, _WORKER_HEADER = "x-visionserve-probe", "x-visionserve-worker"
 _PROBE_VARIABLE = "VISIONSERVE_PROBE"
 # GPUs by UUID or MIG name: TorchServe's Java fails on them as CUDA_VISIBLE_DEVICES, so they come under this name.
@@ -53,20 +53,20 @@ logger = logging.getLogger("visionserve")
 
 
 class ImageHandler:
-    """Answers photographs: `initialize` once per worker, then `handle` for each batch."""
+    """Answers requests with images: `initialize` once per worker, then `handle` for each batch."""
 
     def __init__(self) -> None:
         self._classifier: Classifier
         self._batch_size = 1
         self._metrics: Mapping[str, Any] = {}
-        self._tally = Tally(self._emit, _BOUNDS)
+        self._metrics_buffer = MetricsBuffer(self._emit, _BOUNDS)
         self._probe = os.environ.get(_PROBE_VARIABLE, "")
 
     def initialize(self, context: Any) -> None:
         """Load the archive and run every batch size once; a worker that returns from here is ready.
 
         Raises:
-            BundleError: the archive cannot be served here, for instance for want of a GPU. The log says why.
+            BundleError: the archive cannot be served here, for instance without a GPU. The reason is logged.
         """
         _log_to_stderr()
         with _logged("the worker cannot start"):
@@ -90,23 +90,23 @@ class ImageHandler:
             torchserve_worker.be_quiet(context.metrics)
             torchserve_worker.read_ahead()
         for histogram in _BOUNDS:
-            self._tally.begin(histogram)
+            self._metrics_buffer.begin(histogram)
         self._emit("visionserve_model_info", 1, (card.version, card.digest))
 
     def handle(self, rows: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
         """Answer each row with bytes, a status and headers of its own; never raises for what a client sent."""
         started = time.perf_counter()
-        received = [_received(row, context, place) for place, row in enumerate(rows)]
-        outcome = batch.answer(self._classifier, received, self._batch_size)
+        requests = [_raw_request(row, context, index) for index, row in enumerate(rows)]
+        outcome = batch.answer(self._classifier, requests, self._batch_size)
         if outcome.failure is not None:
             self._exit_if_broken(outcome.failure)
         total_s = time.perf_counter() - started
-        for place, (request, reply) in enumerate(zip(received, outcome.replies, strict=True)):
-            _set_answer(context, place, request, reply, outcome.inference_s, total_s)
-        probes = [bool(self._probe) and request.headers.get(_PROBE_HEADER) == self._probe for request in received]
-        for place in (place for place, probe in enumerate(probes) if probe and outcome.replies[place].status == 200):
-            context.set_response_header(place, _WORKER_HEADER, str(os.getpid()))
-        # The launcher's own questions are nobody's traffic: they would blur what is counted of it.
+        for index, (request, reply) in enumerate(zip(requests, outcome.replies, strict=True)):
+            _set_response(context, index, request, reply, outcome.inference_s, total_s)
+        probes = [bool(self._probe) and request.headers.get(_PROBE_HEADER) == self._probe for request in requests]
+        for index in (index for index, probe in enumerate(probes) if probe and outcome.replies[index].status == 200):
+            context.set_response_header(index, _WORKER_HEADER, str(os.getpid()))
+        # The launcher's probes are not traffic and must not be counted as such.
         counted = tuple(reply for reply, probe in zip(outcome.replies, probes, strict=True) if not probe)
         if counted:
             self._report(replace(outcome, replies=counted), total_s)
@@ -122,25 +122,25 @@ class ImageHandler:
             logger.critical("a CUDA error cannot be recovered from in this process; the worker exits")
             os._exit(_FAILED)
 
-    def _report(self, outcome: FileResult, total_s: float) -> None:
+    def _report(self, outcome: BatchResult, total_s: float) -> None:
         """Count the batch."""
-        tally = self._tally
+        metrics = self._metrics_buffer
         for reply in outcome.replies:
-            tally.add("visionserve_requests_total", 1, str(reply.status), reply.code)
-        tally.observe("visionserve_decode_seconds", sum(reply.decode_s for reply in outcome.replies))
-        tally.observe("visionserve_total_seconds", total_s)
+            metrics.add("visionserve_requests_total", 1, str(reply.status), reply.code)
+        metrics.observe("visionserve_decode_seconds", sum(reply.decode_s for reply in outcome.replies))
+        metrics.observe("visionserve_total_seconds", total_s)
         if outcome.images == 0 or outcome.failure is not None:
             return
-        tally.observe("visionserve_inference_seconds", outcome.inference_s)
-        tally.observe("visionserve_batch_size", outcome.images)
-        for answer in (answer for reply in outcome.replies for answer in reply.answers):
-            tally.add("visionserve_predictions_total", 1, answer.top(1)[0].label)
-            tally.observe("visionserve_novelty", answer.novelty)
+        metrics.observe("visionserve_inference_seconds", outcome.inference_s)
+        metrics.observe("visionserve_batch_size", outcome.images)
+        for classification in (entry for reply in outcome.replies for entry in reply.classifications):
+            metrics.add("visionserve_predictions_total", 1, classification.top(1)[0].label)
+            metrics.observe("visionserve_novelty", classification.novelty)
 
     def _emit(self, name: str, value: float, labels: Sequence[str]) -> None:
         """Add to a metric of metrics.yaml, whose first dimension is always the model's name.
 
-        A TorchServe that was started with another metrics_config has none of ours, and serves all the same.
+        A TorchServe that was started with another metrics_config has none of them, and still serves.
         """
         if name in self._metrics:
             texts = [_UNSAFE_IN_METRICS.sub("_", text) for text in (self._classifier.card.name, *labels)]
@@ -153,33 +153,33 @@ def _choose_devices() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = os.environ[_DEVICES_VARIABLE]
 
 
-def _received(row: Mapping[str, Any], context: Any, place: int) -> RawRequest:
+def _raw_request(row: Mapping[str, Any], context: Any, index: int) -> RawRequest:
     # Beside the headers this mapping holds the fields' content types, as mappings under the fields' names.
-    properties = context.get_all_request_header(place)
+    properties = context.get_all_request_header(index)
     headers = {name.lower(): value for name, value in properties.items() if isinstance(value, str)}
     # TorchServe puts the header "explain" itself, after the client's: "True" for /explanations, "False" otherwise.
     explain = properties.get("explain") == "True"
     own_id = headers.get("x-request-id", "")
-    request_id = own_id if _REQUEST_ID.fullmatch(own_id) else context.get_request_id(place) or uuid.uuid4().hex
+    request_id = own_id if _REQUEST_ID.fullmatch(own_id) else context.get_request_id(index) or uuid.uuid4().hex
     # /invocations passes these two among the query parameters.
     fields = {name: value for name, value in row.items() if name not in ("model_name", "model_version")}
     return RawRequest(request_id, fields, headers, explain)
 
 
-def _set_answer(
-    context: Any, place: int, request: RawRequest, reply: Reply, inference_s: float, total_s: float
+def _set_response(
+    context: Any, index: int, request: RawRequest, reply: Reply, inference_s: float, total_s: float
 ) -> None:
-    context.set_response_status(reply.status, http.HTTPStatus(reply.status).phrase, place)
-    context.set_response_content_type(place, reply.content.type)
+    context.set_response_status(reply.status, http.HTTPStatus(reply.status).phrase, index)
+    context.set_response_content_type(index, reply.content.type)
     # TorchServe's front end replaces this one with an id of its own; a proxy in front can restore the client's.
-    context.set_response_header(place, "x-request-id", request.id)
+    context.set_response_header(index, "x-request-id", request.id)
     timings = {"decode": reply.decode_s, "inference": inference_s, "total": total_s}
     text = ", ".join(f"{name};dur={seconds * 1000:.2f}" for name, seconds in timings.items())
-    context.set_response_header(place, "Server-Timing", text)
+    context.set_response_header(index, "Server-Timing", text)
     if reply.status >= http.HTTPStatus.BAD_REQUEST:
-        # A proxy in front replaces TorchServe's own error bodies by status and keeps ours, which it finds here: JSON in
-        # ASCII without line breaks, so it is a legal header whatever the client sent.
-        context.set_response_header(place, "x-error-body", reply.content.body.decode())
+        # A proxy in front replaces TorchServe's own error bodies by status and keeps this one, which it finds here:
+        # JSON in ASCII without line breaks, so it is a legal header whatever the client sent.
+        context.set_response_header(index, "x-error-body", reply.content.body.decode())
 
 
 @contextlib.contextmanager

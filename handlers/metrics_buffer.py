@@ -1,7 +1,7 @@
-"""Tally: counters and histograms of one process, summed here and handed on at most once a second.
+"""Metrics buffer: counters and histograms of one process, summed and emitted at most once a second.
 
-A server that reads metrics as lines of text pays for each of them, on both sides: at 300 photographs a second they were
-1,600 lines a second, and are some forty. Histograms are handed on as what they are underneath: three kinds of counters,
+A server that reads metrics as lines of text pays for each of them, on both sides: at 300 images a second there were
+1,600 lines a second, and are now some forty. A histogram is emitted as the counters that it consists of:
 NAME_bucket for each bound (cumulative, with a label `le`), NAME_sum and NAME_count, so each has bounds that suit it.
 """
 
@@ -17,8 +17,8 @@ PERIOD_S = 1.0
 _INFINITE = "+Inf"
 
 
-class Tally:
-    """Sums what is added; ``emit(name, growth, labels)`` gets each sum that grew, in a thread of its own.
+class MetricsBuffer:
+    """Sums what is added; ``emit(name, growth, labels)`` gets each sum that grew, in a separate thread.
 
     What was added just before the process ends, within `PERIOD_S`, may be lost.
     """
@@ -27,8 +27,8 @@ class Tally:
         """Take the upper bounds of every histogram's buckets, in rising order, without the infinite one."""
         self._emit, self._bounds, self._period_s = emit, bounds, period_s
         self._buckets = {
-            name: tuple((f"{name}_bucket", bound) for bound in (*map(str, found), _INFINITE))
-            for name, found in bounds.items()
+            name: tuple((f"{name}_bucket", bound) for bound in (*map(str, upper), _INFINITE))
+            for name, upper in bounds.items()
         }
         self._growth: defaultdict[tuple[str, Labels], float] = defaultdict(float)
         self._adding, self._emitting = threading.Lock(), threading.Lock()
@@ -36,7 +36,7 @@ class Tally:
         self._thread: threading.Thread | None = None
 
     def begin(self, histogram: str, *labels: str) -> None:
-        """Hand on a histogram's counters at zero: quantiles need the buckets below the first observation as well."""
+        """Emit a histogram's counters at zero: quantiles need the buckets below the first observation as well."""
         with self._emitting:
             for name, bound in self._buckets[histogram]:
                 self._emit(name, 0, (*labels, bound))
@@ -59,7 +59,7 @@ class Tally:
         self._wake()
 
     def flush(self) -> None:
-        """Hand on everything that was added until now; returns when it is done."""
+        """Emit everything that was added until now; returns when it is done."""
         with self._emitting:
             with self._adding:
                 growth, self._growth = self._growth, defaultdict(float)
@@ -68,7 +68,7 @@ class Tally:
 
     def _wake(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="tally", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="metrics-buffer", daemon=True)
             self._thread.start()
         if not self._grown.is_set():
             self._grown.set()

@@ -1,7 +1,7 @@
-"""What TorchServe's worker does around a handler, made cheaper: no lines for every batch, few reads of its socket.
+"""Patches of TorchServe's worker that make it cheaper: no log lines for every batch, few reads of its socket.
 
 Both change TorchServe 0.12 from inside its worker process, because it has no settings for them (docs/LOG.md has what it
-brings). One that reads its socket otherwise keeps its own way.
+brings). A TorchServe that reads its socket in another way stays as it is.
 """
 
 import logging
@@ -13,7 +13,7 @@ from typing import Any
 from ts.metrics.metric_type_enum import MetricTypes
 from ts.protocol import otf_message_handler as protocol
 
-# Bytes read at once where a few are wanted: the headers of a request and the start of its photograph.
+# Bytes read at once where a few are wanted: the headers of a request and the start of its image.
 AHEAD = 1 << 14
 _READER = "_retrieve_buffer"
 _METRIC_LINES = "ts.metrics.caching_metric"
@@ -31,7 +31,7 @@ def be_quiet(metrics: Any) -> None:
 
 
 def read_ahead() -> bool:
-    """Let the worker read its socket in large pieces; False where TorchServe has no such reader any more.
+    """Let the worker read its socket in large pieces; False where this TorchServe has no such reader.
 
     It asks for each of some 65 fields of a request by a system call of its own. Nothing can be read too much: Java
     sends the next batch when it has the answer to the last one.
@@ -55,14 +55,14 @@ class Reader:
         if end <= self._end:
             self._start = end
             return bytearray(self._ahead[start:end])
-        found = bytearray(length)
-        view = memoryview(found)
+        received = bytearray(length)
+        view = memoryview(received)
         filled = self._end - start
         view[:filled] = self._ahead[start : self._end]
         self._start = self._end = 0
         while filled < length:
             filled += self._receive(connection, view[filled:])
-        return found
+        return received
 
     def _receive(self, connection: socket.socket, into: memoryview) -> int:
         """Fill the start of ``into`` and return how much; where little is wanted, keep what comes behind it."""
@@ -81,4 +81,4 @@ def _at_least_one(count: int) -> int:
 
 
 def _ignore(*_: object) -> None:
-    """Take a metric's value for nobody."""
+    """Drop a metric's value."""

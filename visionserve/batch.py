@@ -1,8 +1,8 @@
 """A batch of requests -> a reply for each, in order. What is wrong with one request stays its own.
 
-received -> request -> prepared images --+                       +-> reply
-received -> ServiceError ----------------|-> engine -> answers --|-> reply
-received -> request -> prepared images --+                       +-> reply
+raw request -> request -> prepared images --+                               +-> reply
+raw request -> ServiceError ----------------|-> engine -> classifications --|-> reply
+raw request -> request -> prepared images --+                               +-> reply
 """
 
 import itertools
@@ -15,13 +15,13 @@ from typing import TypeVar
 import numpy as np
 
 from visionserve import request_parsing, responses
-from visionserve.classifier import Answer, Classifier
+from visionserve.classifier import Classification, Classifier
 from visionserve.errors import DeadlineExceeded, InternalError, ServiceError
 from visionserve.request_parsing import RawRequest, Request
 from visionserve.responses import Content
 
 OK = "ok"
-BLAND = "The service failed on this request; its log says why."
+INTERNAL = "The service failed on this request; see its log."
 # Sixteen of the largest images that the limits allow could hold up a batch for minutes.
 DECODE_BUDGET_S = 3.0
 
@@ -31,17 +31,17 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Reply:
-    """What one request gets: ``code`` is "ok" or that of its error; ``answers`` one per image."""
+    """What one request gets: ``code`` is "ok" or that of its error; one classification per image."""
 
     status: int
     code: str
     content: Content
     decode_s: float
-    answers: tuple[Answer, ...] = ()
+    classifications: tuple[Classification, ...] = ()
 
 
 @dataclass(frozen=True)
-class FileResult:
+class BatchResult:
     """The replies to a batch of requests, in order, and the time the engine took on its images.
 
     ``failure`` is what stopped the engine, where something did.
@@ -60,7 +60,7 @@ class _Prepared:
     decode_s: float
 
 
-def answer(classifier: Classifier, batch: Sequence[RawRequest], max_images: int) -> FileResult:
+def answer(classifier: Classifier, batch: Sequence[RawRequest], max_images: int) -> BatchResult:
     """Answer a batch of requests.
 
     Args:
@@ -69,50 +69,50 @@ def answer(classifier: Classifier, batch: Sequence[RawRequest], max_images: int)
     Returns:
         A reply per request. A failure of the engine gives every request with a usable image an InternalError.
     """
-    prepared = [_prepare(classifier, received) for received in batch]
+    prepared = [_prepare(classifier, raw) for raw in batch]
     images = [image for entry in prepared if isinstance(entry, _Prepared) for image in entry.images]
     started = time.perf_counter()
-    found = _classify(classifier, images, max_images)
+    outcome = _classify(classifier, images, max_images)
     inference_s = time.perf_counter() - started
-    failure = found if isinstance(found, Exception) else None
-    remaining = iter([] if isinstance(found, Exception) else found)
+    failure = outcome if isinstance(outcome, Exception) else None
+    remaining = iter([] if isinstance(outcome, Exception) else outcome)
     replies = tuple(
-        entry if isinstance(entry, Reply) else _render(classifier, received, entry, remaining, failure)
-        for received, entry in zip(batch, prepared, strict=True)
+        entry if isinstance(entry, Reply) else _render(classifier, raw, entry, remaining, failure)
+        for raw, entry in zip(batch, prepared, strict=True)
     )
-    return FileResult(replies, len(images), inference_s, failure)
+    return BatchResult(replies, len(images), inference_s, failure)
 
 
-def _prepare(classifier: Classifier, received: RawRequest) -> _Prepared | Reply:
+def _prepare(classifier: Classifier, raw: RawRequest) -> _Prepared | Reply:
     started = time.perf_counter()
 
     def attempt() -> _Prepared:
-        request = request_parsing.parse(received, len(classifier.card.labels))
+        request = request_parsing.parse(raw, len(classifier.card.labels))
         images = tuple(_images(classifier, request, deadline=started + DECODE_BUDGET_S))
         return _Prepared(request, images, time.perf_counter() - started)
 
-    return _guarded(attempt, received, started)
+    return _guarded(attempt, raw, started)
 
 
 def _images(classifier: Classifier, request: Request, deadline: float) -> list[np.ndarray]:
     images: list[np.ndarray] = []
-    for place, data in enumerate(request.images):
-        if place > 0 and time.perf_counter() > deadline:
+    for index, data in enumerate(request.images):
+        if index > 0 and time.perf_counter() > deadline:
             raise DeadlineExceeded(f"Decoding took over {DECODE_BUDGET_S:g} s: send fewer or smaller images at once.")
         try:
             images.append(classifier.prepare(data))
         except ServiceError as error:
-            raise error if len(request.images) == 1 else type(error)(f"Image {place}: {error.message}") from None
+            raise error if len(request.images) == 1 else type(error)(f"Image {index}: {error.message}") from None
     return images
 
 
-def _classify(classifier: Classifier, images: list[np.ndarray], max_images: int) -> list[Answer] | Exception:
-    """Return an answer per image, or what went wrong, which is in the log too."""
+def _classify(classifier: Classifier, images: list[np.ndarray], max_images: int) -> list[Classification] | Exception:
+    """Return a classification per image, or the engine's exception, which is logged."""
     try:
         return [
-            found
+            classification
             for start in range(0, len(images), max_images)
-            for found in classifier.classify(np.stack(images[start : start + max_images]))
+            for classification in classifier.classify(np.stack(images[start : start + max_images]))
         ]
     except Exception as failure:
         logger.exception("the engine failed on a batch of %d images", len(images))
@@ -121,31 +121,31 @@ def _classify(classifier: Classifier, images: list[np.ndarray], max_images: int)
 
 def _render(
     classifier: Classifier,
-    received: RawRequest,
+    raw: RawRequest,
     entry: _Prepared,
-    remaining: Iterator[Answer],
+    remaining: Iterator[Classification],
     failure: Exception | None,
 ) -> Reply:
-    """Take this request's answers off ``remaining`` and make its reply of them."""
-    own = tuple(itertools.islice(remaining, len(entry.images)))
+    """Take this request's classifications off ``remaining`` and make its reply of them."""
+    classifications = tuple(itertools.islice(remaining, len(entry.images)))
 
     def attempt() -> Reply:
         if failure is not None:
-            raise InternalError(BLAND)
-        content = responses.render(entry.request, entry.images, own, classifier.card)
-        return Reply(200, OK, content, entry.decode_s, own)
+            raise InternalError(INTERNAL)
+        content = responses.render(entry.request, entry.images, classifications, classifier.card)
+        return Reply(200, OK, content, entry.decode_s, classifications)
 
-    return _guarded(attempt, received, time.perf_counter() - entry.decode_s)
+    return _guarded(attempt, raw, time.perf_counter() - entry.decode_s)
 
 
-def _guarded(attempt: Callable[[], Result], received: RawRequest, started: float) -> Result | Reply:
-    """Return what ``attempt`` returns, or the reply to its error; the log alone says what an unforeseen one was."""
+def _guarded(attempt: Callable[[], Result], raw: RawRequest, started: float) -> Result | Reply:
+    """Return what ``attempt`` returns, or the reply to its error; what an unexpected one was is in the log alone."""
     try:
         return attempt()
-    except ServiceError as known:
-        error = known
+    except ServiceError as expected:
+        error = expected
     except Exception:
-        logger.exception("request %s failed", received.id)
-        error = InternalError(BLAND)
-    content = responses.refuse(error, received.id, v2=request_parsing.speaks_v2(received))
+        logger.exception("request %s failed", raw.id)
+        error = InternalError(INTERNAL)
+    content = responses.error_response(error, raw.id, v2=request_parsing.is_v2(raw))
     return Reply(error.status, error.code, content, time.perf_counter() - started)

@@ -1,10 +1,10 @@
-"""Tensors: Open Inference V2's binary extension, in which the tensor's bytes follow the JSON instead of being in it.
+"""Binary tensors: Open Inference V2's binary extension, in which the tensor's bytes follow the JSON.
 
     Inference-Header-Content-Length: 134
     {"inputs": [{"name": "images", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 52193}}]}
-    <length of the first element, 4 bytes, least first><the element><length of the second>...
+    <length of the first element, 4 bytes, little-endian><the element><length of the second>...
 
-Spares the third that base64 adds and the time that it takes; what other V2 clients send unless told otherwise.
+It saves the third that base64 adds, and its time; other V2 clients send it by default.
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/binary_data_extension.md
 """
 
@@ -30,13 +30,13 @@ def split(body: bytes | bytearray, length: str) -> tuple[bytes, bytes]:
     return bytes(body[: int(text)]), bytes(body[int(text) :])
 
 
-def fill(content: Mapping[str, Any], binary: bytes, most: int) -> Mapping[str, Any]:
-    """Return V2's JSON with the binary part as the ``data`` of its one input: a list of bytes, ``most`` at most."""
+def fill(content: Mapping[str, Any], binary: bytes, max_elements: int) -> Mapping[str, Any]:
+    """Return V2's JSON with the binary part as its one input's ``data``: at most ``max_elements`` bytes objects."""
     inputs = content.get("inputs")
     if not binary:
         return content
-    one = isinstance(inputs, list) and len(inputs) == 1 and isinstance(inputs[0], Mapping)
-    if not isinstance(inputs, list) or not one or inputs[0].get("datatype") != "BYTES":
+    single = isinstance(inputs, list) and len(inputs) == 1 and isinstance(inputs[0], Mapping)
+    if not isinstance(inputs, list) or not single or inputs[0].get("datatype") != "BYTES":
         raise InvalidRequest('Binary data needs "inputs" with one tensor of datatype BYTES.')
     parameters = inputs[0].get("parameters")
     size = parameters.get(_SIZE) if isinstance(parameters, Mapping) else None
@@ -44,26 +44,26 @@ def fill(content: Mapping[str, Any], binary: bytes, most: int) -> Mapping[str, A
         raise InvalidRequest(f'The tensor\'s "{_SIZE}" must be the {len(binary)} bytes that follow the JSON.')
     if "data" in inputs[0]:
         raise InvalidRequest('A tensor has either "data" or binary data, not both.')
-    return {**content, "inputs": [{**inputs[0], "data": _elements(binary, most)}]}
+    return {**content, "inputs": [{**inputs[0], "data": _elements(binary, max_elements)}]}
 
 
-def _elements(binary: bytes, most: int) -> list[bytes]:
-    found: list[bytes] = []
+def _elements(binary: bytes, max_elements: int) -> list[bytes]:
+    elements: list[bytes] = []
     for element in _cut(binary):
-        found.append(element)
-        if len(found) > most:
-            raise InvalidParameter(f"At most {most} images per request; this one has more.")
-    return found
+        elements.append(element)
+        if len(elements) > max_elements:
+            raise InvalidParameter(f"At most {max_elements} images per request; this one has more.")
+    return elements
 
 
 def _cut(binary: bytes) -> Iterator[bytes]:
-    place = 0
-    while place < len(binary):
-        start = place + _LENGTH_BYTES
-        end = start + int.from_bytes(binary[place:start], "little")
+    position = 0
+    while position < len(binary):
+        start = position + _LENGTH_BYTES
+        end = start + int.from_bytes(binary[position:start], "little")
         if start > len(binary) or end > len(binary):
             raise InvalidRequest(
-                "The binary data ends within an element: each is its length in 4 bytes, least first, then its bytes."
+                "The binary data ends within an element: each is its length as 4 bytes, little-endian, then its bytes."
             )
         yield binary[start:end]
-        place = end
+        position = end

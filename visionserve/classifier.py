@@ -1,4 +1,4 @@
-"""The classifier: a card, an engine and reference statistics make image bytes into calibrated answers."""
+"""The classifier: a card, an engine and reference statistics turn image bytes into calibrated classifications."""
 
 import io
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the classifier says about one image.
+class Classification:
+    """The classifier's result for one image.
 
     ``probabilities`` is (C,) float32, calibrated; ``novelty`` 0-1, see novelty.py; ``class_maps`` (C, h, w) float32.
     """
@@ -44,12 +44,12 @@ class Answer:
 
     def class_map(self, index: int) -> np.ndarray:
         """Return how much each place of the image speaks for a label: (h, w) float32, in logits."""
-        chosen: np.ndarray = self.class_maps[index]
-        return chosen
+        class_map: np.ndarray = self.class_maps[index]
+        return class_map
 
 
 class Classifier:
-    """Answers batches of prepared images; prepares them from bytes in the only way there is."""
+    """Classifies batches of prepared images, and prepares them from bytes."""
 
     def __init__(self, card: ModelCard, engine: Engine, reference: Reference, limits: Limits | None = None) -> None:
         self.card = card
@@ -59,18 +59,18 @@ class Classifier:
         self.preprocessing = transforms.Preprocessing(card.input.size, card.input.crop)
         if len(reference.class_means) != len(card.labels):
             raise BundleError(
-                f"the reference statistics know {len(reference.class_means)} classes, the card {len(card.labels)}"
+                f"the reference statistics have {len(reference.class_means)} classes, the card has {len(card.labels)}"
             )
 
     @classmethod
     def load(cls, directory: Path, threads: int = 1, gpu: int = 0, runtime: Runtime = "auto") -> "Classifier":
-        """Load a bundle or an unpacked archive; BundleError says what is wrong with it."""
+        """Load a bundle or an unpacked archive; BundleError when it cannot be used."""
         card = ModelCard.load(directory / cards.FILE_NAME)
         engine = engines.load(directory / card.model, card.device, threads, gpu, runtime)
         return cls(card, engine, Reference.load(directory / novelty.FILE_NAME))
 
     def prepare(self, data: bytes) -> np.ndarray:
-        """Return the network's view, (S, S, 3) uint8 RGB, of an encoded image; ServiceError says why not."""
+        """Return the network's view, (S, S, 3) uint8 RGB, of an encoded image; raises a ServiceError when it cannot."""
         return transforms.load(data, self.preprocessing, self.limits)
 
     def warm_up(self, largest_batch: int) -> None:
@@ -82,15 +82,15 @@ class Classifier:
         for count in range(1, largest_batch + 1):
             self.classify(np.stack([image] * count))
 
-    def classify(self, images: np.ndarray) -> list[Answer]:
-        """Return an answer for each of the prepared images (B, S, S, 3), in their order."""
+    def classify(self, images: np.ndarray) -> list[Classification]:
+        """Return a classification for each of the prepared images (B, S, S, 3), in their order."""
         outputs = self.engine.run(images)
         images_apart = zip(outputs.logits, outputs.embedding, outputs.class_maps, strict=True)
-        return [self._answer(logits, point, maps) for logits, point, maps in images_apart]
+        return [self._classification(logits, point, maps) for logits, point, maps in images_apart]
 
-    def _answer(self, logits: np.ndarray, embedding: np.ndarray, maps: np.ndarray) -> Answer:
+    def _classification(self, logits: np.ndarray, embedding: np.ndarray, maps: np.ndarray) -> Classification:
         probabilities = softmax(logits / self.card.temperature)
-        return Answer(self.card.labels, probabilities, self.reference.novelty(embedding, logits), maps)
+        return Classification(self.card.labels, probabilities, self.reference.novelty(embedding, logits), maps)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

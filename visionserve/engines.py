@@ -1,11 +1,13 @@
-"""Engines: a batch of photographs through a network, by OpenVINO or ONNX Runtime on a CPU, by ONNX Runtime on CUDA.
+"""Engines: run a batch of images through a network, by OpenVINO or ONNX Runtime on a CPU, by ONNX Runtime on CUDA.
 
 Both take the same ONNX files. OpenVINO uses a processor's matrix units (AMX) for int8 and is by far the faster where
-there are any; ONNX Runtime is what `auto` takes where OpenVINO is not installed.
+there are any; ONNX Runtime is what `auto` takes where OpenVINO is not installed. Each is imported when it is needed.
 """
 
 import contextlib
 import importlib.util
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import onnxruntime
 
 from visionserve.errors import BundleError
 from visionserve.model_card import Device
@@ -31,9 +32,9 @@ _ANY_SIZE = -1
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a network says about a batch; float32.
+    """What a network computes for a batch; float32.
 
-    ``logits`` is (B, C); ``class_maps`` (B, C, h, w), whose mean over the places are the logits; ``embedding`` (B, D).
+    ``logits`` is (B, C); ``class_maps`` (B, C, h, w), whose mean over h and w are the logits; ``embedding`` (B, D).
     """
 
     logits: np.ndarray
@@ -52,11 +53,22 @@ class Engine(Protocol):
         ...
 
 
+def disable_telemetry() -> None:
+    """Keep both runtimes from reporting that they are used; call it before either is imported.
+
+    ONNX Runtime keeps an identifier and a queue below ~/.cache/Microsoft and uploads it (https://github.com/microsoft/
+    onnxruntime/pull/27379). OpenVINO forks the process to post to an analytics service, and leaves an identifier in
+    ~/intel; None makes the import of its telemetry fail, for which it brings a stand-in.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+
 def load(path: Path, device: Device = "cpu", threads: int = 1, gpu: int = 0, runtime: Runtime = "auto") -> Engine:
     """Return an engine for an ONNX file; see the engines for the arguments.
 
     Raises:
-        BundleError: no such file, not a network of ours, or the device or runtime is not there.
+        BundleError: the file is missing or of another project, or the device or runtime is not available.
     """
     if runtime not in ("auto", "openvino", "onnxruntime"):
         raise BundleError(f"runtime must be auto, openvino or onnxruntime, not {runtime!r}")
@@ -72,7 +84,7 @@ class OpenVinoEngine:
         """Load an ONNX file; ``threads`` CPU threads work on one batch.
 
         Raises:
-            BundleError: no such file, not a network of ours, OpenVINO is not installed, or a device that is no CPU.
+            BundleError: the file is missing or of another project, OpenVINO is not installed, or ``device`` is not cpu.
         """
         if device != "cpu":
             raise BundleError(f"OpenVINO serves on the CPU here, not on {device}")
@@ -87,8 +99,8 @@ class OpenVinoEngine:
         with self._lock:
             if size not in self._requests:
                 self._requests[size] = self._compile(size)
-            found = self._requests[size].infer({INPUT: images}, share_inputs=True)
-            return Outputs(*(found[name] for name in OUTPUTS))
+            outputs = self._requests[size].infer({INPUT: images}, share_inputs=True)
+            return Outputs(*(outputs[name] for name in OUTPUTS))
 
 
 class OnnxEngine:
@@ -102,11 +114,12 @@ class OnnxEngine:
             gpu: which CUDA device, where ``device`` is cuda.
 
         Raises:
-            BundleError: no such file, not a network of ours, or the device is not there. Never falls back to a CPU.
+            BundleError: the file is missing or of another project, or the device is not available. Never falls back.
         """
         self.device = device
+        onnxruntime = _onnxruntime()
         self.name = f"ONNX Runtime {onnxruntime.__version__}"
-        self._session = _session(path, device, threads, gpu)
+        self._session = _session(onnxruntime, path, device, threads, gpu)
         inputs = [entry.name for entry in self._session.get_inputs()]
         _check_names(path, inputs, [output.name for output in self._session.get_outputs()])
 
@@ -122,6 +135,7 @@ def _check_names(path: Path, inputs: list[str], outputs: list[str]) -> None:
 
 def _openvino_compiler(path: Path, threads: int) -> tuple[Callable[[int], Any], str]:
     """Return what compiles the network for a batch size, to an inference request, and the runtime's name."""
+    disable_telemetry()
     try:
         import openvino  # optional, and half a second to import
     except ImportError as error:
@@ -135,13 +149,13 @@ def _openvino_compiler(path: Path, threads: int) -> tuple[Callable[[int], Any], 
         "INFERENCE_PRECISION_HINT": "f32",
     }
     core = openvino.Core()
-    with _refused(path):
+    with _load_errors(path):
         network = core.read_model(path)
         _check_names(path, *([port.get_any_name() for port in ports] for ports in (network.inputs, network.outputs)))
 
     def compile_for(size: int) -> Any:
         sized = network.clone()
-        with _refused(path):
+        with _load_errors(path):
             sized.reshape({INPUT: [size, *network.input(INPUT).partial_shape[1:]]})
             return core.compile_model(sized, "CPU", settings).create_infer_request()
 
@@ -149,7 +163,7 @@ def _openvino_compiler(path: Path, threads: int) -> tuple[Callable[[int], Any], 
 
 
 @contextlib.contextmanager
-def _refused(path: Path) -> Iterator[None]:
+def _load_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
@@ -161,10 +175,17 @@ def _release(openvino: Any) -> str:
     return str(openvino.__version__).split("-", maxsplit=1)[0]
 
 
-def _session(path: Path, device: Device, threads: int, gpu: int) -> onnxruntime.InferenceSession:
+def _onnxruntime() -> Any:
+    disable_telemetry()
+    import onnxruntime  # not needed where OpenVINO serves
+
+    return onnxruntime
+
+
+def _session(onnxruntime: Any, path: Path, device: Device, threads: int, gpu: int) -> Any:
     provider = _PROVIDERS[device]
     if provider not in onnxruntime.get_available_providers():
-        raise BundleError(f"this ONNX Runtime has no {provider}")
+        raise BundleError(f"the installed ONNX Runtime lacks {provider}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -177,5 +198,5 @@ def _session(path: Path, device: Device, threads: int, gpu: int) -> onnxruntime.
     except Exception as error:  # ONNX Runtime's exceptions share no narrower base class
         raise BundleError(f"ONNX Runtime cannot load {path}: {error}") from error
     if provider not in session.get_providers():
-        raise BundleError(f"{provider} did not start: no usable {device} device or its libraries are missing")
+        raise BundleError(f"{provider} did not start: the {device} device or its libraries are missing")
     return session

@@ -1,4 +1,4 @@
-"""The error tree: what can go wrong on a photograph's way, and which HTTP answer says so.
+"""The error tree: what can go wrong with an image on its way, and the HTTP status of each.
 
     request -> body -> image bytes -> pixels -> engine -> answer
        |        |          |            |          |
@@ -8,17 +8,17 @@
        |        EmptyBody, InvalidRequest
        InvalidParameter, Overloaded, Unavailable, DeadlineExceeded
 
-Before all of it stands the gateway, which answers Unauthorized, HttpsRequired, NotFound and MethodNotAllowed by itself.
+The gateway in front answers Unauthorized, HttpsRequired, NotFound and MethodNotAllowed by itself.
 
 Every ServiceError carries its status and machine code; its message is for the client: what was wrong and what to do,
-no internals. BundleError is for the operator: it stops a start, it never answers a request.
+no internals. BundleError is for the operator: it stops a start and is never the response to a request.
 """
 
 from typing import ClassVar
 
 
 class ServiceError(Exception):
-    """An answer other than a prediction. Abstract: raise one of the classes below."""
+    """A response other than a prediction. Abstract: raise one of the classes below."""
 
     status: ClassVar[int]
     code: ClassVar[str]
@@ -28,7 +28,7 @@ class ServiceError(Exception):
         self.message = message
 
     def body(self) -> dict[str, str]:
-        """Return what goes under ``"error"`` in the answer."""
+        """Return the value of ``"error"`` in the response."""
         return {"code": self.code, "message": self.message}
 
 
@@ -47,28 +47,28 @@ class CorruptImage(ServiceError):
 
 
 class InvalidRequest(ServiceError):
-    """The body is JSON of no shape we know."""
+    """The body is JSON or a form of an unknown shape."""
 
     status = 400
     code = "invalid_request"
 
 
 class Unauthorized(ServiceError):
-    """No API key, or one that is not known."""
+    """The API key is missing or unknown."""
 
     status = 401
     code = "unauthorized"
 
 
 class HttpsRequired(ServiceError):
-    """Sent in the clear where an encrypted port exists."""
+    """Sent over plain HTTP where an HTTPS port exists."""
 
     status = 403
     code = "https_required"
 
 
 class NotFound(ServiceError):
-    """No such path, model or version."""
+    """The path, model or version does not exist."""
 
     status = 404
     code = "not_found"
@@ -89,28 +89,28 @@ class ImageTooLarge(ServiceError):
 
 
 class UnsupportedImage(ServiceError):
-    """Not an image, or an image format that is not taken."""
+    """Not an image, or an image format that is not accepted."""
 
     status = 415
     code = "unsupported_image"
 
 
 class InvalidParameter(ServiceError):
-    """A query parameter has no usable value."""
+    """An option has an invalid value."""
 
     status = 422
     code = "invalid_parameter"
 
 
 class Overloaded(ServiceError):
-    """More work is waiting than can be done in time; retry later."""
+    """Too many requests are waiting; retry later."""
 
     status = 429
     code = "overloaded"
 
 
 class InternalError(ServiceError):
-    """The service failed; the log says why, the client only that it did."""
+    """The service failed; the reason is in the log, not in the response."""
 
     status = 500
     code = "internal_error"
@@ -124,7 +124,7 @@ class Unavailable(ServiceError):
 
 
 class DeadlineExceeded(ServiceError):
-    """The answer would have come too late to be of use."""
+    """The deadline of the request has passed."""
 
     status = 504
     code = "deadline_exceeded"

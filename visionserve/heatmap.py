@@ -1,4 +1,4 @@
-"""Heatmaps: a class map as a picture, alone or over the photograph it explains."""
+"""Heatmaps: a class map as an image, alone or over the image it explains."""
 
 import io
 
@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 # Corners of the colour scale, weak to strong, at equal distances, after Google's "turbo" (2019): hues that stand out
-# against a photograph of any colour; its dark ends are left out.
+# against an image of any colour; its dark ends are left out.
 _SCALE = np.array(
     [(70, 107, 227), (40, 187, 236), (49, 242, 153), (162, 252, 60), (237, 208, 58), (251, 128, 34), (210, 49, 5)],
     dtype=np.float32,
@@ -15,9 +15,9 @@ _OPACITY = 0.65
 
 
 def intensity(class_map: np.ndarray, size: int) -> np.ndarray:
-    """Return a class map (h, w) as (size, size) float32, 0-1: what speaks for the label, the strongest place at 1.
+    """Return a class map (h, w) as (size, size) float32, 0-1: the evidence for the label, its maximum at 1.
 
-    Places that speak against the label are 0, as in Grad-CAM (Selvaraju et al. 2017, equation 2).
+    Evidence against the label is 0, as in Grad-CAM (Selvaraju et al. 2017, equation 2).
     """
     positive = np.maximum(class_map, 0).astype(np.float32)
     strongest = float(positive.max())
@@ -28,10 +28,10 @@ def intensity(class_map: np.ndarray, size: int) -> np.ndarray:
 
 
 def peak(class_map: np.ndarray, size: int) -> tuple[float, float]:
-    """Return the place (x, y) where the heatmap of ``size`` x ``size`` pixels is strongest: a pixel's centre, n + 0.5.
+    """Return the position (x, y) of the maximum of a heatmap of ``size`` x ``size`` pixels: a pixel's centre, n + 0.5.
 
-    Found between the places of the class map (h, w), and before `intensity` cuts off what the enlargement overshoots.
-    Where nothing speaks for the label, it is the place that speaks the least against it.
+    Taken from the enlarged class map (h, w), before `intensity` cuts off what the enlargement overshoots.
+    Where there is no evidence for the label, it is the position with the least evidence against it.
     """
     values = np.maximum(class_map, 0) if class_map.max() > 0 else class_map
     row, column = divmod(int(_enlarged(values.astype(np.float32), size).argmax()), size)
@@ -43,7 +43,7 @@ def _enlarged(values: np.ndarray, size: int) -> np.ndarray:
 
 
 def grey_png(class_map: np.ndarray, size: int) -> bytes:
-    """Return a class map (h, w) as an 8-bit grey PNG of ``size`` x ``size`` pixels; 255 is the strongest place."""
+    """Return a class map (h, w) as an 8-bit grey PNG of ``size`` x ``size`` pixels; 255 is the maximum."""
     return _png(np.rint(intensity(class_map, size) * 255).astype(np.uint8))
 
 
@@ -57,8 +57,8 @@ def overlay_png(image: np.ndarray, class_map: np.ndarray) -> bytes:
 
 def _colour(values: np.ndarray) -> np.ndarray:
     """Return (..., 3) float32 colours, 0-255, of values 0-1."""
-    places = np.linspace(0, 1, len(_SCALE))
-    return np.stack([np.interp(values, places, channel) for channel in _SCALE.T], axis=-1).astype(np.float32)
+    positions = np.linspace(0, 1, len(_SCALE))
+    return np.stack([np.interp(values, positions, channel) for channel in _SCALE.T], axis=-1).astype(np.float32)
 
 
 def _png(pixels: np.ndarray) -> bytes:

@@ -67,7 +67,7 @@ def decode(
             pixels; None decodes every image at full size.
 
     Raises:
-        EmptyBody: There are no bytes.
+        EmptyBody: The file is empty.
         ImageTooLarge: Over a limit, or a decompression bomb.
         UnsupportedImage: Not an image of an accepted format.
         CorruptImage: Truncated or broken.
@@ -82,12 +82,12 @@ def decode(
         raise
     except (MemoryError, Image.DecompressionBombError) as error:
         raise ImageTooLarge("The image would take too much memory to decode: send a smaller one.") from error
-    # Everything, for decoders promise nothing about hostile bytes: fuzzing brought up OSError, SyntaxError, ValueError
+    # Everything, for decoders promise nothing about hostile bytes: fuzzing raised OSError, SyntaxError, ValueError
     # and RuntimeError, and the KeyError or struct.error of some rare branch must not become a 500 either.
     except Exception as error:
         raise CorruptImage(
-            f"The {image_format} file does not decode: it is cut short, broken or of a rare kind. "
-            "Send it again whole, or save it anew as JPEG or PNG."
+            f"The {image_format} file does not decode: it is truncated, corrupt or uses an unsupported "
+            "feature. Send the complete file, or re-save it as JPEG or PNG."
         ) from error
 
 
@@ -104,7 +104,7 @@ def _recognise(file: bytes | bytearray) -> str:
     for image_format, signature in _SIGNATURES.items():
         if signature.match(file):
             return image_format
-    raise UnsupportedImage("This is no image of an accepted format: send JPEG, PNG, WebP, GIF, BMP or TIFF.")
+    raise UnsupportedImage("Unsupported image format: send JPEG, PNG, WebP, GIF, BMP or TIFF.")
 
 
 def _silence_pillow() -> None:
@@ -113,8 +113,8 @@ def _silence_pillow() -> None:
     A lasting filter, for Pillow's modules alone. warnings.catch_warnings is not safe among threads, and each use makes
     all other libraries repeat the warnings that they give once.
     """
-    ours = ("ignore", None, Warning, _PILLOW, 0)
-    if not warnings.filters or warnings.filters[0] != ours:
+    entry = ("ignore", None, Warning, _PILLOW, 0)
+    if not warnings.filters or warnings.filters[0] != entry:
         warnings.filterwarnings("ignore", module=_PILLOW.pattern)
 
 
@@ -138,12 +138,14 @@ def _check_segments(file: bytes | bytearray) -> None:
     Counts as the decoder does: not what looks like a scan inside a segment (a thumbnail) or behind the end (a film).
     """
     position, scans, junk = 2, 0, 0
-    while (found := _SEGMENT.search(file, position)) and found[1] != _END:
-        junk += 0 if scans else found.start() - position
-        scans += found[1] == _SCAN
+    while (marker := _SEGMENT.search(file, position)) and marker[1] != _END:
+        junk += 0 if scans else marker.start() - position
+        scans += marker[1] == _SCAN
         if scans > _MAX_SCANS:
-            raise ImageTooLarge(f"The JPEG has more than {_MAX_SCANS} scans: send it saved anew as a baseline JPEG.")
-        position = found.end() + int.from_bytes(file[found.end() : found.end() + 2], "big")
+            raise ImageTooLarge(
+                f"The JPEG has more than {_MAX_SCANS} scans: re-save it as a baseline JPEG and send that."
+            )
+        position = marker.end() + int.from_bytes(file[marker.end() : marker.end() + 2], "big")
     if not scans or junk > _MAX_JUNK:
         raise ValueError("no scan, or too much junk before it")
 
@@ -166,7 +168,7 @@ def _decode_jpeg(file: bytes | bytearray, image: Image.Image, min_side: int | No
     full_size = image.size
     if min_side is not None:
         image.draft(None, (min_side, min_side))  # the smallest of 1/1, 1/2, 1/4, 1/8 that keeps both sides >= min_side
-    if image.size != full_size or image.mode not in ("L", "RGB"):  # torchvision can neither scale nor turn CMYK over
+    if image.size != full_size or image.mode not in ("L", "RGB"):  # torchvision can neither scale nor invert CMYK
         image.load()
         return colour.rgb_on_white(image)
     return _decode_with_torchvision(file, full_size)
@@ -178,7 +180,7 @@ def _decode_with_torchvision(file: bytes | bytearray, size: tuple[int, int]) -> 
     encoded = torch.frombuffer(writable, dtype=torch.uint8)
     planes = _operator()(encoded, _RGB, False)  # (3, H, W), a view of H x W x 3
     pixels: np.ndarray = np.ascontiguousarray(planes.permute(1, 2, 0).numpy())
-    if pixels.shape[1::-1] != size:  # two parsers, two opinions: the limits were held against the other one
+    if pixels.shape[1::-1] != size:  # the limits were checked against the other parser's size
         raise ValueError(f"the header says {size}, the decoder {pixels.shape}")
     return pixels
 
@@ -190,10 +192,10 @@ def _operator() -> torch._ops.OpOverloadPacket:
     Importing torchvision for it would cost every worker 3.5 s and 160 MB, for networks and transforms that serving
     does not use; and torchvision.io.decode_jpeg is only a warning that it will move to TorchCodec.
     """
-    found = importlib.util.find_spec("torchvision")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None:
         raise ImportError("torchvision is not installed")
-    library = next(Path(found.origin).parent.glob("image*.so"))
+    library = next(Path(spec.origin).parent.glob("image*.so"))
     torch.ops.load_library(library)  # type: ignore[no-untyped-call]
     return torch.ops.image.decode_jpeg
 
@@ -202,7 +204,7 @@ def orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1-8, that `decode` undoes; loaded TIFFs are turned already, by Pillow."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # noqa: BLE001 - a photograph whose EXIF block is damaged is still a photograph
+    except Exception:  # noqa: BLE001 - an image whose EXIF block is damaged is still an image
         return 1
 
 

@@ -17,9 +17,9 @@ FILE_NAME = "card.json"
 
 @dataclass(frozen=True)
 class Input:
-    """What the network sees: a square of ``size`` pixels, cut from the centre of the photograph.
+    """What the network sees: a square of ``size`` pixels, cut from the centre of the image.
 
-    ``crop`` is the side of that square as a fraction of the photograph's shorter side. ``mean`` and ``std`` are per
+    ``crop`` is the side of that square as a fraction of the image's shorter side. ``mean`` and ``std`` are per
     channel (R, G, B), for pixels on a 0-1 scale.
     """
 
@@ -67,13 +67,15 @@ class ModelCard:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise BundleError(f"no readable card at {path}: {error}") from error
-        entries = _known(cls, content, str(path))
-        shape = _known(Input, entries.get("input"), f"{path}: input")
+            raise BundleError(f"cannot read the model card {path}: {error}") from error
+        entries = _entries(cls, content, str(path))
+        shape = _entries(Input, entries.get("input"), f"{path}: input")
         try:
-            picture = Input(int(shape["size"]), float(shape["crop"]), _triple(shape["mean"]), _triple(shape["std"]))
+            network_input = Input(
+                int(shape["size"]), float(shape["crop"]), _triple(shape["mean"]), _triple(shape["std"])
+            )
             labels = tuple(str(label) for label in entries["labels"])
-            return cls(**(entries | {"input": picture, "labels": labels}))
+            return cls(**(entries | {"input": network_input, "labels": labels}))
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{path}: a required entry is missing or of the wrong type ({error})") from error
 
@@ -81,7 +83,7 @@ class ModelCard:
         return json.dumps(asdict(self), indent=indent, ensure_ascii=False)
 
 
-def _known(owner: type, content: object, where: str) -> dict[str, Any]:
+def _entries(owner: type, content: object, where: str) -> dict[str, Any]:
     """Return ``content`` as the keyword arguments of ``owner``, refusing keys that it does not have."""
     if not isinstance(content, dict):
         raise BundleError(f"{where}: expected a JSON object")

@@ -1,11 +1,11 @@
 """Networks: torchvision's and timm's architectures with our head, and the form of them that is exported and served.
 
-    uint8 (B, H, W, 3) -> normalise -> features (B, D, h, w) -> classifier at every place -> class maps (B, C, h, w)
+    uint8 (B, H, W, 3) -> normalise -> features (B, D, h, w) -> classifier at every position -> class maps (B, C, h, w)
                                               |                                             `-> mean = logits (B, C)
                                               `-> mean = embedding (B, D)
 
 A network that ends in pool-then-linear gives the same logits whether it pools before or after the linear layer; doing
-it after yields the class activation maps (Zhou et al. 2016, arXiv 1512.04150) at no extra pass.
+it after yields the class activation maps (Zhou et al. 2016, arXiv 1512.04150) without a backward pass.
 """
 
 from collections.abc import Mapping
@@ -34,14 +34,14 @@ def build(architecture: str, classes: int) -> nn.Module:
     """Return a network of torchvision, or of timm (``timm/NAME``), with random weights and ``classes`` labels.
 
     Raises:
-        BundleError: there is no such network, or its head is deeper than pool-then-linear.
+        BundleError: the network does not exist, or its head is deeper than pool-then-linear.
     """
     if architecture.startswith(timm_networks.PREFIX):
         return timm_networks.build(architecture, classes)
     if architecture not in torchvision.models.list_models(module=torchvision.models):
         raise BundleError(f"torchvision has no classification network named {architecture!r}")
     network: nn.Module = torchvision.models.get_model(architecture, weights=None)
-    owner, name = _head_place(network, architecture)
+    owner, name = _head_attribute(network, architecture)
     old = getattr(owner, name)
     setattr(owner, name, nn.Linear(old.in_features, classes))
     return network
@@ -50,26 +50,26 @@ def build(architecture: str, classes: int) -> nn.Module:
 def adopt_widths(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Give the convolutions, batch norms and linear layers of ``network`` the widths that ``weights`` have.
 
-    A pruned network is its architecture with narrower layers, so its state dict says all there is to know. What the
-    layers held is lost wherever a width changes: load the weights afterwards, which refuses what still does not fit
+    A pruned network is its architecture with narrower layers, so its state dict describes it completely. The
+    weights are lost wherever a width changes: load the weights afterwards, which refuses what still does not fit
     (other labels, other kernels).
     """
     last = head(network)
     for name, module in network.named_modules():
         if not isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.Linear):
             continue
-        for own, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
-            found = weights.get(f"{name}.{own}", tensor)
+        for parameter, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+            source = weights.get(f"{name}.{parameter}", tensor)
             fixed = slice(0, 1) if module is last else slice(2, None)  # the number of labels, the size of a kernel
-            if found.shape == tensor.shape or found.ndim != tensor.ndim or found.shape[fixed] != tensor.shape[fixed]:
+            if source.shape == tensor.shape or source.ndim != tensor.ndim or source.shape[fixed] != tensor.shape[fixed]:
                 continue
-            narrow = tensor.new_zeros(found.shape)
-            setattr(module, own, nn.Parameter(narrow) if isinstance(tensor, nn.Parameter) else narrow)
-        _note_widths(module)
+            narrow = tensor.new_zeros(source.shape)
+            setattr(module, parameter, nn.Parameter(narrow) if isinstance(tensor, nn.Parameter) else narrow)
+        _update_widths(module)
 
 
-def _note_widths(module: nn.Conv2d | nn.BatchNorm2d | nn.Linear) -> None:
-    """Write down the widths of a layer's weight where its forward pass and exporters read them."""
+def _update_widths(module: nn.Conv2d | nn.BatchNorm2d | nn.Linear) -> None:
+    """Update the attributes from which a layer's forward pass and exporters read its widths."""
     if isinstance(module, nn.Conv2d):
         if module.groups == module.in_channels:  # one group per channel, also of fewer channels
             module.groups = module.weight.shape[0]
@@ -84,7 +84,7 @@ def head(network: nn.Module) -> nn.Linear:
     """Return the network's last linear layer: (D) -> (C)."""
     if timm_networks.is_of_timm(network):
         return timm_networks.head(network)
-    owner, name = _head_place(network, type(network).__name__)
+    owner, name = _head_attribute(network, type(network).__name__)
     return cast(nn.Linear, getattr(owner, name))
 
 
@@ -138,16 +138,16 @@ class ExportForm(nn.Module):
 
     def from_normalised(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The same from the network's own input, (B, 3, H, W) float."""
-        places = self.features(inputs)  # (B, D, h, w)
-        class_maps = self.classify(places).float()  # (B, C, h, w)
-        return _average(class_maps), class_maps, _average(places.float())
+        feature_maps = self.features(inputs)  # (B, D, h, w)
+        class_maps = self.classify(feature_maps).float()  # (B, C, h, w)
+        return _average(class_maps), class_maps, _average(feature_maps.float())
 
 
 def adapt_imagenet(weights: Mapping[str, Tensor], mean: Triple = MEAN, std: Triple = STD) -> dict[str, Tensor]:
     """Return ResNet weights, published for ImageNet's normalisation, that expect ``mean`` and ``std`` instead.
 
     The first convolution absorbs the change of scale, the running mean of the batch norm after it the change of offset:
-    exact inside the picture, not within three pixels of its border, where padding means another colour than before.
+    exact inside the image, not within three pixels of its border, where padding means another colour than before.
     """
     adapted = {name: tensor.float() for name, tensor in weights.items()}
     if "conv1.weight" not in adapted or "bn1.running_mean" not in adapted:
@@ -162,15 +162,15 @@ def adapt_imagenet(weights: Mapping[str, Tensor], mean: Triple = MEAN, std: Trip
     return adapted
 
 
-def _average(places: Tensor) -> Tensor:
-    """Return the mean over the places of (B, C, h, w) as (B, C).
+def _average(maps: Tensor) -> Tensor:
+    """Return the mean over h and w of (B, C, h, w) as (B, C).
 
     As a pooling on purpose: ONNX Runtime's ReduceMean rounds an image's means differently in batches of other sizes.
     """
-    return functional.avg_pool2d(places, (places.shape[2], places.shape[3])).flatten(1)
+    return functional.avg_pool2d(maps, (maps.shape[2], maps.shape[3])).flatten(1)
 
 
-def _head_place(network: nn.Module, architecture: str) -> tuple[nn.Module, str]:
+def _head_attribute(network: nn.Module, architecture: str) -> tuple[nn.Module, str]:
     """Return (module, attribute) that holds the only linear layer of the head."""
     with_side_heads = isinstance(network, torchvision.models.GoogLeNet | torchvision.models.Inception3)
     if isinstance(getattr(network, "fc", None), nn.Linear) and not with_side_heads:

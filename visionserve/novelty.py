@@ -1,12 +1,12 @@
-"""Novelty: how unlike the training photographs an image is, as a percentile of the validation photographs.
+"""Novelty: how unlike the training images an image is, as a percentile of the validation images.
 
 embedding -> Mahalanobis distance to the nearest class mean, one covariance for all classes (Lee et al. 2018, arXiv
              1807.03888, equation 2, at the last layer)
-logits    -> the largest of them: how strongly the image speaks for any label (Hendrycks et al. 2022, arXiv 1911.11132)
+logits    -> the largest of them: the strongest evidence for any label (Hendrycks et al. 2022, arXiv 1911.11132)
 
-The second is taken from the first, both in the spread that they have among validation photographs, and the result
-looked up among the validation photographs' own: 0.5 is the most ordinary of photographs, 1.0 stranger than any of them.
-What one of the two misses the other often sees; docs/LOG.md compares them with a dozen more.
+The second is subtracted from the first, each in units of its standard deviation among validation images, and the
+result is ranked among those of the validation images: 0.5 is an ordinary image, 1.0 is stranger than all of them. What
+one of the two misses the other often detects; docs/LOG.md compares them with a dozen more.
 """
 
 from dataclasses import dataclass, field, replace
@@ -19,18 +19,18 @@ from safetensors.numpy import load_file, save_file
 from visionserve.errors import BundleError
 
 FILE_NAME = "reference.safetensors"
-# Shrinkage of the covariance towards a multiple of the identity: with a few thousand photographs and 512 dimensions
+# Shrinkage of the covariance towards a multiple of the identity: with a few thousand images and 512 dimensions
 # the smallest eigenvalues are noise, and their inverses would dominate the distance.
 SHRINKAGE = 0.1
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Statistics of the training photographs' embeddings, all float32.
+    """Statistics of the training images' embeddings, all float32.
 
     ``whitening`` is (D, D): distances are Euclidean behind it. ``class_means`` is (C, D), already whitened.
-    ``distances`` is (Q,): the validation photographs' strangeness, ascending. ``logit_weight`` is (1,): what one unit
-    of the largest logit takes off a distance; 0 in bundles from the time when novelty was the distance alone.
+    ``distances`` is (Q,): the validation images' strangeness, ascending. ``logit_weight`` is (1,): what one unit
+    of the largest logit takes off a distance; 0 in older bundles, whose novelty is the distance alone.
     """
 
     class_means: np.ndarray
@@ -50,11 +50,11 @@ class Reference:
         """Estimate the statistics.
 
         Args:
-            embeddings: (N, D) of the training photographs, without augmentation.
+            embeddings: (N, D) of the training images, without augmentation.
             labels: (N,) their label indices; every index from 0 to the largest occurs.
-            validation: (M, D) of the validation photographs.
+            validation: (M, D) of the validation images.
             validation_logits: (M, C) of the same.
-            quantiles: how many of the validation photographs' values are kept, evenly spaced in rank.
+            quantiles: how many of the validation images' values are kept, evenly spaced in rank.
         """
         classes = int(labels.max()) + 1
         means = np.stack([embeddings[labels == index].mean(0) for index in range(classes)]).astype(np.float64)
@@ -70,9 +70,9 @@ class Reference:
         certainty = float(np.std(validation_logits.max(1)))
         weight = np.array([spread / certainty if certainty else 0], np.float32)
         weighted = replace(plain, logit_weight=weight)
-        found = [weighted.strangeness(*image) for image in zip(validation, validation_logits, strict=True)]
-        ranks = np.linspace(0, 1, min(quantiles, len(found)))
-        return replace(weighted, distances=np.quantile(found, ranks).astype(np.float32))
+        strangeness = [weighted.strangeness(*image) for image in zip(validation, validation_logits, strict=True)]
+        ranks = np.linspace(0, 1, min(quantiles, len(strangeness)))
+        return replace(weighted, distances=np.quantile(strangeness, ranks).astype(np.float32))
 
     def distance(self, embedding: np.ndarray) -> float:
         """Return the distance of one embedding (D,) to the nearest class mean, in standard deviations.
@@ -87,7 +87,7 @@ class Reference:
         return self.distance(embedding) - float(self.logit_weight[0]) * float(logits.max())
 
     def novelty(self, embedding: np.ndarray, logits: np.ndarray) -> float:
-        """Return the share of validation photographs, 0-1, that are less strange than this image."""
+        """Return the share of validation images, 0-1, that are less strange than this image."""
         less = np.searchsorted(self.distances, self.strangeness(embedding, logits))
         return float(less) / len(self.distances)
 
@@ -97,8 +97,8 @@ class Reference:
 
     @classmethod
     def load(cls, path: Path) -> "Reference":
-        """Read the statistics; BundleError when they are not there or not complete."""
+        """Read the statistics; BundleError when they are missing or incomplete."""
         try:
             return cls(**load_file(path))
         except (OSError, SafetensorError, TypeError) as error:
-            raise BundleError(f"no usable reference statistics at {path}: {error}") from error
+            raise BundleError(f"cannot read the reference statistics {path}: {error}") from error

@@ -1,9 +1,9 @@
-"""Requests: what a server received -> image files and options. Knows the three protocols, no server and no pixels.
+"""Request parsing: a raw request -> encoded images and options, in three protocols.
 
     plain  the image file is the body, or one field of a form
     v1     KServe V1 JSON: {"instances": [{"b64": "..."}], "parameters": {"top_k": 3}}
     v2     Open Inference V2 JSON: {"id": "...", "inputs": [{"name": "images", "datatype": "BYTES", "shape": [n],
-           "data": ["<base64>", ...]}], "parameters": {"top_k": 3}}, or with binary data behind it, see tensors.py
+           "data": ["<base64>", ...]}], "parameters": {"top_k": 3}}, or with binary data, see binary_tensors.py
 
 An option is looked for in the JSON ``parameters``, the form or query, then in the header ``x-top-k`` or ``x-format``.
 """
@@ -29,8 +29,8 @@ DEFAULT_TOP_K = 5
 # One request must not keep its batch mates waiting for long: more images go into more requests.
 MAX_IMAGES = 16
 _BODY_FIELDS = ("body", "data")
-# How far into a body its protocol is looked for, when all that is left to say is what was wrong with it.
-_LOOKED_AT = 1024
+# How many bytes of an invalid body are searched for its protocol.
+_SEARCHED = 1024
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
@@ -50,7 +50,7 @@ class RawRequest:
 
 @dataclass(frozen=True)
 class Request:
-    """A request understood: encoded images, and what to answer about them."""
+    """A parsed request: encoded images, and what to answer about them."""
 
     images: tuple[bytes, ...]
     protocol: Protocol
@@ -60,52 +60,50 @@ class Request:
     id: str | None = None
 
 
-def parse(received: RawRequest, classes: int) -> Request:
-    """Understand a request to a model of ``classes`` labels.
+def parse(raw: RawRequest, classes: int) -> Request:
+    """Parse a request to a model of ``classes`` labels.
 
     Raises:
-        EmptyBody, InvalidRequest: nothing was sent, or JSON or a form of no known shape.
-        InvalidParameter: an option has no usable value, or there are more than MAX_IMAGES images.
+        EmptyBody, InvalidRequest: nothing was sent, or JSON or a form of an unknown shape.
+        InvalidParameter: an option has an invalid value, or there are more than MAX_IMAGES images.
     """
-    payload, options = _split(received)
+    payload, options = _split(raw)
     if isinstance(payload, Mapping):
         protocol, images, body_id = _from_json(payload)
         options |= _parameters(payload)
     else:
         protocol, images, body_id = "plain", (bytes(payload),), None
-    answer_format = _format(options.get("format", "json"), received.explain, len(images))
+    answer_format = _format(options.get("format", "json"), raw.explain, len(images))
     top_k = _top_k(options.get("top_k", min(DEFAULT_TOP_K, classes)), classes)
-    return Request(images, protocol, top_k, answer_format, received.explain, body_id)
+    return Request(images, protocol, top_k, answer_format, raw.explain, body_id)
 
 
-def speaks_v2(received: RawRequest) -> bool:
-    """Tell whether a request is Open Inference V2's by its looks, however broken: its sender reads V2's errors."""
-    if binary_tensors.HEADER in received.headers:
+def is_v2(raw: RawRequest) -> bool:
+    """Whether a request, valid or not, is Open Inference V2's: its sender then reads V2's errors."""
+    if binary_tensors.HEADER in raw.headers:
         return True
-    body = next((received.fields[name] for name in _BODY_FIELDS if name in received.fields), b"")
+    body = next((raw.fields[name] for name in _BODY_FIELDS if name in raw.fields), b"")
     if isinstance(body, Mapping):
         return "inputs" in body
-    start = body[:_LOOKED_AT].encode(errors="replace") if isinstance(body, str) else bytes(body[:_LOOKED_AT])
+    start = body[:_SEARCHED].encode(errors="replace") if isinstance(body, str) else bytes(body[:_SEARCHED])
     return start.lstrip().startswith(b"{") and b'"inputs"' in start
 
 
-def _split(received: RawRequest) -> tuple[bytes | bytearray | Mapping[str, Any], dict[str, object]]:
+def _split(raw: RawRequest) -> tuple[bytes | bytearray | Mapping[str, Any], dict[str, object]]:
     """Return the payload, parsed where it is JSON, and the options beside it, headers included."""
     options: dict[str, object] = {
-        name: received.headers[header]
-        for name in OPTIONS
-        if (header := "x-" + name.replace("_", "-")) in received.headers
+        name: raw.headers[header] for name in OPTIONS if (header := "x-" + name.replace("_", "-")) in raw.headers
     }
-    options |= {name: received.fields[name] for name in OPTIONS if name in received.fields}
-    return _payload(received), options
+    options |= {name: raw.fields[name] for name in OPTIONS if name in raw.fields}
+    return _payload(raw), options
 
 
-def _payload(received: RawRequest) -> bytes | bytearray | Mapping[str, Any]:
-    fields = {name: value for name, value in received.fields.items() if name not in OPTIONS}
-    content_type = received.headers.get("content-type", "").lower()
+def _payload(raw: RawRequest) -> bytes | bytearray | Mapping[str, Any]:
+    fields = {name: value for name, value in raw.fields.items() if name not in OPTIONS}
+    content_type = raw.headers.get("content-type", "").lower()
     for name in _BODY_FIELDS:
         if name in fields:
-            return _body(fields[name], content_type, received.headers.get(binary_tensors.HEADER))
+            return _body(fields[name], content_type, raw.headers.get(binary_tensors.HEADER))
     values = [value for value in fields.values() if isinstance(value, bytes | bytearray) and len(value) > 0]
     if not values:
         hint = " curl: use -T file, or -F file=@file." if "urlencoded" in content_type else ""
@@ -157,11 +155,11 @@ def _v1_images(instances: object) -> tuple[bytes, ...]:
 
 
 def _v2_images(inputs: object) -> tuple[bytes, ...]:
-    found = _filled_list(inputs, "inputs")
-    if len(found) != 1 or not isinstance(found[0], Mapping) or found[0].get("datatype") != "BYTES":
+    tensors = _filled_list(inputs, "inputs")
+    if len(tensors) != 1 or not isinstance(tensors[0], Mapping) or tensors[0].get("datatype") != "BYTES":
         raise InvalidRequest('"inputs" must hold one tensor of datatype BYTES.')
-    data = _filled_list(found[0].get("data"), "data")
-    shape = found[0].get("shape")
+    data = _filled_list(tensors[0].get("data"), "data")
+    shape = tensors[0].get("shape")
     whole = isinstance(shape, list) and all(type(length) is int and length > 0 for length in shape)
     if not whole or math.prod(cast(list[int], shape)) != len(data):
         raise InvalidRequest('"shape" must be [n] for n images in "data", or behind the JSON.')
@@ -177,7 +175,7 @@ def _filled_list(value: object, name: str) -> list[Any]:
 
 
 def _decoded(texts: list[Any], name: str) -> tuple[bytes, ...]:
-    return tuple(_base64(text, f"{name}[{place}]") for place, text in enumerate(texts))
+    return tuple(_base64(text, f"{name}[{index}]") for index, text in enumerate(texts))
 
 
 def _base64(text: object, where: str) -> bytes:
@@ -215,7 +213,7 @@ def _format(value: object, explain: bool, images: int) -> Format:
 
 
 def _text(value: object) -> str:
-    """Return an option as text; what is neither text nor a whole number has no usable value."""
+    """Return an option as text, empty for what is neither text nor a whole number."""
     if isinstance(value, bytes | bytearray):
         return value.decode("utf-8", errors="replace")
     return str(value) if isinstance(value, str) or type(value) is int else ""

@@ -1,4 +1,4 @@
-"""Answers: what the classifier says -> the bytes that a client gets, in the protocol of its request.
+"""Responses: classifications -> the bytes that a client gets, in the protocol of its request.
 
     plain  {"predictions": [{"label", "index", "probability"}, ...], "novelty", "model": {"name", "version"}}
     v1     {"predictions": [{"predictions": [...], "novelty"}, ...]}, one per instance
@@ -6,7 +6,7 @@
            of shape [n, top_k], and novelty FP32 [n]
 
 An explanation adds "heatmap", a grey PNG in base64 for the most probable label, to each (in v2 BYTES [n]);
-``format=png`` answers the photograph under its heatmap instead.
+``format=png`` answers the image under its heatmap instead.
 """
 
 import base64
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from visionserve import heatmap
-from visionserve.classifier import Answer
+from visionserve.classifier import Classification
 from visionserve.errors import ServiceError
 from visionserve.model_card import ModelCard
 from visionserve.request_parsing import Request
@@ -37,45 +37,49 @@ class Content:
     type: str = JSON
 
 
-def render(request: Request, images: Sequence[np.ndarray], answers: Sequence[Answer], card: ModelCard) -> Content:
-    """Return the answer to a request; ``images`` are the prepared ones (S, S, 3), ``answers`` one for each."""
+def render(
+    request: Request, images: Sequence[np.ndarray], classifications: Sequence[Classification], card: ModelCard
+) -> Content:
+    """Return the response; ``images`` are the prepared ones (S, S, 3), with one classification each."""
     if request.format == "png":
-        return Content(heatmap.overlay_png(images[0], answers[0].class_map(_best(answers[0]))), PNG)
+        return Content(heatmap.overlay_png(images[0], classifications[0].class_map(_best(classifications[0]))), PNG)
     if request.protocol == "v2":
-        return _json(_v2(request, answers, card))
-    entries = [_entry(request, answer, card) for answer in answers]
+        return _json(_v2(request, classifications, card))
+    entries = [_entry(request, classification, card) for classification in classifications]
     if request.protocol == "v1":
         return _json({"predictions": entries})
     return _json(entries[0] | {"model": {"name": card.name, "version": card.version}})
 
 
-def refuse(error: ServiceError, request_id: str, *, v2: bool = False) -> Content:
-    """Return the answer that carries an error; in Open Inference V2, "error" is the sentence alone."""
+def error_response(error: ServiceError, request_id: str, *, v2: bool = False) -> Content:
+    """Return the response for an error; in Open Inference V2, "error" is the message alone."""
     if v2:
         return _json({"error": error.message, "code": error.code, "request_id": request_id})
     return _json({"error": error.body(), "request_id": request_id})
 
 
-def _entry(request: Request, answer: Answer, card: ModelCard) -> dict[str, Any]:
+def _entry(request: Request, classification: Classification, card: ModelCard) -> dict[str, Any]:
     predictions = [
-        {"label": found.label, "index": found.index, "probability": round(found.probability, _DECIMALS)}
-        for found in answer.top(request.top_k)
+        {"label": top.label, "index": top.index, "probability": round(top.probability, _DECIMALS)}
+        for top in classification.top(request.top_k)
     ]
-    entry: dict[str, Any] = {"predictions": predictions, "novelty": round(answer.novelty, _DECIMALS)}
-    return entry | {"heatmap": _heatmap(answer, card)} if request.explain else entry
+    entry: dict[str, Any] = {"predictions": predictions, "novelty": round(classification.novelty, _DECIMALS)}
+    return entry | {"heatmap": _heatmap(classification, card)} if request.explain else entry
 
 
-def _v2(request: Request, answers: Sequence[Answer], card: ModelCard) -> dict[str, Any]:
-    found = [prediction for answer in answers for prediction in answer.top(request.top_k)]
-    count, shape = len(answers), [len(answers), request.top_k]
+def _v2(request: Request, classifications: Sequence[Classification], card: ModelCard) -> dict[str, Any]:
+    predictions = [prediction for classification in classifications for prediction in classification.top(request.top_k)]
+    count, shape = len(classifications), [len(classifications), request.top_k]
+    novelties = [round(classification.novelty, _DECIMALS) for classification in classifications]
     outputs = [
-        _tensor("label", "BYTES", shape, [prediction.label for prediction in found]),
-        _tensor("probability", "FP32", shape, [round(prediction.probability, _DECIMALS) for prediction in found]),
-        _tensor("index", "INT64", shape, [prediction.index for prediction in found]),
-        _tensor("novelty", "FP32", [count], [round(answer.novelty, _DECIMALS) for answer in answers]),
+        _tensor("label", "BYTES", shape, [prediction.label for prediction in predictions]),
+        _tensor("probability", "FP32", shape, [round(prediction.probability, _DECIMALS) for prediction in predictions]),
+        _tensor("index", "INT64", shape, [prediction.index for prediction in predictions]),
+        _tensor("novelty", "FP32", [count], novelties),
     ]
     if request.explain:
-        outputs.append(_tensor("heatmap", "BYTES", [count], [_heatmap(answer, card) for answer in answers]))
+        heatmaps = [_heatmap(classification, card) for classification in classifications]
+        outputs.append(_tensor("heatmap", "BYTES", [count], heatmaps))
     names = {"model_name": card.name, "model_version": card.version}
     return names | ({"id": request.id} if request.id is not None else {}) | {"outputs": outputs}
 
@@ -84,12 +88,12 @@ def _tensor(name: str, datatype: str, shape: list[int], data: list[Any]) -> dict
     return {"name": name, "datatype": datatype, "shape": shape, "data": data}
 
 
-def _heatmap(answer: Answer, card: ModelCard) -> str:
-    return base64.b64encode(heatmap.grey_png(answer.class_map(_best(answer)), card.input.size)).decode()
+def _heatmap(classification: Classification, card: ModelCard) -> str:
+    return base64.b64encode(heatmap.grey_png(classification.class_map(_best(classification)), card.input.size)).decode()
 
 
-def _best(answer: Answer) -> int:
-    return answer.top(1)[0].index
+def _best(classification: Classification) -> int:
+    return classification.top(1)[0].index
 
 
 def _json(content: dict[str, Any]) -> Content:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from visionserve.errors import BundleError
 
 PREFIX = "timm/"
-_SIDE = 96  # pixels of the pictures that a new network is tried with: enough for a stride of 32
+_SIDE = 96  # pixels of the images that a new network is tried with: enough for a stride of 32
 _EXACT = 1e-9  # of the largest logit, in double precision; a batch norm behind the pooling shows as 5e-6
 
 
@@ -31,8 +31,8 @@ def build(architecture: str, classes: int) -> nn.Module:
     """Return a timm network with random weights and a linear head for ``classes`` labels.
 
     Raises:
-        BundleError: timm is not installed or has no such network, or the network has no class maps for pictures of any
-            size.
+        BundleError: timm is not installed or has no network of that name, or the network has no class maps for images
+            of any size.
     """
     try:
         import timm
@@ -44,14 +44,14 @@ def build(architecture: str, classes: int) -> nn.Module:
     network: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes)
     if not _pools_then_classifies(network):
         raise BundleError(
-            f"{architecture} does not end in pool-then-linear or takes pictures of one size only, so it has no class "
+            f"{architecture} does not end in pool-then-linear or takes images of one size only, so it has no class "
             "maps; choose another network"
         )
     return network
 
 
 def is_of_timm(network: nn.Module) -> bool:
-    """Whether a network was built by timm; asked of the network itself, so that timm need not be there."""
+    """Whether a network was built by timm; read from the network itself, so that timm need not be installed."""
     return hasattr(network, "get_classifier") and hasattr(network, "forward_features")
 
 
@@ -62,17 +62,21 @@ def head(network: nn.Module) -> nn.Linear:
 
 def _pools_then_classifies(network: nn.Module) -> bool:
     """Try it: the head applied to the mean of the feature maps must be what the network itself answers."""
-    known = cast(Any, network)
-    linear = known.get_classifier()
-    if not isinstance(linear, nn.Linear) or known.pretrained_cfg.get("fixed_input_size"):
+    untyped = cast(Any, network)
+    linear = untyped.get_classifier()
+    if not isinstance(linear, nn.Linear) or untyped.pretrained_cfg.get("fixed_input_size"):
         return False
-    pictures = torch.linspace(-2, 2, 6 * _SIDE**2, dtype=torch.float64).view(3, _SIDE, 2, _SIDE).permute(2, 0, 1, 3)
+    images = torch.linspace(-2, 2, 6 * _SIDE**2, dtype=torch.float64).view(3, _SIDE, 2, _SIDE).permute(2, 0, 1, 3)
     network.double().eval()
     with torch.no_grad():
-        places = known.forward_features(pictures)
-        if not isinstance(places, Tensor) or places.ndim != 4 or places.shape[1] != linear.in_features:
+        feature_maps = untyped.forward_features(images)
+        if (
+            not isinstance(feature_maps, Tensor)
+            or feature_maps.ndim != 4
+            or feature_maps.shape[1] != linear.in_features
+        ):
             return False
-        expected = known(pictures)
-        far = (linear(places.mean((2, 3))) - expected).abs().max() > _EXACT * expected.abs().max()
+        expected = untyped(images)
+        far = (linear(feature_maps.mean((2, 3))) - expected).abs().max() > _EXACT * expected.abs().max()
     network.float().train()
     return not far

@@ -1,4 +1,4 @@
-"""The only evaluation preprocessing there is: bytes -> decode -> central square -> size x size pixels.
+"""Evaluation preprocessing, the only one: bytes -> decode -> central square -> size x size pixels.
 
 Training's evaluation, calibration and serving all call `load`, so they cannot drift apart.
 """
@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 from visionserve.images import DEFAULT_LIMITS, Limits, decode
 
 # A JPEG decoded at a reduced scale keeps at least twice the pixels needed. The antialiased resize does the rest and
-# stays close to what a full decode gives. Measured on photographs: 2.0 of 255 levels away at 1/4, 4.7 at 1/8.
+# stays close to what a full decode gives. Measured on photos: 2.0 of 255 levels away at 1/4, 4.7 at 1/8.
 _MARGIN = 2
 
 
@@ -37,7 +37,7 @@ class Preprocessing:
         return _MARGIN * math.ceil(self.size / self.crop)
 
     def square(self, height: int, width: int) -> tuple[int, int, int]:
-        """Return (top, left, side) of the square, in pixels, that is taken of a photograph of this size."""
+        """Return (top, left, side) of the square, in pixels, that is taken of an image of this size."""
         side = max(1, round(self.crop * min(height, width)))
         return (height - side) // 2, (width - side) // 2, side
 

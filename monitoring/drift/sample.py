@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from monitoring.drift.properties import Properties, measure
-from visionserve.classifier import Answer, Classifier
+from visionserve.classifier import Classification, Classifier
 from visionserve.errors import ServiceError
 
 # The features with an order; the label, which has none, is kept beside them.
@@ -122,7 +122,7 @@ def load_classifier(bundle: Path) -> Classifier:
     return Classifier.load(bundle, threads=len(os.sched_getaffinity(0)))
 
 
-def _row(answer: Answer, properties: Properties) -> tuple[dict[str, float | None], int]:
+def _row(answer: Classification, properties: Properties) -> tuple[dict[str, float | None], int]:
     best = answer.top(1)[0]
     row: dict[str, float | None] = {"novelty": answer.novelty, "confidence": best.probability}
     return row | vars(properties), best.index

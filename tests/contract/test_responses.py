@@ -13,7 +13,7 @@ from tests.contract.conftest import BUNDLE
 from visionserve import batch, errors
 from visionserve.classifier import Classifier
 from visionserve.request_parsing import RawRequest
-from visionserve.responses import refuse
+from visionserve.responses import error_response
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,8 @@ EVERY_ERROR = errors.ServiceError.__subclasses__()
 @pytest.mark.parametrize("error", EVERY_ERROR, ids=lambda error: error.code)
 def test_every_error_follows_the_schema(error: type[errors.ServiceError]) -> None:
     raised = error("What was wrong, and what to do.")
-    jsonschema.validate(json.loads(refuse(raised, "id-1").body), schemas.ERROR)
-    jsonschema.validate(json.loads(refuse(raised, "id-1", v2=True).body), schemas.V2_ERROR)
+    jsonschema.validate(json.loads(error_response(raised, "id-1").body), schemas.ERROR)
+    jsonschema.validate(json.loads(error_response(raised, "id-1", v2=True).body), schemas.V2_ERROR)
 
 
 def test_the_schema_knows_exactly_the_errors_that_there_are() -> None:

@@ -66,8 +66,8 @@ def test_our_requirements_lock_the_torchserve_that_is_named() -> None:
 @pytest.mark.parametrize(
     ("file", "line"),
     [
-        ("visionserve/__init__.py", 'os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")'),
-        ("visionserve/__init__.py", 'sys.modules.setdefault("openvino_telemetry", None)'),
+        ("visionserve/engines.py", 'os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")'),
+        ("visionserve/engines.py", 'sys.modules.setdefault("openvino_telemetry", None)'),
         ("ui/.streamlit/config.toml", "gatherUsageStats = false"),
         ("training/tracking/mlflow.py", 'os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")'),
         (".dvc/config", "analytics = false"),

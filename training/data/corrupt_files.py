@@ -20,7 +20,7 @@ MEMORY = "decoded.csv"  # in the folder of decoded photographs: sha256 and reaso
 # The service's messages speak to somebody who sends an image.
 _REASONS = {
     "empty_body": "empty",
-    "corrupt_image": "cut short, broken or of a rare kind",
+    "corrupt_image": "truncated, corrupt or with an unsupported feature",
     "image_too_large": "more bytes or pixels than the service takes",
     "unsupported_image": "not an image of an accepted format",
 }

@@ -70,6 +70,7 @@ class _InBf16:
     """OpenVINO computing in bf16, which no engine of the service does: answers then differ by machine."""
 
     def __init__(self, file: Path, threads: int) -> None:
+        engines.disable_telemetry()
         try:
             import openvino
         except ImportError as error:

@@ -17,17 +17,21 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import (
+
+from training.export.onnx import IMAGES, NORMALISED
+from visionserve import engines
+from visionserve.errors import BundleError
+
+engines.disable_telemetry()  # before ONNX Runtime is imported
+
+from onnxruntime.quantization import (  # noqa: E402
     CalibrationDataReader,
     CalibrationMethod,
     QuantFormat,
     QuantType,
     quantize_static,
 )
-from onnxruntime.quantization.shape_inference import quant_pre_process
-
-from training.export.onnx import IMAGES, NORMALISED
-from visionserve.errors import BundleError
+from onnxruntime.quantization.shape_inference import quant_pre_process  # noqa: E402
 
 
 def quantize(

@@ -19,7 +19,7 @@ from ts.protocol import otf_message_handler
 
 from handlers.image_handler import ImageHandler
 from tests.unit.conftest import TinyBundle
-from visionserve.classifier import Answer, Classifier
+from visionserve.classifier import Classification, Classifier
 from visionserve.errors import BundleError
 from visionserve.model_card import ModelCard
 
@@ -170,7 +170,7 @@ def test_every_batch_size_is_run_before_the_worker_is_ready(tiny: TinyBundle, mo
     sizes: list[int] = []
     real = Classifier.classify
 
-    def classify(self: Classifier, images: np.ndarray) -> list[Answer]:
+    def classify(self: Classifier, images: np.ndarray) -> list[Classification]:
         sizes.append(len(images))
         return real(self, images)
 
@@ -181,7 +181,7 @@ def test_every_batch_size_is_run_before_the_worker_is_ready(tiny: TinyBundle, mo
 
 def test_a_batch_counts_each_request_once_and_each_observation(handler: ImageHandler, context: FakeContext) -> None:
     ask(handler, context, ({"body": png()}, {}), ({"body": png()}, {}), ({"body": b""}, {}), ({"body": b"x"}, {}))
-    handler._tally.flush()
+    handler._metrics_buffer.flush()
     assert context.sums("visionserve_requests_total", "status", "code") == {
         ("200", "ok"): 2,
         ("400", "empty_body"): 1,
@@ -208,7 +208,7 @@ def test_a_label_cannot_break_a_metric_line(handler: ImageHandler, context: Fake
     card = handler._classifier.card
     handler._classifier.card = replace(card, labels=("a,b:c|#d\n", 'q"\\', "colt's foot"))
     ask(handler, context, ({"body": png()}, {}))
-    handler._tally.flush()
+    handler._metrics_buffer.flush()
     label = context.seen("visionserve_predictions_total")[0][1]["label"]
     assert label in ("a_b_c__d_", "q__", "colt's foot")
 
@@ -247,7 +247,7 @@ def test_only_who_knows_the_launchers_secret_learns_which_worker_answered(
     ask(handler, context, *asked, ({"body": b"broken"}, {"X-Visionserve-Probe": "secret"}))
     named = [context.headers[place].get("x-visionserve-worker") for place in range(4)]
     assert named == [str(os.getpid()), None, None, None]
-    handler._tally.flush()
+    handler._metrics_buffer.flush()
     assert sum(context.sums("visionserve_requests_total", "status").values()) == 2
 
 

@@ -2,13 +2,13 @@ import threading
 import time
 from collections import defaultdict
 
-from handlers.metrics_buffer import Labels, Tally
+from handlers.metrics_buffer import Labels, MetricsBuffer
 
 NEVER = 3600.0
 
 
 class Book:
-    """Takes what a tally hands on."""
+    """Takes what a buffer hands on."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, float, Labels]] = []
@@ -25,21 +25,21 @@ class Book:
 
 def test_what_is_added_is_handed_on_once() -> None:
     book = Book()
-    tally = Tally(book, {}, NEVER)
+    buffer = MetricsBuffer(book, {}, NEVER)
     for _ in range(3):
-        tally.add("seen", 2, "rose")
-    tally.add("seen", 1, "iris")
-    tally.flush()
-    tally.flush()
+        buffer.add("seen", 2, "rose")
+    buffer.add("seen", 1, "iris")
+    buffer.flush()
+    buffer.flush()
     assert book.sums() == {("seen", ("rose",)): 6, ("seen", ("iris",)): 1}
 
 
 def test_a_value_counts_in_its_bucket_and_in_all_above_it() -> None:
     book = Book()
-    tally = Tally(book, {"size": (1, 2, 4)}, NEVER)
+    buffer = MetricsBuffer(book, {"size": (1, 2, 4)}, NEVER)
     for value in (0.5, 2, 3, 9):
-        tally.observe("size", value, "m")
-    tally.flush()
+        buffer.observe("size", value, "m")
+    buffer.flush()
     assert book.sums() == {
         ("size_bucket", ("m", "1")): 1,
         ("size_bucket", ("m", "2")): 2,
@@ -52,7 +52,7 @@ def test_a_value_counts_in_its_bucket_and_in_all_above_it() -> None:
 
 def test_a_histogram_begins_with_every_bucket_at_zero() -> None:
     book = Book()
-    Tally(book, {"size": (1, 2)}, NEVER).begin("size")
+    MetricsBuffer(book, {"size": (1, 2)}, NEVER).begin("size")
     assert book.lines == [
         ("size_bucket", 0, ("1",)),
         ("size_bucket", 0, ("2",)),
@@ -64,14 +64,14 @@ def test_a_histogram_begins_with_every_bucket_at_zero() -> None:
 
 def test_what_is_added_arrives_by_itself_and_many_additions_are_few_lines() -> None:
     book = Book()
-    tally = Tally(book, {}, period_s=0.05)
+    buffer = MetricsBuffer(book, {}, period_s=0.05)
     for _ in range(1000):
-        tally.add("seen", 1)
+        buffer.add("seen", 1)
     deadline = time.monotonic() + 10
     while book.sums() != {("seen", ()): 1000} and time.monotonic() < deadline:
         time.sleep(0.01)
     assert book.sums() == {("seen", ()): 1000}
-    tally.add("seen", 1)
+    buffer.add("seen", 1)
     while book.sums() != {("seen", ()): 1001} and time.monotonic() < deadline:
         time.sleep(0.01)
     assert book.sums() == {("seen", ()): 1001}
@@ -80,17 +80,17 @@ def test_what_is_added_arrives_by_itself_and_many_additions_are_few_lines() -> N
 
 def test_nothing_is_lost_or_counted_twice_between_threads() -> None:
     book = Book()
-    tally = Tally(book, {"size": (1,)}, period_s=0.001)
+    buffer = MetricsBuffer(book, {"size": (1,)}, period_s=0.001)
 
     def work() -> None:
         for _ in range(2000):
-            tally.add("seen", 1)
-            tally.observe("size", 0.5)
+            buffer.add("seen", 1)
+            buffer.observe("size", 0.5)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    tally.flush()
+    buffer.flush()
     assert book.sums()["seen", ()] == book.sums()["size_count", ()] == 8000

@@ -50,7 +50,7 @@ def damage(folder: Path) -> dict[str, str]:
     (folder / "5.jpg").write_bytes(b"<html>not found</html>")
     return {
         "0.jpg": "empty",
-        "2.jpg": "cut short, broken or of a rare kind",
+        "2.jpg": "truncated, corrupt or with an unsupported feature",
         "5.jpg": "not an image of an accepted format",
     }
 

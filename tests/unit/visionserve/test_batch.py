@@ -118,7 +118,7 @@ def test_a_failing_engine_fails_its_batch_blandly_and_is_logged(
         outcome = batch.answer(classifier, [received(RED, "first"), received(b"", "second")], max_images=8)
     assert [reply.status for reply in outcome.replies] == [500, 400]
     assert content(outcome.replies[0]) == {
-        "error": {"code": "internal_error", "message": batch.BLAND},
+        "error": {"code": "internal_error", "message": batch.INTERNAL},
         "request_id": "first",
     }
     assert isinstance(outcome.failure, RuntimeError)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from tests.unit.conftest import LABELS, TinyBundle
-from visionserve.classifier import Answer, Classifier, softmax
+from visionserve.classifier import Classification, Classifier, softmax
 from visionserve.errors import BundleError, UnsupportedImage
 from visionserve.novelty import Reference
 
@@ -18,20 +18,20 @@ def classifier(tiny: TinyBundle) -> Classifier:
 
 def test_probabilities_are_the_tempered_softmax_of_the_logits(classifier: Classifier, tiny: TinyBundle) -> None:
     logits = classifier.engine.run(tiny.images).logits
-    for answer, row in zip(classifier.classify(tiny.images), logits, strict=True):
-        np.testing.assert_array_equal(answer.probabilities, softmax(row / 2.0))
-        assert answer.probabilities.sum() == pytest.approx(1)
+    for classification, row in zip(classifier.classify(tiny.images), logits, strict=True):
+        np.testing.assert_array_equal(classification.probabilities, softmax(row / 2.0))
+        assert classification.probabilities.sum() == pytest.approx(1)
 
 
 def test_the_top_labels_come_most_probable_first() -> None:
-    answer = Answer(LABELS, np.array([0.2, 0.7, 0.1], dtype=np.float32), 0.5, np.zeros((3, 1, 1)))
-    assert [(p.label, p.index) for p in answer.top(2)] == [("square", 1), ("circle", 0)]
-    assert len(answer.top(99)) == 3
+    classification = Classification(LABELS, np.array([0.2, 0.7, 0.1], dtype=np.float32), 0.5, np.zeros((3, 1, 1)))
+    assert [(p.label, p.index) for p in classification.top(2)] == [("square", 1), ("circle", 0)]
+    assert len(classification.top(99)) == 3
 
 
 def test_equal_probabilities_keep_the_cards_order() -> None:
-    answer = Answer(LABELS, np.full(3, 1 / 3, dtype=np.float32), 0.5, np.zeros((3, 1, 1)))
-    assert [p.index for p in answer.top(3)] == [0, 1, 2]
+    classification = Classification(LABELS, np.full(3, 1 / 3, dtype=np.float32), 0.5, np.zeros((3, 1, 1)))
+    assert [p.index for p in classification.top(3)] == [0, 1, 2]
 
 
 def test_softmax_stands_large_logits() -> None:
@@ -54,7 +54,7 @@ def test_what_is_no_image_is_refused(classifier: Classifier) -> None:
 def test_statistics_of_another_model_are_refused(classifier: Classifier) -> None:
     reference = classifier.reference
     other = Reference(reference.class_means[:2], reference.whitening, reference.distances)
-    with pytest.raises(BundleError, match="2 classes, the card 3"):
+    with pytest.raises(BundleError, match="2 classes, the card has 3"):
         Classifier(classifier.card, classifier.engine, other)
     with pytest.raises(BundleError):
         Classifier(replace(classifier.card, labels=("a", "b")), classifier.engine, reference)

@@ -173,3 +173,51 @@ def test_an_engine_starts_nothing_calls_nobody_and_leaves_nothing_at_home(
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
     assert len(done.stdout.splitlines()) == 1, done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+UNCHANGED = """
+import os, sys
+environment, modules = dict(os.environ), set(sys.modules)
+import visionserve.client, visionserve.files
+assert dict(os.environ) == environment, set(os.environ) - set(environment)
+changed = {name for name in sys.modules if sys.modules[name] is None or "telemetry" in name}
+assert not changed, changed
+"""
+
+
+def test_importing_the_client_changes_nothing_in_the_process() -> None:
+    environment = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, "-c", UNCHANGED], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_runtime_that_is_not_used_is_not_imported(tiny: TinyBundle) -> None:
+    code = "import sys; from pathlib import Path; from visionserve import engines; engines.load(Path(sys.argv[1]))"
+    command = [
+        sys.executable,
+        "-c",
+        f"{code}; assert 'onnxruntime' not in sys.modules",
+        str(tiny.directory / "model.int8.onnx"),
+    ]
+    subprocess.run(command, check=True, timeout=120)
+
+
+QUANTIZER = """
+import sys
+events = []
+sys.addaudithook(lambda event, _: events.append(event) if event in ("socket.connect", "os.fork") else None)
+from training.export import quantize
+import os
+assert "onnxruntime" in sys.modules and os.environ["ORT_DISABLE_TELEMETRY"] == "1" and not events, events
+"""
+
+
+def test_the_quantizer_disables_telemetry_before_it_imports_the_runtime(tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", QUANTIZER], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []

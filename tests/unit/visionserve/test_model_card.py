@@ -65,5 +65,5 @@ def test_a_card_without_a_name_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_card_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"no readable card at .*card\.json"):
+    with pytest.raises(BundleError, match=r"cannot read the model card .*card\.json"):
         ModelCard.load(tmp_path / "card.json")

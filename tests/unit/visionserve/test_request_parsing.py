@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from visionserve.errors import EmptyBody, InvalidParameter, InvalidRequest, ServiceError
-from visionserve.request_parsing import MAX_IMAGES, Field, RawRequest, Request, parse, speaks_v2
+from visionserve.request_parsing import MAX_IMAGES, Field, RawRequest, Request, is_v2, parse
 
 IMAGE = b"\xff\xd8 image"
 TEXT = base64.b64encode(IMAGE).decode()
@@ -182,7 +182,7 @@ def test_binary_data_needs_one_tensor(inputs: Any) -> None:
     ],
 )
 def test_open_inference_is_known_by_its_looks(fields: dict[str, Field], headers: dict[str, str], wanted: bool) -> None:
-    assert speaks_v2(RawRequest("id", fields, headers)) is wanted
+    assert is_v2(RawRequest("id", fields, headers)) is wanted
 
 
 def test_more_binary_images_than_the_limit_are_refused() -> None:

@@ -179,7 +179,7 @@ def test_update_writes_report_and_figures_into_the_bundle_and_leaves_the_rest(bu
     [
         (["--split", "val"], "the manifest has no val photographs: choose another --split"),
         (["--split", "val", "--update"], "a bundle's own figures are those of its test split"),
-        (["--bundle", "nowhere"], "no readable card at nowhere"),
+        (["--bundle", "nowhere"], "cannot read the model card nowhere"),
     ],
 )
 def test_what_cannot_be_evaluated_is_said_in_a_sentence(

@@ -106,5 +106,5 @@ def test_a_bundle_of_another_normalisation_is_refused(bundle: Path) -> None:
 
 def test_a_teacher_that_is_not_there_is_refused(tmp_path: Path) -> None:
     recipe = synthetic_images.recipe(tmp_path, teacher=Teacher(str(tmp_path / "none")))
-    with pytest.raises(BundleError, match="no readable card"):
+    with pytest.raises(BundleError, match="cannot read the model card"):
         distillation.check_labels(recipe, LABELS)
