@@ -1,7 +1,8 @@
-"""Load tests and benchmarks: they speak HTTP to a service and know nothing of its code.
+"""Load tests and benchmarks: `python -m loadtests run | report | benchmark | tune | soak | restarts`.
 
-    photographs, broken bodies -> traffic -> closed loop (Locust) or open loop (own generator) -> ledger -> summary
-    -> verdict (exit code) and report (HTML, Markdown, PNG, JSON)
+    images, invalid bodies -> workload -> closed loop (Locust) or open loop (own generator) -> statistics by second
+    -> summary -> exit code and report (HTML, Markdown, PNG, JSON)
 
-`python -m loadtests run --help`; `loadtests/benchmark/` holds the side-by-side comparison.
+They speak HTTP and import nothing of the service. The exceptions measure the library itself, in processes of their own:
+`benchmark.ceilings` and `benchmark.peers`.
 """

@@ -1,40 +1,40 @@
-"""`python -m loadtests run | report`: load a service and judge it, or make a run's report anew.
+"""`python -m loadtests COMMAND`: load a service and judge it, compare it, find its best settings.
 
-Exit codes: 0 the targets are met, 1 they are not, 2 the command line is wrong, 3 nothing could be measured, 130 Ctrl-C.
+Exit codes: 0 measured and the targets are met, 1 they are not, 2 the command line or the set-up is wrong, 3 nothing
+could be measured, 130 interrupted.
 """
 
 import argparse
+import importlib
 import signal
 import sys
-from pathlib import Path
 
-from loadtests.load import run
-from loadtests.results import report
-from loadtests.results.run_record import RunRecord
-
+# name: module with `add_arguments(parser)` and `run(args) -> exit code`, and what it does. Only the module that is
+# used is imported: some need plotting libraries, Locust or psutil.
+COMMANDS = {
+    "run": ("loadtests.load.run", "load a running service, write a report, check the targets"),
+    "report": ("loadtests.results.report", "write the report of an earlier run again"),
+    "benchmark": (
+        "loadtests.benchmark.command",
+        "compare visionserve with other servers and with this machine's limits",
+    ),
+    "tune": ("loadtests.tune.command", "find the batching, workers and threads that sustain the highest rate here"),
+    "soak": ("loadtests.soak", "check that memory and latency stay constant over many requests"),
+    "restarts": (
+        "loadtests.restarts",
+        "count the requests that are lost when a service restarts behind a load balancer",
+    ),
+}
 _USAGE, _INTERRUPTED = 2, 130
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests", description=(__doc__ or "").split("\n\n", 1)[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    run.add_arguments(
-        commands.add_parser(
-            "run",
-            help="load a service, report, judge",
-            epilog=run.EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-    )
-    again = commands.add_parser("report", help="make the report of an earlier run anew")
-    again.add_argument("folder", type=Path, help="the folder that holds run.json")
-    options = parser.parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    args = _parser(arguments[0] if arguments else "").parse_args(arguments)
     try:
-        if options.command == "run":
-            return run.run(options)
-        print(report.write(RunRecord.load(options.folder), options.folder))
-        return 0
+        code: int = args.run(args)
+        return code
     except ValueError as error:
         print(error, file=sys.stderr)
         return _USAGE
@@ -43,7 +43,26 @@ def main(arguments: list[str] | None = None) -> int:
         return _INTERRUPTED
 
 
+def _parser(name: str) -> argparse.ArgumentParser:
+    """Return the parser with the options of one command; of the others it knows the names."""
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests",
+        description=(__doc__ or "").split(": ", 1)[1],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command, (path, summary) in COMMANDS.items():
+        subparser = commands.add_parser(command, help=summary)
+        if command == name:
+            module = importlib.import_module(path)
+            subparser.description = (module.__doc__ or "").split("`: ", 1)[-1]
+            subparser.formatter_class = argparse.RawDescriptionHelpFormatter
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
+    return parser
+
+
 if __name__ == "__main__":
-    # Ended by a supervisor, it reports what it has as after Ctrl-C.
+    # Ended by a supervisor, a command stops its servers and keeps its results as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

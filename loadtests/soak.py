@@ -1,7 +1,7 @@
-"""`python -m loadtests.soak`: does our service stay as it is over many requests? Memory, latency: a table.
+"""`python -m loadtests soak`: load visionserve with many requests and check that memory and latency stay constant.
 
-It is started anew, loaded over 32 connections with photographs and some broken bodies, and weighed with all its
-processes in between. Exit codes: 0 flat and no fault, 1 not, 2 something is missing or wrong, 3 it did not
+It is started, loaded over 32 connections with images and some invalid bodies, and the memory of all its processes is
+measured every few seconds. Exit codes: 0 constant and no fault, 1 not, 2 something is missing or wrong, 3 it did not
 serve, 130 interrupted.
 """
 
@@ -13,23 +13,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtests.benchmark import client, facts, server, services
+from loadtests import machine
+from loadtests.benchmark import client, server, services
 from loadtests.benchmark.server import Server, ServerError
-from loadtests.load import images
-from loadtests.load.workload import Traffic
-from loadtests.results import expected_labels
-from loadtests.results.expected_labels import CalibrationError
+from loadtests.load.images import parse_sizes, read_images, synthetic_images
+from loadtests.load.workload import Workload
+from loadtests.results.validation import CalibrationError, calibrate
 
-_NOT_FLAT, _SETUP, _FAILED, _INTERRUPTED = 1, 2, 3, 130
-_CONNECTIONS, _BROKEN, _WARM_UP_S = 32, 0.01, 0.2
+_NOT_CONSTANT, _SETUP, _FAILED, _INTERRUPTED = 1, 2, 3, 130
+_CONNECTIONS, _INVALID_SHARE, _WARM_UP_S = 32, 0.01, 0.2
 _SIZES = "500x375:0.9,1200x900:0.09,4000x3000:0.01"
-# Allocators settle at first, and pages that were touched once more or less are no leak.
+# Allocators settle at first, and a few pages more or less are not a leak.
 ALLOWED_GROWTH = 0.02
 
 
 @dataclass(frozen=True)
-class Weighed:
-    """The service after so many requests since its start: memory in MB, p99 in ms, answers that were wrong."""
+class Sample:
+    """The service after ``requests`` since its start: memory in MB, p99 in ms, answers that were wrong."""
 
     requests: int
     memory_mb: float
@@ -38,107 +38,98 @@ class Weighed:
     faults: int
 
 
-def main(arguments: list[str] | None = None) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `soak`."""
+    parser.add_argument("--archive", type=Path, default=Path("model_store/flowers.mar"), help="default: %(default)s")
+    parser.add_argument("--images", type=Path, help=f"a folder of images; default: synthetic ones, {_SIZES}")
+    parser.add_argument("--requests", type=int, default=100_000, help="at least this many (%(default)s)")
+    parser.add_argument("--every", type=float, default=5.0, help="seconds between two samples (%(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
     """Run the test, print the table and the verdict."""
-    options = _parser().parse_args(arguments)
-    if not options.archive.is_file():
-        print(f"{options.archive} is missing: `make archive` builds it", file=sys.stderr)
+    if not args.archive.is_file():
+        print(f"{args.archive} is missing: `make archive` builds it", file=sys.stderr)
         return _SETUP
     try:
-        found = run(options.archive.resolve(), options.photos, options.requests, options.every, _say)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return _SETUP
+        samples = measure(args.archive.resolve(), args.images, args.requests, args.every, _say)
     except (ServerError, CalibrationError) as error:
         print(error, file=sys.stderr)
         return _FAILED
     except KeyboardInterrupt:
         print("\nInterrupted: the lines above are what was measured.", file=sys.stderr)
         return _INTERRUPTED
-    print(f"{table(found)}\n\n{verdict(found)} {facts.sentence(facts.gather())}")
-    return 0 if growth(found) <= ALLOWED_GROWTH and not any(entry.faults for entry in found) else _NOT_FLAT
+    print(f"{table(samples)}\n\n{verdict(samples)} {machine.sentence(machine.gather())}")
+    constant = growth(samples) <= ALLOWED_GROWTH and not any(sample.faults for sample in samples)
+    return 0 if constant else _NOT_CONSTANT
 
 
-def run(archive: Path, photos: Path | None, requests: int, every_s: float, say: Callable[[str], None]) -> list[Weighed]:
-    """Load a service until it has had so many requests; weigh it every few seconds.
+def measure(
+    archive: Path, folder: Path | None, requests: int, every_s: float, say: Callable[[str], None]
+) -> list[Sample]:
+    """Load a service until it has had so many requests; take a sample every few seconds.
 
     Raises:
-        ValueError: no photographs, or nothing to measure.
-        ServerError, CalibrationError: it did not start, or does not answer every photograph.
+        ValueError: no images, or nothing to measure.
+        ServerError, CalibrationError: it did not start, or does not answer every image.
     """
     if requests < 1 or every_s <= 0:
         raise ValueError("--requests and --every must be positive")
-    chosen = images.read(photos) if photos else images.drawn(images.parse_sizes(_SIZES))
-    with tempfile.TemporaryDirectory(prefix="visionserve-endurance-") as name:
-        folder = Path(name)
-        (folder / "store").mkdir()
-        (folder / "store" / archive.name).symlink_to(archive)
-        launch = services.our_launch(folder / "store", archive.stem)
-        with server.running(launch, folder / "log.txt") as service:
-            service.first_answer(chosen[0].body)
-            labels = dict(expected_labels.calibrate(service.target, chosen).labels)
-            traffic = Traffic(chosen, labels, _BROKEN)
-            return _weigh(service, traffic, requests, every_s, say)
+    images = read_images(folder) if folder else synthetic_images(parse_sizes(_SIZES))
+    with tempfile.TemporaryDirectory(prefix="visionserve-soak-") as name:
+        store = Path(name, "store")
+        store.mkdir()
+        (store / archive.name).symlink_to(archive)
+        launch = services.visionserve_launch(store, archive.stem)
+        with server.running(launch, Path(name, "log.txt")) as service:
+            service.first_answer(images[0].body)
+            labels = dict(calibrate(service.target, images).labels)
+            return _samples(service, Workload(images, labels, _INVALID_SHARE), requests, every_s, say)
 
 
-def _weigh(
-    service: Server, traffic: Traffic, requests: int, every_s: float, say: Callable[[str], None]
-) -> list[Weighed]:
-    found: list[Weighed] = []
+def _samples(
+    service: Server, workload: Workload, requests: int, every_s: float, say: Callable[[str], None]
+) -> list[Sample]:
+    samples: list[Sample] = []
     done = 0
     while done < requests:
-        window = client.measure(service.target, traffic, _CONNECTIONS, _WARM_UP_S, every_s, service.cpu_s).summary()
-        answered = int(window["images"] + window["refused"])
+        window = client.measure(service.target, workload, _CONNECTIONS, _WARM_UP_S, every_s, service.cpu_s).summary()
+        answered = int(window["images"] + window["rejected"])
         if not answered:
             raise ServerError(f"no answer in {every_s:g} s:\n{service.log_tail()}")
         done += answered
-        entry = Weighed(done, service.memory_mb(), window["images_per_s"], window["p99_ms"], int(window["faults"]))
-        found.append(entry)
-        say(f"{done:,} of {requests:,}: {entry.memory_mb:,.0f} MB, p99 {entry.p99_ms:.0f} ms, {entry.faults} faults")
-    return found
+        sample = Sample(done, service.memory_mb(), window["images_per_s"], window["p99_ms"], int(window["faults"]))
+        samples.append(sample)
+        say(f"{done:,} of {requests:,}: {sample.memory_mb:,.0f} MB, p99 {sample.p99_ms:.0f} ms, {sample.faults} faults")
+    return samples
 
 
-def growth(found: Sequence[Weighed]) -> float:
-    """Return how much memory the last quarter has above the second, as a share; 0 with fewer than four weighings."""
-    quarter = len(found) // 4
+def growth(samples: Sequence[Sample]) -> float:
+    """Return how much more memory the last quarter has than the second, as a share; 0 with fewer than four samples."""
+    quarter = len(samples) // 4
     if not quarter:
         return 0.0
-    second, last = found[quarter : 2 * quarter], found[-quarter:]
-    return statistics.median(e.memory_mb for e in last) / statistics.median(e.memory_mb for e in second) - 1
+    second, last = samples[quarter : 2 * quarter], samples[-quarter:]
+    return statistics.median(s.memory_mb for s in last) / statistics.median(s.memory_mb for s in second) - 1
 
 
-def table(found: Sequence[Weighed], rows: int = 10) -> str:
-    """Return some ten of the weighings as Markdown, the first and the last among them."""
-    places = sorted({round(place * (len(found) - 1) / max(1, rows - 1)) for place in range(rows)})
+def table(samples: Sequence[Sample], rows: int = 10) -> str:
+    """Return about ten of the samples as Markdown, the first and the last among them."""
+    indexes = sorted({round(row * (len(samples) - 1) / max(1, rows - 1)) for row in range(rows)})
     lines = [
-        f"| {e.requests:,} | {e.memory_mb:,.0f} | {e.images_per_s:.0f} | {e.p99_ms:.0f} | {e.faults} |"
-        for e in (found[place] for place in places)
+        f"| {s.requests:,} | {s.memory_mb:,.0f} | {s.images_per_s:.0f} | {s.p99_ms:.0f} | {s.faults} |"
+        for s in (samples[index] for index in indexes)
     ]
     return "\n".join(["| requests | memory, MB | images/s | p99, ms | faults |", "|---:|---:|---:|---:|---:|", *lines])
 
 
-def verdict(found: Sequence[Weighed]) -> str:
-    """Return what the table says, in a sentence."""
+def verdict(samples: Sequence[Sample]) -> str:
+    """Return the result in a sentence."""
     return (
-        f"Memory of the last quarter against the second: {growth(found):+.1%} (allowed {ALLOWED_GROWTH:.0%}); "
-        f"{sum(entry.faults for entry in found)} faults."
+        f"Memory of the last quarter against the second: {growth(samples):+.1%} (allowed {ALLOWED_GROWTH:.0%}); "
+        f"{sum(sample.faults for sample in samples)} faults."
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtests.soak", description=(__doc__ or "").split(": ", 1)[1].split("\n\n", 1)[0]
-    )
-    parser.add_argument("--archive", type=Path, default=Path("model_store/flowers.mar"), help="default: %(default)s")
-    parser.add_argument("--photos", type=Path, help=f"a folder of photographs; default: drawn ones, {_SIZES}")
-    parser.add_argument("--requests", type=int, default=100_000, help="at least so many (%(default)s)")
-    parser.add_argument("--every", type=float, default=5.0, help="seconds between two weighings (%(default)s)")
-    return parser
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

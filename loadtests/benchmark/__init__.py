@@ -1,7 +1,7 @@
-"""The benchmark: our service beside what one would use instead, and beside what the machine could do at best.
+"""The benchmark: visionserve beside what one would use instead, and beside what the machine can do at best.
 
-    ceilings in process (decode, engine, both), ours, TorchServe's own image_classifier, other servers on request
-    -> interleaved rounds, same photographs, same client -> medians, spread, paired ratios -> Markdown and JSON
+    ceilings in process (decode, engine, both), visionserve, TorchServe's own image_classifier, other servers on request
+    -> interleaved rounds, same images, same client -> medians, spread, paired ratios -> Markdown and JSON
 
-`python -m loadtests.benchmark --help`. Only `ceilings` and `peers`, processes of their own, import the library.
+Only `ceilings` and `peers`, which run in processes of their own, import the library.
 """

@@ -1,13 +1,12 @@
-"""Ceilings: what decode and engine do in process, one process per core and no server: nobody can be faster than this.
+"""Ceilings: what decode and engine do in process, one process per core and no server: no server can be faster.
 
-`python -m loadtests.benchmark.ceilings --archive DIR --photos DIR --output FILE.json`
+The benchmark runs it as a process of its own, because it imports the library (and with it torch).
 """
 
 import argparse
 import io
 import json
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.queues import Queue
@@ -18,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from loadtests.load import images as photographs
-from loadtests.results.histogram import percentile
+from loadtests import machine
+from loadtests.load.images import encode_jpeg, read_images, synthetic_image
+from loadtests.results.stats import percentile
 
 if TYPE_CHECKING:
     from visionserve.classifier import Classifier
@@ -27,50 +27,53 @@ if TYPE_CHECKING:
 _BATCH = 8
 _LARGE = (4000, 3000)
 _LARGE_RUNS = 5
-# While a server's client and its front end have their turn, the worker's core rests for about so long.
+# While the client and the server's front end work, the worker's core rests for about this long.
 _REST_S = 0.005
 _START_S = 600
 
 
-def measure(archive: Path, photos: Path, seconds: float, processes: int) -> dict[str, dict[str, float]]:
+def measure(archive: Path, image_folder: Path, seconds: float, processes: int) -> dict[str, dict[str, float]]:
     """Return rates, CPU costs and latencies by ceiling.
 
     ``decode``, ``engine`` and ``decode + engine`` run in all processes at once, ``one at a time`` in one; so does
-    ``one after a rest``, for a core that has slept finds its caches and its clock cold.
+    ``one after a rest``, because a core that has slept starts with cold caches and a low clock.
     """
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(processes), context.Queue()
     children = [
-        context.Process(target=_work, args=(archive, photos, seconds, place, barrier, results), daemon=True)
-        for place in range(processes)
+        context.Process(target=_work, args=(archive, image_folder, seconds, i, barrier, results), daemon=True)
+        for i in range(processes)
     ]
     for child in children:
         child.start()
     try:
         # A child that died sends nothing: the time limit ends the waiting.
-        found = [results.get(timeout=_START_S + 8 * seconds) for _ in children]
+        measurements = [results.get(timeout=_START_S + 8 * seconds) for _ in children]
         for child in children:
             child.join()
     finally:
         for child in children:
             child.kill()
-    first: dict[str, dict[str, float]] = next(entry for entry in found if "one at a time" in entry)
+    first: dict[str, dict[str, float]] = next(entry for entry in measurements if "one at a time" in entry)
     return {
-        name: values if name in _ALONE else _sum([entry[name] for entry in found]) for name, values in first.items()
+        name: values if name in _ALONE else _sum([entry[name] for entry in measurements])
+        for name, values in first.items()
     }
 
 
 _ALONE = ("one at a time", "one after a rest", "12 megapixels")
 
 
-def _work(archive: Path, photos: Path, seconds: float, place: int, barrier: Barrier, results: "Queue[Any]") -> None:
+def _work(
+    archive: Path, image_folder: Path, seconds: float, process: int, barrier: Barrier, results: "Queue[Any]"
+) -> None:
     """Measure in one process, in step with the others; the first one measures more, while they wait."""
     from visionserve.classifier import Classifier  # here, so that the parent does not load torch and take three seconds
 
     classifier = Classifier.load(archive, threads=1)
-    bodies = [photograph.body for photograph in photographs.read(photos)]
+    bodies = [image.body for image in read_images(image_folder)]
     batch = np.stack([classifier.prepare(body) for body in bodies[:_BATCH]])
-    turn = iter(range(place, 1 << 62))
+    turn = iter(range(process, 1 << 62))
 
     def decode() -> int:
         classifier.prepare(bodies[next(turn) % len(bodies)])
@@ -85,21 +88,21 @@ def _work(archive: Path, photos: Path, seconds: float, place: int, barrier: Barr
         classifier.engine.run(np.stack(images))
         return count
 
-    found = {}
+    measured = {}
     for name, step in (("decode", decode), ("engine", engine), ("decode + engine", both)):
         step()
         barrier.wait(_START_S)
-        found[name] = _repeat(step, seconds)
+        measured[name] = _repeat(step, seconds)
     barrier.wait(_START_S)
-    if place == 0:
-        found["one at a time"] = _repeat(lambda: both(1), seconds)
-        found["one after a rest"] = _repeat(lambda: both(1), seconds, rest_s=_REST_S)
-        found["12 megapixels"] = _large(classifier)
-    results.put(found)
+    if process == 0:
+        measured["one at a time"] = _repeat(lambda: both(1), seconds)
+        measured["one after a rest"] = _repeat(lambda: both(1), seconds, rest_s=_REST_S)
+        measured["12 megapixels"] = _large(classifier)
+    results.put(measured)
 
 
 def _repeat(step: Callable[[], int], seconds: float, rest_s: float = 0) -> dict[str, float]:
-    """Call ``step`` for so long, after a rest each time; it returns how many images it did."""
+    """Call ``step`` repeatedly for ``seconds``, each time after a rest; it returns how many images it processed."""
     images, latencies = 0, []
     cpu, start = time.process_time(), time.perf_counter()
     end = start
@@ -114,18 +117,18 @@ def _repeat(step: Callable[[], int], seconds: float, rest_s: float = 0) -> dict[
     return {
         "images_per_s": images / (end - start),
         "cpu_s_per_1000": 1000 * cpu / images,
-        # Below one, other processes had this core meanwhile.
+        # Below one, other processes used this core too.
         "cpu_share": cpu / (end - start),
         "p50_ms": percentile(latencies, 0.5),
     }
 
 
 def _large(classifier: "Classifier") -> dict[str, float]:
-    """Compare the decode, resize included, of a 12-megapixel photograph with Pillow's full decode alone."""
-    body = photographs.encode(photographs.draw(*_LARGE, seed=0))
-    ours = _median_ms(lambda: classifier.prepare(body))
-    pillow = _median_ms(lambda: np.asarray(Image.open(io.BytesIO(body)).convert("RGB")))
-    return {"ours_ms": ours, "pillow_ms": pillow, "ratio": pillow / ours}
+    """Compare the decode, resize included, of a 12-megapixel image with Pillow's full decode alone."""
+    body = encode_jpeg(synthetic_image(*_LARGE, seed=0))
+    product_ms = _median_ms(lambda: classifier.prepare(body))
+    pillow_ms = _median_ms(lambda: np.asarray(Image.open(io.BytesIO(body)).convert("RGB")))
+    return {"product_ms": product_ms, "pillow_ms": pillow_ms, "ratio": pillow_ms / product_ms}
 
 
 def _median_ms(call: Callable[[], object]) -> float:
@@ -147,9 +150,9 @@ def _sum(parts: Sequence[dict[str, float]]) -> dict[str, float]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", 1)[0])
     parser.add_argument("--archive", type=Path, required=True, help="an unpacked archive, or a bundle")
-    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=2.0, help="for each ceiling")
     parser.add_argument("--output", type=Path, required=True)
-    options = parser.parse_args()
-    measured = measure(options.archive, options.photos, options.seconds, len(os.sched_getaffinity(0)))
-    options.output.write_text(json.dumps(measured), encoding="utf-8")
+    args = parser.parse_args()
+    result = measure(args.archive, args.images, args.seconds, machine.usable_cores())
+    args.output.write_text(json.dumps(result), encoding="utf-8")

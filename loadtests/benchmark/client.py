@@ -1,4 +1,4 @@
-"""The client of the benchmark: N connections that post photographs one after the other, in one light process.
+"""The client of the benchmark: N connections that post images one after the other, in one light process.
 
 A window of measurement lies inside a longer run, so that neither the first nor the last requests of it are special.
 """
@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from loadtests.load.http_client import Pool, WireError
-from loadtests.load.target import Target
-from loadtests.load.workload import Traffic
-from loadtests.results.histogram import percentile
+from loadtests.load.http_client import NoResponseError, Pool, Target
+from loadtests.load.workload import Workload
+from loadtests.results.stats import percentile
 from loadtests.results.validation import judge
 
 _TIMEOUT_S = 30.0
-# After a failed request, so that a server that refuses everything is not hammered.
+# After a failed request, so that a server that rejects everything is not flooded.
 _PAUSE_S = 0.05
 
 
@@ -26,13 +25,13 @@ _PAUSE_S = 0.05
 class Window:
     """What came back in a window of measurement.
 
-    ``latencies_ms`` are those of right answers; ``faults`` counts the other outcomes by reason; the CPU seconds are the
-    server's, this client's own and, in all, the machine's in the window.
+    ``latencies_ms`` are those of correct answers; ``faults`` counts the other outcomes by reason; the CPU seconds
+    are the server's, this client's own and the whole machine's in the window.
     """
 
     seconds: float = 0.0
     latencies_ms: list[float] = field(default_factory=list)
-    refused: int = 0
+    rejected: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     server_cpu_s: float = 0.0
     client_cpu_s: float = 0.0
@@ -49,42 +48,47 @@ class Window:
             "client_cpu_share": self.client_cpu_s / self.seconds,
             "others_cpu_share": max(0.0, self.machine_cpu_s - self.server_cpu_s - self.client_cpu_s) / self.seconds,
             "images": images,
-            "refused": self.refused,
+            "rejected": self.rejected,
             "faults": sum(self.faults.values()),
         }
 
 
 def measure(
     target: Target,
-    traffic: Traffic,
+    workload: Workload,
     connections: int,
     warm_up_s: float,
     seconds: float,
     server_cpu_s: Callable[[], float],
 ) -> Window:
     """Load a server over so many connections and return what came back in the window after the warm-up."""
-    return asyncio.run(_measure(target, traffic, connections, warm_up_s, seconds, server_cpu_s))
+    return asyncio.run(_measure(target, workload, connections, warm_up_s, seconds, server_cpu_s))
 
 
 async def _measure(
     target: Target,
-    traffic: Traffic,
+    workload: Workload,
     connections: int,
     warm_up_s: float,
     seconds: float,
     server_cpu_s: Callable[[], float],
 ) -> Window:
-    client = _Client(target, traffic)
-    tasks = [asyncio.create_task(client.post_on_and_on()) for _ in range(connections)]
+    client = _Client(target, workload)
+    tasks = [asyncio.create_task(client.post_repeatedly()) for _ in range(connections)]
     try:
         await asyncio.sleep(warm_up_s)
-        server, own, machine, start = server_cpu_s(), time.process_time(), _machine_cpu_s(), time.perf_counter()
+        server_s, client_s, machine_s, start = (
+            server_cpu_s(),
+            time.process_time(),
+            _machine_cpu_s(),
+            time.perf_counter(),
+        )
         client.window = window = Window()
         await asyncio.sleep(seconds)
         client.window = None
         window.seconds = time.perf_counter() - start
-        window.machine_cpu_s = _machine_cpu_s() - machine
-        window.server_cpu_s, window.client_cpu_s = server_cpu_s() - server, time.process_time() - own
+        window.machine_cpu_s = _machine_cpu_s() - machine_s
+        window.server_cpu_s, window.client_cpu_s = server_cpu_s() - server_s, time.process_time() - client_s
     finally:
         for task in tasks:
             task.cancel()
@@ -104,26 +108,26 @@ def _machine_cpu_s() -> float:
 
 
 class _Client:
-    def __init__(self, target: Target, traffic: Traffic) -> None:
+    def __init__(self, target: Target, workload: Workload) -> None:
         self.window: Window | None = None
         self.pool = Pool(target, _TIMEOUT_S)
-        self._traffic = traffic
-        self._requests = {item.name: target.request(item.body) for item in traffic.items}
+        self._workload = workload
+        self._requests = {item.name: target.request(item.body) for item in workload.items}
 
-    async def post_on_and_on(self) -> None:
+    async def post_repeatedly(self) -> None:
         while True:
-            item = self._traffic.next()
+            item = self._workload.next()
             sent = time.perf_counter()
             try:
                 response = await self.pool.exchange(self._requests[item.name])
-            except WireError as error:
+            except NoResponseError as error:
                 self._fault(str(error))
                 await asyncio.sleep(_PAUSE_S)
                 continue
             elapsed_ms = (time.perf_counter() - sent) * 1000
             outcome = judge(item, response.status, response.body)
-            if outcome.kind == "refused" and self.window:
-                self.window.refused += 1
+            if outcome.kind == "rejected" and self.window:
+                self.window.rejected += 1
             elif outcome.kind == "ok" and self.window:
                 self.window.latencies_ms.append(elapsed_ms)
             elif outcome.kind in ("wrong", "failed"):

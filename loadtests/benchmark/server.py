@@ -1,4 +1,4 @@
-"""A server as a child: started, asked until it answers, weighed with all its processes, stopped without leftovers."""
+"""A server as a child process: start it, wait for its first answer, measure all its processes, stop it completely."""
 
 import contextlib
 import http.client
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from loadtests.load.target import Target
+from loadtests.load.http_client import Target
 from loadtests.results.validation import top_label
 
 _START_S = 180
@@ -29,7 +29,7 @@ class ServerError(Exception):
 
 @dataclass(frozen=True)
 class Launch:
-    """How to start a server: a command line, what to add to the environment, where, and where it will answer."""
+    """How to start a server: command line, additions to the environment, working folder, and the URL to ask."""
 
     command: tuple[str, ...]
     environment: Mapping[str, str]
@@ -47,8 +47,8 @@ class Server:
         self._log = log
         self._root = psutil.Process(child.pid)
 
-    def first_answer(self, photograph: bytes) -> float:
-        """Send a photograph until it is answered; return the seconds since the start.
+    def first_answer(self, image: bytes) -> float:
+        """Send a image until it is answered; return the seconds since the start.
 
         Raises:
             ServerError: it ended, or there was no answer in three minutes.
@@ -56,7 +56,7 @@ class Server:
         while time.monotonic() - self.started < _START_S:
             if self._child.poll() is not None:
                 raise ServerError(f"it ended with code {self._child.returncode}:\n{self.log_tail()}")
-            if self._answers(photograph):
+            if self._answers(image):
                 return time.monotonic() - self.started
             time.sleep(_RETRY_S)
         raise ServerError(f"no answer in {_START_S} s:\n{self.log_tail()}")
@@ -85,14 +85,14 @@ class Server:
         return []
 
     def log_tail(self) -> str:
-        """Return the end of what it wrote."""
+        """Return the end of its log."""
         return self._log.read_text("utf-8", "replace")[-_LOG_TAIL:]
 
-    def _answers(self, photograph: bytes) -> bool:
+    def _answers(self, image: bytes) -> bool:
         # A request may wait in the server's queue while it loads: that wait is part of the start.
         connection = http.client.HTTPConnection(self.target.host, self.target.port, timeout=_START_S)
         try:
-            connection.request("POST", self.target.path, photograph, {"Content-Type": "application/octet-stream"})
+            connection.request("POST", self.target.path, image, {"Content-Type": "application/octet-stream"})
             response = connection.getresponse()
             return response.status == 200 and top_label(response.read()) is not None
         except (OSError, http.client.HTTPException):
@@ -122,9 +122,9 @@ def running(launch: Launch, log: Path) -> Iterator[Server]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return so many ports of this machine that nothing listens on, no two of them the same."""
-    with contextlib.ExitStack() as open_together:
-        probes = [open_together.enter_context(socket.socket()) for _ in range(count)]
+    """Return different ports of this machine that nothing listens on."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
         return [int(probe.getsockname()[1]) for probe in probes]

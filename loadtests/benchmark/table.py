@@ -4,12 +4,12 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from loadtests.benchmark import facts as machine
+from loadtests import machine as machine
 from loadtests.benchmark.rounds import CEILINGS, Measurement
 
 _HEAD = ("", "32 connections", "8", "1", "p50 at 1", "p99 at 8", "p99 at 32", "CPU-s / 1,000", "memory", "first answer")
 _UNITS = ("", "images/s", "images/s", "images/s", "ms", "ms", "ms", "at 32", "MB", "s")
-_OURS = "ours"
+_PRODUCT = "visionserve"
 _BOTH = "decode + engine"
 _ONE, _RESTED = "one at a time", "one after a rest"
 # Of one core: the kernel's own work for the server (interrupts, the network) stays below this.
@@ -36,12 +36,12 @@ def markdown(measurements: Sequence[Measurement], facts: dict[str, Any], sent: s
 
 
 def ratios(good: Sequence[Measurement], names: Sequence[str]) -> list[str]:
-    """Return how our service compares with each other one and with the ceiling, as a table."""
-    if _OURS not in names:
+    """Return how visionserve compares with the others and with the ceiling, as a table."""
+    if _PRODUCT not in names:
         return []
-    lines = ["| ours, as a multiple of | 32 connections | 8 connections |", "|---|---:|---:|"]
+    lines = ["| visionserve, as a multiple of | 32 connections | 8 connections |", "|---|---:|---:|"]
     for name in names:
-        if name != _OURS:
+        if name != _PRODUCT:
             cells = [_paired(good, _rate(count), name, _rate(count)) for count in ("32", "8")]
             lines.append(f"| {name} | {' | '.join(cells)} |")
     cells = [_paired(good, _rate(count), CEILINGS, _ceiling(_BOTH, "images_per_s")) for count in ("32", "8")]
@@ -50,16 +50,16 @@ def ratios(good: Sequence[Measurement], names: Sequence[str]) -> list[str]:
 
 def spread(values: Iterable[float | None], digits: int = 0) -> str:
     """Return the median and, of several values, the lowest and highest; "-" without any."""
-    known = [value for value in values if value is not None]
-    if not known:
+    numbers = [value for value in values if value is not None]
+    if not numbers:
         return "-"
-    middle = f"{statistics.median(known):,.{digits}f}"
-    return f"{middle} ({min(known):,.{digits}f}-{max(known):,.{digits}f})" if len(known) > 1 else middle
+    median = f"{statistics.median(numbers):,.{digits}f}"
+    return f"{median} ({min(numbers):,.{digits}f}-{max(numbers):,.{digits}f})" if len(numbers) > 1 else median
 
 
 def _service_row(entries: Sequence[Measurement], name: str) -> list[str]:
     return [
-        f"**{name}**" if name == _OURS else name,
+        f"**{name}**" if name == _PRODUCT else name,
         *(spread(map(_rate(count), entries)) for count in ("32", "8", "1")),
         *(
             _median(entries, _window(count, key), 1)
@@ -87,23 +87,23 @@ def _ceiling_row(good: Sequence[Measurement], name: str) -> str:
 
 
 def _notes(good: Sequence[Measurement]) -> list[str]:
-    ours, ceilings = _of(good, _OURS), _of(good, CEILINGS)
-    added, above_rested = (
+    product, ceilings = _of(good, _PRODUCT), _of(good, CEILINGS)
+    added, above_after_rest = (
         _differences(good, _window("1", "p50_ms"), _ceiling(name, "p50_ms")) for name in (_ONE, _RESTED)
     )
     notes = [f"- One request at a time: {spread(added, 1)} ms above decode + engine in process."] if added else []
-    if above_rested:
-        notes.append(f"- The same above decode + engine after 5 ms of rest: {spread(above_rested, 1)} ms.")
-    broken = [entry for entry in ours if "with_broken" in entry]
-    if broken:
-        share = [entry["with_broken"]["images_per_s"] / (_rate("32")(entry) or 1) for entry in broken]
-        faults = sum(int(entry["with_broken"]["faults"]) for entry in broken)
+    if above_after_rest:
+        notes.append(f"- The same above decode + engine after 5 ms of rest: {spread(above_after_rest, 1)} ms.")
+    mixed = [entry for entry in product if "with_invalid" in entry]
+    if mixed:
+        share = [entry["with_invalid"]["images_per_s"] / (_rate("32")(entry) or 1) for entry in mixed]
+        faults = sum(int(entry["with_invalid"]["faults"]) for entry in mixed)
         notes.append(
-            f"- With broken bodies among the photographs: {spread(share, 2)} of the rate without, {faults} faults."
+            f"- With invalid bodies among the images: {spread(share, 2)} of the rate without, {faults} faults."
         )
     if ceilings:
         ratio = spread(map(_ceiling("12 megapixels", "ratio"), ceilings), 1)
-        notes.append(f"- A drawn 12-megapixel photograph: decode and resize {ratio} x as fast as Pillow's full decode.")
+        notes.append(f"- A synthetic 12-megapixel image: decode and resize {ratio} x as fast as Pillow's full decode.")
     share = [_window("32", "client_cpu_share")(entry) for entry in good if "windows" in entry]
     return [
         *notes,
@@ -119,21 +119,19 @@ def _faults(measurements: Sequence[Measurement]) -> list[str]:
             lines.append(f"- Round {entry['round']}: {entry['subject']} failed: {first}")
         faults = sum(int(window["faults"]) for window in entry.get("windows", {}).values())
         if faults:
-            lines.append(
-                f"- Round {entry['round']}: {entry['subject']} left {faults} requests without the right answer."
-            )
+            lines.append(f"- Round {entry['round']}: {entry['subject']} gave {faults} requests no correct answer.")
     return lines
 
 
 def _busy(good: Sequence[Measurement]) -> list[str]:
-    """Return a warning where other processes took so much of the cores that the numbers say little."""
+    """Return a warning where other processes used so much of the cores that the numbers are unreliable."""
     shares = [window["others_cpu_share"] for entry in good for window in entry.get("windows", {}).values()]
     shares += [1 - share for entry in _of(good, CEILINGS) if (share := _ceiling(_BOTH, "cpu_share")(entry)) is not None]
     disturbed = sum(share > _OTHERS for share in shares)
     if not disturbed:
         return []
-    told = f"other processes used more than {_OTHERS:.0%} of a core in {disturbed} of {len(shares)} windows"
-    return ["", f"**Not to be quoted: {told} (at most {max(shares):.0%}).**"]
+    sentence = f"other processes used more than {_OTHERS:.0%} of a core in {disturbed} of {len(shares)} windows"
+    return ["", f"**Do not quote: {sentence} (at most {max(shares):.0%}).**"]
 
 
 def _of(good: Sequence[Measurement], name: str) -> list[Measurement]:
@@ -160,21 +158,21 @@ def _ceiling(name: str, key: str) -> Get:
     return get
 
 
-def _pairs(good: Sequence[Measurement], mine: Get, other: str, theirs: Get) -> list[tuple[float, float]]:
-    """Return our value and another's from the same rounds."""
-    rounds = {entry["round"]: theirs(entry) for entry in _of(good, other)}
-    found = [(mine(entry), rounds.get(entry["round"])) for entry in _of(good, _OURS)]
-    return [(left, right) for left, right in found if left is not None and right]
+def _pairs(good: Sequence[Measurement], get: Get, other: str, other_get: Get) -> list[tuple[float, float]]:
+    """Return visionserve's value and another's from the same rounds."""
+    rounds = {entry["round"]: other_get(entry) for entry in _of(good, other)}
+    pairs = [(get(entry), rounds.get(entry["round"])) for entry in _of(good, _PRODUCT)]
+    return [(left, right) for left, right in pairs if left is not None and right]
 
 
-def _paired(good: Sequence[Measurement], mine: Get, other: str, theirs: Get) -> str:
-    return spread((left / right for left, right in _pairs(good, mine, other, theirs)), 2)
+def _paired(good: Sequence[Measurement], get: Get, other: str, other_get: Get) -> str:
+    return spread((left / right for left, right in _pairs(good, get, other, other_get)), 2)
 
 
-def _differences(good: Sequence[Measurement], mine: Get, theirs: Get) -> list[float]:
-    return [left - right for left, right in _pairs(good, mine, CEILINGS, theirs)]
+def _differences(good: Sequence[Measurement], get: Get, ceiling: Get) -> list[float]:
+    return [left - right for left, right in _pairs(good, get, CEILINGS, ceiling)]
 
 
 def _median(entries: Sequence[Measurement], get: Get, digits: int) -> str:
-    known = [value for entry in entries if (value := get(entry)) is not None]
-    return f"{statistics.median(known):,.{digits}f}" if known else "-"
+    values = [value for entry in entries if (value := get(entry)) is not None]
+    return f"{statistics.median(values):,.{digits}f}" if values else "-"

@@ -1,6 +1,6 @@
 """TorchServe's own image_classifier as its examples have it: ResNet-18 in eager mode, batches of 8, 50 ms of delay.
 
-`python -m loadtests.benchmark.torchserve_example --bundle DIR --output FILE.mar`: its weights in torch format.
+The benchmark runs it as a process of its own, because it imports torch: it writes the bundle's weights in torch format.
 """
 
 import argparse
@@ -25,11 +25,11 @@ _CONFIG = "batchSize: 8\nmaxBatchDelay: 50\nresponseTimeout: 120\n"
 
 
 def build(bundle: Path, output: Path) -> None:
-    """Write the archive of a ResNet-18 bundle; ValueError when the bundle's network is another one."""
+    """Write the archive of a ResNet-18 bundle; ValueError when the bundle has another network."""
     card = json.loads((bundle / "card.json").read_text(encoding="utf-8"))
     if card["architecture"] != "resnet18":
-        raise ValueError(f"the stock example is a ResNet-18, the bundle a {card['architecture']}")
-    with tempfile.TemporaryDirectory(prefix="visionserve-stock-") as name:
+        raise ValueError(f"TorchServe's example is a ResNet-18, the bundle a {card['architecture']}")
+    with tempfile.TemporaryDirectory(prefix="visionserve-example-") as name:
         folder = Path(name)
         labels = card["labels"]
         (folder / "model.py").write_text(_MODEL.format(classes=len(labels)), encoding="utf-8")
@@ -55,5 +55,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", 1)[0])
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
-    options = parser.parse_args()
-    build(options.bundle, options.output)
+    args = parser.parse_args()
+    build(args.bundle, args.output)

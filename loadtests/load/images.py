@@ -1,7 +1,7 @@
-"""Photographs: what is sent. Drawn here, the same bytes every time, or read from a folder.
+"""The images that a load test sends: synthetic ones, the same bytes every time, or those of a folder.
 
-Drawn ones look like flowers with the grain of a camera, so that their JPEGs weigh what real ones do: about 50 KB at
-500 x 333, 270 KB at 1200 x 900, 2.8 MB at 4000 x 3000.
+Synthetic ones look like flowers with the grain of a camera, so that their JPEGs are as large as real ones: about 50 KB
+at 500 x 333, 270 KB at 1200 x 900, 2.8 MB at 4000 x 3000.
 """
 
 import csv
@@ -24,7 +24,7 @@ _COLOURS = ((235, 200, 40), (220, 60, 90), (150, 90, 200), (245, 245, 240), (240
 
 
 @dataclass(frozen=True)
-class Photograph:
+class EncodedImage:
     """An encoded image; ``weight`` is how often it is sent relative to others, ``label`` what it shows, if known."""
 
     name: str
@@ -33,20 +33,20 @@ class Photograph:
     label: str | None = None
 
 
-def drawn(sizes: Mapping[tuple[int, int], float], each: int = 4) -> list[Photograph]:
-    """Draw photographs.
+def synthetic_images(sizes: Mapping[tuple[int, int], float], per_size: int = 4) -> list[EncodedImage]:
+    """Return synthetic JPEGs.
 
     Args:
         sizes: share of the requests by (width, height).
-        each: how many of a size; of those above two megapixels half as many, as they take a second each.
+        per_size: how many of each size; half as many above two megapixels, where each takes a second to make.
     """
-    photographs = []
+    images = []
     for (width, height), share in sizes.items():
-        count = each if width * height < 2_000_000 else max(1, each // 2)
-        for place in range(count):
-            name = f"drawn-{width}x{height}-{place}"
-            photographs.append(Photograph(name, encode(draw(width, height, place)), share / count))
-    return photographs
+        count = per_size if width * height < 2_000_000 else max(1, per_size // 2)
+        for seed in range(count):
+            image_bytes = encode_jpeg(synthetic_image(width, height, seed))
+            images.append(EncodedImage(f"synthetic-{width}x{height}-{seed}", image_bytes, share / count))
+    return images
 
 
 def parse_sizes(text: str) -> dict[tuple[int, int], float]:
@@ -62,81 +62,82 @@ def parse_sizes(text: str) -> dict[tuple[int, int], float]:
     return sizes
 
 
-def read(folder: Path, labels: Path | None = None, most: int = 64) -> list[Photograph]:
-    """Read photographs from a folder.
+def read_images(folder: Path, labels: Path | None = None, at_most: int = 64) -> list[EncodedImage]:
+    """Read images from a folder.
 
     Args:
-        labels: a CSV file of ``file,label`` lines; without it the name of a photograph's own sub-folder is its label.
-        most: of more photographs, this many are taken, evenly spread over the sorted names.
+        labels: a CSV file of ``file,label`` lines; without it the name of an image's own sub-folder is its label.
+        at_most: of more images, this many are used, evenly spaced over the sorted names.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the folder has none.
     """
     paths = sorted(path for path in folder.rglob("*") if path.name.lower().endswith(IMAGE_SUFFIXES))
     if not paths:
-        raise ValueError(f"there is no photograph in {folder}")
-    chosen = paths if len(paths) <= most else [paths[place * len(paths) // most] for place in range(most)]
-    known = _labels(labels) if labels else _folders(folder, chosen)
-    names = [path.relative_to(folder).as_posix() for path in chosen]
+        raise ValueError(f"{folder} contains no images ({', '.join(IMAGE_SUFFIXES)})")
+    if len(paths) > at_most:
+        paths = [paths[i * len(paths) // at_most] for i in range(at_most)]
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    label_of = _read_labels(labels) if labels else _folder_names(folder, paths)
     return [
-        Photograph(name, path.read_bytes(), label=known.get(name, known.get(path.name)))
-        for name, path in zip(names, chosen, strict=True)
+        EncodedImage(name, path.read_bytes(), label=label_of.get(name, label_of.get(path.name)))
+        for name, path in zip(names, paths, strict=True)
     ]
 
 
-def draw(width: int, height: int, seed: int) -> np.ndarray:
-    """Return a picture of flowers before leaves: (height, width, 3) uint8, RGB."""
-    source = np.random.default_rng((seed, width, height))
-    image = _leaves(width, height, source)
-    for _ in range(source.integers(1, 4)):
-        _flower(image, source)
-    grain = source.standard_normal((height, width, 1), dtype=np.float32) * np.float32(_GRAIN)
-    drawn_: np.ndarray = np.clip(image + grain, 0, 255).astype(np.uint8)
-    return drawn_
+def synthetic_image(width: int, height: int, seed: int) -> np.ndarray:
+    """Return flowers in front of leaves: (height, width, 3) uint8, RGB."""
+    rng = np.random.default_rng((seed, width, height))
+    image = _leaves(width, height, rng)
+    for _ in range(rng.integers(1, 4)):
+        _flower(image, rng)
+    grain = rng.standard_normal((height, width, 1), dtype=np.float32) * np.float32(_GRAIN)
+    pixels: np.ndarray = np.clip(image + grain, 0, 255).astype(np.uint8)
+    return pixels
 
 
-def encode(image: np.ndarray) -> bytes:
+def encode_jpeg(pixels: np.ndarray) -> bytes:
     """Return (H, W, 3) uint8 as a JPEG."""
     stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "JPEG", quality=_QUALITY)
+    Image.fromarray(pixels).save(stream, "JPEG", quality=_QUALITY)
     return stream.getvalue()
 
 
-def _leaves(width: int, height: int, source: np.random.Generator) -> np.ndarray:
-    """Return greens that change softly, and finer veins over them: (height, width, 3) float32."""
+def _leaves(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
+    """Return soft greens with finer veins over them: (height, width, 3) float32."""
     image = np.zeros((height, width, 3), np.float32)
     for cells, strength in ((6, 90.0), (40, 35.0), (160, 18.0)):
-        small = (source.random((cells, cells)) * 255).astype(np.uint8)
+        small = (rng.random((cells, cells)) * 255).astype(np.uint8)
         large = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
         tint = np.array([0.45, 1.0, 0.3], np.float32)
         image += (np.asarray(large, np.float32)[..., None] / 255 - 0.3) * np.float32(strength) * tint
     return image + np.array([25, 45, 15], np.float32)
 
 
-def _flower(image: np.ndarray, source: np.random.Generator) -> None:
-    """Paint one flower into (H, W, 3) float32, in place: petals by a rose curve, shaded, round a darker disc."""
+def _flower(image: np.ndarray, rng: np.random.Generator) -> None:
+    """Paint one flower into (H, W, 3) float32, in place: petals by a rose curve, shaded, around a darker disc."""
     height, width = image.shape[:2]
-    radius = float(source.uniform(0.22, 0.42)) * min(height, width)
-    x, y = source.uniform(0.25, 0.75) * width, source.uniform(0.25, 0.75) * height
+    radius = float(rng.uniform(0.22, 0.42)) * min(height, width)
+    x, y = rng.uniform(0.25, 0.75) * width, rng.uniform(0.25, 0.75) * height
     rows = slice(max(0, int(y - radius)), min(height, int(y + radius) + 1))
     columns = slice(max(0, int(x - radius)), min(width, int(x + radius) + 1))
     down = (np.arange(rows.start, rows.stop, dtype=np.float32) - np.float32(y))[:, None]
     right = (np.arange(columns.start, columns.stop, dtype=np.float32) - np.float32(x))[None, :]
     distance = np.hypot(down, right) / np.float32(radius)  # (h, w)
     angle = np.arctan2(down, right)
-    petals = int(source.integers(5, 13))
+    petals = int(rng.integers(5, 13))
     edge = 0.55 + 0.45 * np.abs(np.cos(petals * angle / 2))
     shade = (0.55 + 0.45 * np.cos(math.pi * distance) ** 2 + 0.1 * np.cos(petals * 4 * angle))[..., None]
-    colour = np.array(_COLOURS[source.integers(len(_COLOURS))], np.float32)
+    colour = np.array(_COLOURS[rng.integers(len(_COLOURS))], np.float32)
     part = image[rows, columns]
     part[distance < edge] = (shade * colour)[distance < edge]
     part[distance < 0.22] = np.array([95, 65, 25], np.float32)
 
 
-def _labels(path: Path) -> dict[str, str]:
+def _read_labels(path: Path) -> dict[str, str]:
     with path.open(encoding="utf-8", newline="") as stream:
         return {row[0]: row[1] for row in csv.reader(stream) if len(row) >= 2}
 
 
-def _folders(folder: Path, paths: Sequence[Path]) -> dict[str, str]:
+def _folder_names(folder: Path, paths: Sequence[Path]) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): path.parent.name for path in paths if path.parent != folder}

@@ -1,13 +1,14 @@
-"""Shapes: how the load goes up and down, as stages of a level (users or arrivals per second) and a duration.
+"""Shapes: how the load changes, as stages of a level (users or arrivals per second) and a duration; arrival times.
 
 constant  ----      steps  _-^      spike  _|^|__      soak  ----------
 """
 
 import itertools
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-# A second of queue takes about as long to drain as it took to form; this many seconds are left out of the verdict.
+# A second of queue takes about as long to drain as it took to form; this many seconds are not judged.
 _RECOVERY_S = 5
 
 
@@ -15,7 +16,7 @@ _RECOVERY_S = 5
 class Stage:
     """``level`` users (closed loop) or arrivals per second (open loop) for whole ``seconds``.
 
-    ``judged`` stages count for the verdict; the others are shown only.
+    ``judged`` stages must meet the targets; the others are only reported.
     """
 
     name: str
@@ -41,7 +42,7 @@ def steps(first: float, last: float, by: float, seconds: int, hold: float | None
         raise ValueError("steps go upwards: --to above --from, --by above 0")
     limit = first if hold is None else hold
     levels = itertools.takewhile(lambda level: level <= last + 1e-9, itertools.count(first, by))
-    return [Stage(f"step {place}", level, seconds, level <= limit) for place, level in enumerate(levels, 1)]
+    return [Stage(f"step {number}", level, seconds, level <= limit) for number, level in enumerate(levels, 1)]
 
 
 def spike(base: float, peak: float, seconds: int, peak_seconds: int = 10) -> list[Stage]:
@@ -55,10 +56,10 @@ def spike(base: float, peak: float, seconds: int, peak_seconds: int = 10) -> lis
 
 
 def soak(level: float, seconds: int, parts: int = 10) -> list[Stage]:
-    """Return one level for a long time in ``parts`` that are shown and judged each, so that a drift is seen."""
+    """Return one level for a long time in ``parts`` that are judged separately, so that a drift shows."""
     each, rest = divmod(seconds, parts)
-    lengths = [each + (place < rest) for place in range(parts)]
-    return [Stage(f"part {place}", level, length) for place, length in enumerate(lengths, 1) if length]
+    lengths = [each + (part < rest) for part in range(parts)]
+    return [Stage(f"part {number}", level, length) for number, length in enumerate(lengths, 1) if length]
 
 
 def to_text(stages: Sequence[Stage]) -> str:
@@ -69,10 +70,10 @@ def to_text(stages: Sequence[Stage]) -> str:
 def from_text(text: str) -> list[Stage]:
     """Read ``LEVELxSECONDS,...``; ValueError says what cannot be read."""
     stages = []
-    for place, entry in enumerate(text.split(","), 1):
+    for number, entry in enumerate(text.split(","), 1):
         level, _, seconds = entry.partition("x")
         try:
-            stages.append(Stage(f"stage {place}", float(level), int(seconds)))
+            stages.append(Stage(f"stage {number}", float(level), int(seconds)))
         except ValueError as error:
             raise ValueError(f"stages are LEVELxSECONDS,..., not {entry!r} ({error})") from None
     return stages
@@ -85,3 +86,28 @@ def level_at(stages: Sequence[Stage], elapsed_s: float) -> float | None:
             return stage.level
         elapsed_s -= stage.seconds
     return None
+
+
+def poisson(stages: Sequence[Stage], seed: int = 0) -> Iterator[float]:
+    """Yield due times in seconds from the start, ascending: independent clients, ``level`` per second in each stage.
+
+    Gaps are exponential with mean 1 / level. They have no memory, so restarting with each stage changes nothing; and
+    several such processes side by side are again one, so a rate can be shared out among them.
+    """
+    rng = random.Random(seed)
+    start = 0.0
+    for stage in stages:
+        due = start + rng.expovariate(stage.level) if stage.level else start + stage.seconds
+        while due < start + stage.seconds:
+            yield due
+            due += rng.expovariate(stage.level)
+        start += stage.seconds
+
+
+def even(stages: Sequence[Stage]) -> Iterator[float]:
+    """Yield due times in seconds from the start, ascending, evenly spaced within each stage."""
+    start = 0.0
+    for stage in stages:
+        count = round(stage.level * stage.seconds)
+        yield from (start + (i + 0.5) * stage.seconds / count for i in range(count))
+        start += stage.seconds

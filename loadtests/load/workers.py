@@ -1,27 +1,27 @@
-"""Generators: the open loop in one process or shared out among several, whose Poisson streams add up to one."""
+"""Workers: the open loop in one process, or shared between several, whose Poisson streams add up to one."""
 
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 
-from loadtests.load import arrivals
-from loadtests.load.images import Photograph
+from loadtests.load import shapes
+from loadtests.load.http_client import Target
+from loadtests.load.images import EncodedImage
 from loadtests.load.openloop import Limits, OpenLoop, Progress
 from loadtests.load.shapes import Stage
-from loadtests.load.target import Target
-from loadtests.load.workload import Traffic
-from loadtests.results.stats import Ledger
+from loadtests.load.workload import Workload
+from loadtests.results.stats import RequestStats
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to send where; ``expected`` labels by photograph; ``arrivals`` are even or poisson."""
+    """What to send where; ``expected`` labels by image name; ``arrivals`` are even or poisson."""
 
     target: Target
-    photographs: tuple[Photograph, ...]
+    images: tuple[EncodedImage, ...]
     expected: dict[str, str]
-    broken_share: float
+    invalid_share: float
     seed: int
     arrivals: str
     limits: Limits
@@ -29,10 +29,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Sent:
-    """What became of the requests; ``start_s`` is since 1970; ``interrupted`` when Ctrl-C ended it before its time."""
+    """What became of the requests; ``start_s`` is since 1970; ``interrupted`` when Ctrl-C ended it early."""
 
     start_s: float
-    ledger: Ledger
+    stats: RequestStats
     interrupted: bool
 
 
@@ -44,23 +44,23 @@ def run(plan: Plan, stages: Sequence[Stage], processes: int = 1, progress: Progr
     context = multiprocessing.get_context("spawn")  # a fork would copy the parent's threads' locks
     with ProcessPoolExecutor(processes, context) as pool:
         results = [_result(future) for future in [pool.submit(_generate, plan, parts, n) for n in range(processes)]]
-    total = Ledger()
+    total = RequestStats()
     for sent in results:
-        total.merge(sent.ledger)
+        total.merge(sent.stats)
     return Sent(min(sent.start_s for sent in results), total, any(sent.interrupted for sent in results))
 
 
-def _generate(plan: Plan, stages: Sequence[Stage], place: int, progress: Progress | None = None) -> Sent:
-    seed = plan.seed * 1000 + place
-    due = arrivals.even(stages) if plan.arrivals == "even" else arrivals.poisson(stages, seed)
-    traffic = Traffic(plan.photographs, plan.expected, plan.broken_share, seed)
-    loop = OpenLoop(plan.target, traffic, plan.limits)
+def _generate(plan: Plan, stages: Sequence[Stage], process: int, progress: Progress | None = None) -> Sent:
+    seed = plan.seed * 1000 + process
+    due = shapes.even(stages) if plan.arrivals == "even" else shapes.poisson(stages, seed)
+    workload = Workload(plan.images, plan.expected, plan.invalid_share, seed)
+    loop = OpenLoop(plan.target, workload, plan.limits)
     interrupted = False
     try:
-        loop.run(due, f"generator {place}", progress)
+        loop.run(due, f"generator {process}", progress)
     except KeyboardInterrupt:
         interrupted = True
-    return Sent(loop.started_s, loop.ledger, interrupted)
+    return Sent(loop.started_s, loop.stats, interrupted)
 
 
 def _result(future: Future[Sent]) -> Sent:

@@ -1,63 +1,125 @@
-"""Traffic: which body is sent next: photographs by their weight, and a share of broken bodies."""
+"""The workload: which body is sent next, images by their weight and a share of invalid bodies; its options.
 
+Invalid bodies are what clients send by mistake or in malice: every service must reject each of them with a 4xx.
+"""
+
+import argparse
 import itertools
 import random
+import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
-from loadtests.load import invalid_bodies
-from loadtests.load.images import Photograph
+from loadtests.load.images import MIXED, EncodedImage, parse_sizes, read_images, synthetic_images
+
+_MIXED = ",".join(f"{width}x{height}:{share}" for (width, height), share in MIXED.items())
 
 
 @dataclass(frozen=True)
 class Item:
-    """One body to send; ``expected`` is the label it must get, None where any will do."""
+    """One body to send; ``expected`` is the label that it must get, None where any will do."""
 
     name: str
     body: bytes
     expected: str | None = None
-    broken: bool = False
+    invalid: bool = False
 
 
-class Traffic:
+class Workload:
     """An endless, reproducible sequence of items."""
 
     def __init__(
         self,
-        photographs: Sequence[Photograph],
+        images: Sequence[EncodedImage],
         expected: Mapping[str, str] | None = None,
-        broken_share: float = 0.0,
+        invalid_share: float = 0.0,
         seed: int = 0,
     ) -> None:
-        """Mix photographs and broken bodies.
+        """Mix images and invalid bodies.
 
         Args:
-            expected: the label that each photograph must get, by its name.
-            broken_share: of all bodies, 0-1.
+            expected: the label that each image must get, by the image's name.
+            invalid_share: of all bodies, 0-1.
 
         Raises:
-            ValueError: no photograph, or a share out of range.
+            ValueError: no images, or a share out of range.
         """
-        if not photographs:
-            raise ValueError("there is no photograph to send")
-        if not 0 <= broken_share < 1:
-            raise ValueError(f"the share of broken bodies must be in [0, 1), not {broken_share}")
+        if not images:
+            raise ValueError("a workload needs at least one image")
+        if not 0 <= invalid_share < 1:
+            raise ValueError(f"the share of invalid bodies must be in [0, 1), not {invalid_share}")
         labels = expected or {}
-        self._items = [Item(photo.name, photo.body, labels.get(photo.name)) for photo in photographs]
-        self._weights = list(itertools.accumulate(photo.weight for photo in photographs))
-        self._broken = [
-            Item(kind, body, broken=True) for kind, body in invalid_bodies.bodies(photographs[0].body).items()
-        ]
-        self._share = broken_share
-        self._random = random.Random(seed)
+        self._valid = [Item(image.name, image.body, labels.get(image.name)) for image in images]
+        self._weights = list(itertools.accumulate(image.weight for image in images))
+        self._invalid = [Item(kind, body, invalid=True) for kind, body in invalid_bodies(images[0].body).items()]
+        self._invalid_share = invalid_share
+        self._rng = random.Random(seed)
 
     def next(self) -> Item:
         """Return the next item."""
-        if self._share and self._random.random() < self._share:
-            return self._random.choice(self._broken)
-        return self._random.choices(self._items, cum_weights=self._weights)[0]
+        if self._invalid_share and self._rng.random() < self._invalid_share:
+            return self._rng.choice(self._invalid)
+        return self._rng.choices(self._valid, cum_weights=self._weights)[0]
 
     @property
     def items(self) -> list[Item]:
         """Everything that can be sent, each once."""
-        return [*self._items, *(self._broken if self._share else [])]
+        return [*self._valid, *(self._invalid if self._invalid_share else [])]
+
+
+def invalid_bodies(jpeg: bytes) -> dict[str, bytes]:
+    """Return a body for each kind of mistake; ``jpeg`` is a valid image to damage."""
+    return {
+        "empty": b"",
+        "text": b"this is not an image\n" * 20,
+        "noise": random.Random(7).randbytes(4096),
+        "header only": jpeg[:64],
+        "truncated": jpeg[: len(jpeg) // 3],
+        "gigapixel": _gigapixel_png(),
+        "markup": b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>",
+    }
+
+
+class Parser(Protocol):
+    """argparse's parser, or Locust's, which has the same form."""
+
+    def add_argument_group(self, title: str) -> argparse._ArgumentGroup:
+        """Return a group to add options to."""
+        ...
+
+
+def add_arguments(parser: Parser) -> None:
+    """Declare what is sent: the options that `python -m loadtests run` and the locustfile share."""
+    group = parser.add_argument_group("what is sent")
+    group.add_argument("--images", help="a folder of images; default: synthetic ones")
+    group.add_argument("--labels", help="CSV of file,label; default: the names of the images' sub-folders, if any")
+    group.add_argument("--sizes", default=_MIXED, help="of synthetic images: WIDTHxHEIGHT:SHARE,... (%(default)s)")
+    group.add_argument(
+        "--invalid", type=float, default=0.0, metavar="SHARE", help="share of invalid bodies, 0-1; each must get a 4xx"
+    )
+    group.add_argument(
+        "--header", action="append", default=[], metavar="'Name: value'", help="to send with each request"
+    )
+    group.add_argument("--seed", type=int, default=0, help="of the order of images and of the arrival times")
+    group.add_argument("--timeout-s", type=float, default=10.0, help="an answer that takes longer is a failure")
+    group.add_argument("--allow-remote", action="store_true", help="load another machine than this one")
+
+
+def load_images(args: argparse.Namespace) -> list[EncodedImage]:
+    """Return the images that the options ask for; ValueError says what is wrong with them."""
+    if args.images:
+        return read_images(Path(args.images), Path(args.labels) if args.labels else None)
+    return synthetic_images(parse_sizes(args.sizes))
+
+
+def _gigapixel_png() -> bytes:
+    """Return a few bytes that declare 60,000 x 60,000 pixels: decoding them would take 10 GB."""
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + _chunk(b"IDAT", zlib.compress(bytes(1024))) + _chunk(b"IEND", b"")
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))

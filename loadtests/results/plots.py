@@ -1,4 +1,4 @@
-"""Plots: a run as one picture: latency against the rate (or over time), and below it where the time went."""
+"""Plots: a run as one figure: latency against the rate (or over time), and below it where the time went."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from loadtests.results.run_record import RunRecord
 from loadtests.results.summary import Point, Slo, highest_held, points
 
 _LINES = (("p50_ms", "p50", "#3b7dd8"), ("p95_ms", "p95", "#e0912f"), ("p99_ms", "p99", "#c23b3b"))
-# From the bottom: what stays the same first, so that the queue is seen to grow.
+# From the bottom: constant parts first, so that the growth of the queue shows.
 _PARTS = {
     "inference": "#3b7dd8",
     "decode": "#57a773",
@@ -22,16 +22,16 @@ _PARTS = {
     "queue and transport": "#a7abbb",
     "waiting to be sent": "#d5c7a4",
 }
-# More dots than this cannot be told apart.
+# More dots than this cannot be distinguished.
 _MOST_DOTS = 150
 _INK = "#333340"
 
 
 def draw(record: RunRecord, path: Path) -> None:
-    """Write the picture of a run as PNG."""
+    """Write the figure of a run as PNG."""
     matplotlib.use("Agg")
-    found = points(record)
-    timed = any(point.parts_ms for point in found)
+    stages = points(record)
+    timed = any(point.parts_ms for point in stages)
     rows = 2 if timed else 1
     figure, axes = pyplot.subplots(
         rows,
@@ -42,17 +42,17 @@ def draw(record: RunRecord, path: Path) -> None:
         gridspec_kw={"height_ratios": [3, 2][:rows]},
     )
     try:
-        _latency(axes[0][0], record, found)
+        _latency(axes[0][0], record, stages)
         if timed:
-            _breakdown(axes[1][0], record, found)
+            _breakdown(axes[1][0], record, stages)
         figure.savefig(path, dpi=130)
     finally:
         pyplot.close(figure)
 
 
-def _latency(axes: Axes, record: RunRecord, found: Sequence[Point]) -> None:
-    if record.shape == "steps" and len(found) > 1:
-        _against_level(axes, record, found)
+def _latency(axes: Axes, record: RunRecord, stages: Sequence[Point]) -> None:
+    if record.shape == "steps" and len(stages) > 1:
+        _against_level(axes, record, stages)
     else:
         _over_time(axes, record)
     _target(axes, record.targets["p99_ms"])
@@ -62,7 +62,7 @@ def _latency(axes: Axes, record: RunRecord, found: Sequence[Point]) -> None:
 
 
 def _target(axes: Axes, limit_ms: float) -> None:
-    """Draw the target where it is in sight; far above the curves it would only flatten them."""
+    """Draw the target unless it is far above the curves, which it would flatten."""
     low, high = axes.get_ylim()
     if limit_ms > 2 * high:
         axes.set_title(f"target for p99: {limit_ms:g} ms, far above", loc="right", fontsize=10, color=_INK)
@@ -80,10 +80,10 @@ def _target(axes: Axes, limit_ms: float) -> None:
     )
 
 
-def _against_level(axes: Axes, record: RunRecord, found: Sequence[Point]) -> None:
-    levels = [point.stage.level for point in found]
+def _against_level(axes: Axes, record: RunRecord, stages: Sequence[Point]) -> None:
+    levels = [point.stage.level for point in stages]
     for name, label, colour in _LINES:
-        axes.plot(levels, [getattr(point, name) for point in found], "o-", color=colour, label=label, markersize=4)
+        axes.plot(levels, [getattr(point, name) for point in stages], "o-", color=colour, label=label, markersize=4)
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
@@ -91,10 +91,10 @@ def _against_level(axes: Axes, record: RunRecord, found: Sequence[Point]) -> Non
     low, high = axes.get_ylim()
     axes.set_ylim(low, high * 1.6)  # room for the legend
     axes.set_xlabel(_unit(record))
-    held = highest_held(found, Slo(**record.targets))
-    if held is not None:
-        axes.axvspan(held.stage.level, levels[-1], color="#c23b3b", alpha=0.06, linewidth=0)
-        text = f"targets met up to {held.stage.level:g}{'/s' if record.loop == 'open' else ' users'}"
+    highest = highest_held(stages, Slo(**record.targets))
+    if highest is not None:
+        axes.axvspan(highest.stage.level, levels[-1], color="#c23b3b", alpha=0.06, linewidth=0)
+        text = f"targets met up to {highest.stage.level:g}{'/s' if record.loop == 'open' else ' users'}"
         axes.set_title(text, loc="right", fontsize=10, color=_INK)
     axes.set_title(f"Latency against {'rate' if record.loop == 'open' else 'users'}", loc="left", fontweight="bold")
 
@@ -102,12 +102,12 @@ def _against_level(axes: Axes, record: RunRecord, found: Sequence[Point]) -> Non
 def _over_time(axes: Axes, record: RunRecord) -> None:
     """Draw percentiles over the seconds of the run, and the stages' levels behind them."""
     start_s = record.starts_s[0] if record.starts_s else 0.0
-    last_s = max(record.ledger.seconds, default=0) + 1
+    last_s = max(record.stats.seconds, default=0) + 1
     width = max(1, math.ceil((last_s - start_s) / _MOST_DOTS))
     edges = list(range(int(start_s), last_s, width))
-    tallies = [record.ledger.between(edge, edge + width) for edge in edges]
+    intervals = [record.stats.between(edge, edge + width) for edge in edges]
     for (_, label, colour), share in zip(_LINES, (0.5, 0.95, 0.99), strict=True):
-        heights = [tally.latency.percentile(share) for tally in tallies]
+        heights = [interval.latency.percentile(share) for interval in intervals]
         axes.plot([edge - start_s for edge in edges], heights, ".-", color=colour, label=label, linewidth=1.2)
     axes.set_ylim(0, axes.get_ylim()[1] * 1.2)  # room for the legend
     axes.set_xlabel("seconds")
@@ -128,18 +128,18 @@ def _levels(axes: Axes, record: RunRecord, start_s: float) -> None:
     behind.grid(visible=False)
 
 
-def _breakdown(axes: Axes, record: RunRecord, found: Sequence[Point]) -> None:
+def _breakdown(axes: Axes, record: RunRecord, stages: Sequence[Point]) -> None:
     """Draw the mean answer of each stage as a bar of its parts."""
-    labels = [_bar_label(record, point) for point in found]
-    places = list(range(len(found)))
-    bottoms = [0.0] * len(found)
+    labels = [_bar_label(record, point) for point in stages]
+    positions = list(range(len(stages)))
+    bottoms = [0.0] * len(stages)
     for name, colour in _PARTS.items():
-        heights = [point.parts_ms.get(name, 0.0) for point in found]
+        heights = [point.parts_ms.get(name, 0.0) for point in stages]
         if max(heights) >= 0.01:
-            axes.bar(places, heights, 0.62, bottoms, color=colour, label=name)
+            axes.bar(positions, heights, 0.62, bottoms, color=colour, label=name)
         bottoms = [below + height for below, height in zip(bottoms, heights, strict=True)]
-    axes.set_xticks(places, labels, fontsize=8, rotation=0 if len(labels) < 16 else 60)
-    axes.set_xlim(-0.6, max(len(found), 4) - 0.4)
+    axes.set_xticks(positions, labels, fontsize=8, rotation=0 if len(labels) < 16 else 60)
+    axes.set_xlim(-0.6, max(len(stages), 4) - 0.4)
     _cut(axes, bottoms)
     axes.set_ylabel("mean, ms")
     axes.set_title("Where the time goes", loc="left", fontweight="bold")
@@ -148,13 +148,13 @@ def _breakdown(axes: Axes, record: RunRecord, found: Sequence[Point]) -> None:
 
 
 def _cut(axes: Axes, heights: list[float]) -> None:
-    """Leave room for the legend; cut a stage that broke the service, which would flatten all others."""
+    """Leave room for the legend; cut the bar of a stage that overloaded the service, which would flatten all others."""
     usual = sorted(heights)[-2] if len(heights) > 2 else max(heights)
     top = min(max(heights), 2 * usual) * 1.25 or 1.0
     axes.set_ylim(0, top)
-    for place, height in enumerate(heights):
+    for i, height in enumerate(heights):
         if height > top:
-            axes.annotate(f"{height:.0f} ms", (place, 0.8 * top), ha="center", fontsize=8, color=_INK)
+            axes.annotate(f"{height:.0f} ms", (i, 0.8 * top), ha="center", fontsize=8, color=_INK)
 
 
 def _bar_label(record: RunRecord, point: Point) -> str:

@@ -1,4 +1,4 @@
-"""RunRecord: everything about one run, as it is stored: reports can be made anew from it."""
+"""RunRecord: everything about one run, as it is stored; a report can be written from it at any time."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loadtests.load.shapes import Stage
-from loadtests.results.stats import Ledger
+from loadtests.results.stats import RequestStats
 
 FILE_NAME = "run.json"
 Loop = Literal["open", "closed"]
@@ -17,7 +17,7 @@ class RunRecord:
     """One run.
 
     ``starts_s`` is when each stage began, in seconds since 1970, for those that were begun; ``elapsed_s`` how long the
-    generator ran. ``traffic`` says in words what was sent, ``right`` how many of the photographs with known labels got
+    generator ran. ``sent`` says in words what was sent; ``accuracy`` is the share of images with known labels that got
     them, 0-1.
     """
 
@@ -27,20 +27,20 @@ class RunRecord:
     arrivals: str
     stages: list[Stage]
     targets: dict[str, float]
-    traffic: str
-    right: float | None = None
+    sent: str
+    accuracy: float | None = None
     starts_s: list[float] = field(default_factory=list)
     elapsed_s: float = 0.0
     interrupted: bool = False
     machine: str = ""
-    ledger: Ledger = field(default_factory=Ledger)
+    stats: RequestStats = field(default_factory=RequestStats)
 
     def save(self, folder: Path) -> None:
         """Write it into a folder, all or nothing."""
-        entries = {name: value for name, value in vars(self).items() if name not in ("stages", "ledger")}
+        entries = {name: value for name, value in vars(self).items() if name not in ("stages", "stats")}
         stages = [asdict(stage) for stage in self.stages]
         partial = folder / (FILE_NAME + ".partial")
-        partial.write_text(json.dumps({**entries, "stages": stages, "ledger": self.ledger.to_json()}), encoding="utf-8")
+        partial.write_text(json.dumps({**entries, "stages": stages, "stats": self.stats.to_json()}), encoding="utf-8")
         partial.replace(folder / FILE_NAME)
 
     @classmethod
@@ -49,6 +49,6 @@ class RunRecord:
         try:
             content: dict[str, Any] = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
             stages = [Stage(**stage) for stage in content.pop("stages")]
-            return cls(stages=stages, ledger=Ledger.from_json(content.pop("ledger")), **content)
+            return cls(stages=stages, stats=RequestStats.from_json(content.pop("stats")), **content)
         except (OSError, KeyError, TypeError) as error:
-            raise ValueError(f"{folder} holds no readable {FILE_NAME}: {error}") from error
+            raise ValueError(f"{folder} has no readable {FILE_NAME}: {error}") from error

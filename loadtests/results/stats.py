@@ -1,23 +1,87 @@
-"""Ledger: what became of every request, second by second, in a form that merges over processes and fits into JSON.
+"""Statistics of requests, second by second, in a form that merges over processes and fits into JSON.
 
 A request belongs to the second in which it was due (open loop) or sent (closed loop), so that a step of the load keeps
-all of its requests, also those that were answered after it ended.
+all of its requests, also those that were answered after it ended. Durations are counted in buckets that grow by two per
+cent: a percentile is right to one per cent, whatever the number of requests, processes and machines.
 """
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from loadtests.results.histogram import Histogram
-from loadtests.results.validation import Verdict
+from loadtests.results.validation import Outcome
+
+_GROWTH = math.log(1.02)
+_SHORTEST_MS = 0.001
 
 
 @dataclass
-class Tally:
+class Histogram:
+    """Durations in milliseconds."""
+
+    counts: dict[int, int] = field(default_factory=dict)
+    total_ms: float = 0.0
+    shortest_ms: float = math.inf
+    longest_ms: float = 0.0
+
+    @property
+    def count(self) -> int:
+        """How many durations were recorded."""
+        return sum(self.counts.values())
+
+    @property
+    def mean_ms(self) -> float:
+        """The exact mean; NaN without any."""
+        return self.total_ms / self.count if self.counts else math.nan
+
+    def record(self, duration_ms: float) -> None:
+        """Count one duration."""
+        bucket = math.floor(math.log(max(duration_ms, _SHORTEST_MS)) / _GROWTH)
+        self.counts[bucket] = self.counts.get(bucket, 0) + 1
+        self.total_ms += duration_ms
+        self.shortest_ms = min(self.shortest_ms, duration_ms)
+        self.longest_ms = max(self.longest_ms, duration_ms)
+
+    def merge(self, other: "Histogram") -> None:
+        """Add what another one counted."""
+        for bucket, count in other.counts.items():
+            self.counts[bucket] = self.counts.get(bucket, 0) + count
+        self.total_ms += other.total_ms
+        self.shortest_ms = min(self.shortest_ms, other.shortest_ms)
+        self.longest_ms = max(self.longest_ms, other.longest_ms)
+
+    def percentile(self, share: float) -> float:
+        """Return the duration, in ms, that ``share`` (0-1) of all stay at or below (nearest rank); NaN without any."""
+        rank = max(1, math.ceil(share * self.count))
+        cumulative = 0
+        for bucket in sorted(self.counts):
+            cumulative += self.counts[bucket]
+            if cumulative >= rank:
+                middle = math.exp((bucket + 0.5) * _GROWTH)
+                return min(max(middle, self.shortest_ms), self.longest_ms)
+        return math.nan
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        counts = {str(bucket): count for bucket, count in sorted(self.counts.items())}
+        shortest = None if math.isinf(self.shortest_ms) else self.shortest_ms
+        return {"counts": counts, "total_ms": self.total_ms, "shortest_ms": shortest, "longest_ms": self.longest_ms}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Histogram":
+        """Return what `to_json` stored."""
+        counts = {int(bucket): int(count) for bucket, count in content["counts"].items()}
+        shortest = content["shortest_ms"]
+        return cls(counts, content["total_ms"], math.inf if shortest is None else shortest, content["longest_ms"])
+
+
+@dataclass
+class IntervalStats:
     """Counts and durations of the requests of one second, or of many.
 
-    ``latency`` runs from when a request was due, ``service`` from when it was sent; both leave out provoked refusals.
-    ``timings`` are sums in ms of what Server-Timing said, over ``timed`` answers, whose service times sum to
+    ``latency`` counts from when a request was due, ``service`` from when it was sent; both leave out rejected invalid
+    bodies. ``timings`` are sums in ms from Server-Timing, over ``timed`` answers, whose service times sum to
     ``timed_ms``.
     """
 
@@ -29,12 +93,12 @@ class Tally:
     timed: int = 0
     timed_ms: float = 0.0
 
-    def record(self, outcome: Verdict, latency_ms: float, service_ms: float) -> None:
+    def record(self, outcome: Outcome, latency_ms: float, service_ms: float) -> None:
         """Count one request."""
         self.outcomes[outcome.kind] += 1
         if outcome.reason:
             self.reasons[outcome.reason] += 1
-        if outcome.kind == "refused":
+        if outcome.kind == "rejected":
             return
         self.latency.record(latency_ms)
         self.service.record(service_ms)
@@ -43,7 +107,7 @@ class Tally:
             self.timed_ms += service_ms
             self.timings.update(outcome.timings)
 
-    def merge(self, other: "Tally") -> None:
+    def merge(self, other: "IntervalStats") -> None:
         """Add what another one counted."""
         self.outcomes.update(other.outcomes)
         self.reasons.update(other.reasons)
@@ -66,7 +130,7 @@ class Tally:
         }
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "Tally":
+    def from_json(cls, content: dict[str, Any]) -> "IntervalStats":
         """Return what `to_json` stored."""
         return cls(
             Counter(content["outcomes"]),
@@ -80,39 +144,46 @@ class Tally:
 
 
 @dataclass
-class Ledger:
+class RequestStats:
     """Tallies by second since 1970, and the CPU seconds that each generating process used, by its name."""
 
-    seconds: dict[int, Tally] = field(default_factory=dict)
+    seconds: dict[int, IntervalStats] = field(default_factory=dict)
     cpu_s: dict[str, float] = field(default_factory=dict)
 
-    def record(self, at_s: float, outcome: Verdict, latency_ms: float, service_ms: float) -> None:
+    def record(self, at_s: float, outcome: Outcome, latency_ms: float, service_ms: float) -> None:
         """Count a request that was due, or sent, at a time in seconds since 1970."""
-        self.seconds.setdefault(int(at_s), Tally()).record(outcome, latency_ms, service_ms)
+        self.seconds.setdefault(int(at_s), IntervalStats()).record(outcome, latency_ms, service_ms)
 
-    def between(self, start_s: float, end_s: float) -> Tally:
+    def between(self, start_s: float, end_s: float) -> IntervalStats:
         """Return the sum over the seconds from ``start_s`` until before ``end_s``."""
-        total = Tally()
-        for second, tally in self.seconds.items():
+        total = IntervalStats()
+        for second, interval in self.seconds.items():
             if round(start_s) <= second < round(end_s):
-                total.merge(tally)
+                total.merge(interval)
         return total
 
-    def merge(self, other: "Ledger") -> None:
-        """Add another process's ledger; its CPU seconds replace older ones under the same name."""
-        for second, tally in other.seconds.items():
-            self.seconds.setdefault(second, Tally()).merge(tally)
+    def merge(self, other: "RequestStats") -> None:
+        """Add another process's stats; its CPU seconds replace older ones under the same name."""
+        for second, interval in other.seconds.items():
+            self.seconds.setdefault(second, IntervalStats()).merge(interval)
         self.cpu_s.update(other.cpu_s)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
-        seconds = {str(second): tally.to_json() for second, tally in sorted(self.seconds.items())}
+        seconds = {str(second): interval.to_json() for second, interval in sorted(self.seconds.items())}
         return {"seconds": seconds, "cpu_s": self.cpu_s}
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "Ledger":
+    def from_json(cls, content: dict[str, Any]) -> "RequestStats":
         """Return what `to_json` stored."""
         return cls(
-            {int(second): Tally.from_json(tally) for second, tally in content["seconds"].items()},
+            {int(second): IntervalStats.from_json(interval) for second, interval in content["seconds"].items()},
             dict(content["cpu_s"]),
         )
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Return the exact percentile of raw values, by the same nearest rank; NaN without any."""
+    if not values:
+        return math.nan
+    return sorted(values)[max(1, math.ceil(share * len(values))) - 1]

@@ -1,4 +1,4 @@
-"""Summary: a run's ledger -> one point per stage -> whether the targets are met, and where the knee is."""
+"""Summary: a run's statistics -> one point per stage -> whether the targets are met, and where the knee is."""
 
 import itertools
 import math
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from loadtests.load.shapes import Stage
 from loadtests.results.run_record import RunRecord
-from loadtests.results.stats import Tally
+from loadtests.results.stats import IntervalStats
 
 # A generator that used more than this share of a core could not have sent faster.
 _SATURATED = 0.85
@@ -35,19 +35,19 @@ class Point:
     p99_ms: float
     longest_ms: float
     ok: int
-    refused: int
+    rejected: int
     wrong: int
     failed: int
     parts_ms: dict[str, float]
 
     @property
     def error_share(self) -> float:
-        """Of all requests but the provoked refusals: those that failed or got a wrong label."""
+        """Of all requests but the rejected invalid bodies: the share that failed or got a wrong label."""
         counted = self.ok + self.wrong + self.failed
         return (self.wrong + self.failed) / counted if counted else 1.0
 
     def meets(self, slo: Slo) -> bool:
-        """Say whether both targets are met."""
+        """Return whether both targets are met."""
         return self.p99_ms <= slo.p99_ms and self.error_share <= slo.error_share
 
 
@@ -61,38 +61,38 @@ class Verdict:
 
 def points(record: RunRecord) -> list[Point]:
     """Return a point for each stage that was begun."""
-    found = []
-    last_s = max(record.ledger.seconds, default=0) + 1
+    result = []
+    last_s = max(record.stats.seconds, default=0) + 1
     for stage, start_s in zip(record.stages, record.starts_s, strict=False):
-        # Locust's users come one by one and its processes begin a little apart: the first second is theirs.
+        # Locust's users start one by one and its processes at slightly different times: the first second is left out.
         settling_s = 1 if record.loop == "closed" and stage.seconds > 1 else 0
         end_s = min(start_s + stage.seconds, last_s) if record.interrupted else start_s + stage.seconds
-        tally = record.ledger.between(start_s + settling_s, end_s)
-        if tally.outcomes:
-            found.append(_point(stage, tally, end_s - start_s - settling_s))
-    return found
+        interval = record.stats.between(start_s + settling_s, end_s)
+        if interval.outcomes:
+            result.append(_point(stage, interval, end_s - start_s - settling_s))
+    return result
 
 
-def judge(found: Sequence[Point], slo: Slo) -> Verdict:
-    """Hold the judged points against the targets."""
-    judged = [point for point in found if point.stage.judged]
+def judge(points: Sequence[Point], slo: Slo) -> Verdict:
+    """Compare the judged points with the targets."""
+    judged = [point for point in points if point.stage.judged]
     misses = tuple(_miss(point, slo) for point in judged if not point.meets(slo))
     return Verdict(bool(judged) and not misses, misses or (() if judged else ("nothing was measured",)))
 
 
-def highest_held(found: Sequence[Point], slo: Slo) -> Point | None:
+def highest_held(points: Sequence[Point], slo: Slo) -> Point | None:
     """Return the last point before the first that misses the targets; None when the first one misses."""
-    held = None
-    for point in sorted(found, key=lambda point: point.stage.level):
+    highest = None
+    for point in sorted(points, key=lambda point: point.stage.level):
         if not point.meets(slo):
             break
-        held = point
-    return held
+        highest = point
+    return highest
 
 
-def knee(found: Sequence[Point]) -> Point | None:
+def knee(points: Sequence[Point]) -> Point | None:
     """Return the point after which a higher level adds less than 5 % to the answers per second; None if all add."""
-    ordered = sorted(found, key=lambda point: point.stage.level)
+    ordered = sorted(points, key=lambda point: point.stage.level)
     for point, following in itertools.pairwise(ordered):
         if following.ok_rate < point.ok_rate * (1 + _GAIN) and following.stage.level > point.stage.level:
             return point
@@ -102,7 +102,7 @@ def knee(found: Sequence[Point]) -> Point | None:
 def generator_load(record: RunRecord) -> dict[str, float]:
     """Return the share of one core that each generating process used."""
     elapsed_s = record.elapsed_s
-    return {name: cpu_s / elapsed_s for name, cpu_s in record.ledger.cpu_s.items()} if elapsed_s else {}
+    return {name: cpu_s / elapsed_s for name, cpu_s in record.stats.cpu_s.items()} if elapsed_s else {}
 
 
 def bottleneck(record: RunRecord) -> str | None:
@@ -117,8 +117,8 @@ def bottleneck(record: RunRecord) -> str | None:
     )
 
 
-def _point(stage: Stage, tally: Tally, seconds: float) -> Point:
-    latency, outcomes = tally.latency, tally.outcomes
+def _point(stage: Stage, interval: IntervalStats, seconds: float) -> Point:
+    latency, outcomes = interval.latency, interval.outcomes
     return Point(
         stage,
         sum(outcomes.values()) / seconds,
@@ -128,25 +128,25 @@ def _point(stage: Stage, tally: Tally, seconds: float) -> Point:
         latency.percentile(0.99),
         latency.longest_ms if latency.count else math.nan,
         outcomes["ok"],
-        outcomes["refused"],
+        outcomes["rejected"],
         outcomes["wrong"],
         outcomes["failed"],
-        parts(tally),
+        parts(interval),
     )
 
 
-def parts(tally: Tally) -> dict[str, float]:
+def parts(interval: IntervalStats) -> dict[str, float]:
     """Return where the mean answer spent its time, in ms; empty when the service sends no Server-Timing.
 
-    The service says ``decode`` (this photograph), ``inference`` (its batch) and ``total`` (its batch, all in all). What
-    the total holds beyond them is its batch mates' decoding and the writing of answers; what the request took beyond
-    the total, it spent in queues and on the way.
+    The service reports ``decode`` (this image), ``inference`` (its batch) and ``total`` (everything for its batch). The
+    rest of the total is the decoding of the other images in the batch and the writing of answers; the rest of the
+    request's time was spent in queues and on the network.
     """
-    if not tally.timed:
+    if not interval.timed:
         return {}
-    decode, inference, total = (tally.timings[name] / tally.timed for name in ("decode", "inference", "total"))
-    service = tally.timed_ms / tally.timed
-    waited = max(0.0, tally.latency.mean_ms - tally.service.mean_ms)
+    decode, inference, total = (interval.timings[name] / interval.timed for name in ("decode", "inference", "total"))
+    service = interval.timed_ms / interval.timed
+    waited = max(0.0, interval.latency.mean_ms - interval.service.mean_ms)
     return {
         "waiting to be sent": waited,
         "queue and transport": max(0.0, service - total),
@@ -157,9 +157,9 @@ def parts(tally: Tally) -> dict[str, float]:
 
 
 def _miss(point: Point, slo: Slo) -> str:
-    said = []
+    misses = []
     if not point.p99_ms <= slo.p99_ms:
-        said.append(f"p99 {point.p99_ms:.0f} ms, target {slo.p99_ms:g} ms")
+        misses.append(f"p99 {point.p99_ms:.0f} ms, target {slo.p99_ms:g} ms")
     if point.error_share > slo.error_share:
-        said.append(f"{point.error_share:.2%} errors, target {slo.error_share:.2%}")
-    return f"{point.stage.name} at {point.stage.level:g}: {'; '.join(said)}"
+        misses.append(f"{point.error_share:.2%} errors, target {slo.error_share:.2%}")
+    return f"{point.stage.name} at {point.stage.level:g}: {'; '.join(misses)}"

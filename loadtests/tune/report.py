@@ -1,4 +1,4 @@
-"""Report: the frontier as a table and a picture, and the winner as a profile that `make archive` uses."""
+"""Report: the frontier as a table and a figure, and the best setting as a profile that `make archive` uses."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,25 +8,25 @@ import matplotlib
 import yaml
 from matplotlib import pyplot
 
-from loadtests.tune.search import Notebook
+from loadtests.tune.search import TrialLog
 from loadtests.tune.setting import Setting
 from loadtests.tune.trial import Result
 from visionserve.files import write_text
 
-MARKDOWN, PICTURE = "tune.md", "tune.png"
+MARKDOWN, FIGURE = "tune.md", "tune.png"
 
 
-def markdown(notebook: Notebook, shipped: Setting, facts: str, slo_ms: float) -> str:
+def markdown(log: TrialLog, shipped: Setting, facts: str, slo_ms: float) -> str:
     """Return all trials, best first."""
     lines = [
         f"Highest rate of Poisson arrivals with p99 below {slo_ms:g} ms and no error. {facts}",
         "",
-        "| workers x threads | batch | delay, ms | runtime | held, 1/s | p50, ms | p99, ms | 32 connections, 1/s | alone p50, ms |",  # noqa: E501
+        "| workers x threads | batch | delay, ms | runtime | sustained, 1/s | p50, ms | p99, ms | 32 connections, 1/s | alone p50, ms |",  # noqa: E501
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    ordered = sorted(notebook.results("search"), key=lambda result: -result.rate)
+    ordered = sorted(log.results("search"), key=lambda result: -result.rate)
     lines += [_row(result, shipped) for result in ordered]
-    finals = notebook.results("final")
+    finals = log.results("final")
     if finals:
         lines += ["", "The best against the shipped settings, in turns:", ""]
         lines += [_final(setting, finals) for setting in dict.fromkeys(result.setting for result in finals)]
@@ -34,14 +34,14 @@ def markdown(notebook: Notebook, shipped: Setting, facts: str, slo_ms: float) ->
 
 
 def draw(results: Sequence[Result], shipped: Setting, slo_ms: float, path: Path) -> None:
-    """Write the picture: what is held against what one request alone takes; the frontier is what nothing beats."""
+    """Write the figure: the sustained rate against the latency of one request alone, with the Pareto frontier."""
     matplotlib.use("Agg")
-    held = [result for result in results if result.rate]
+    successful = [result for result in results if result.rate]
     figure, axes = pyplot.subplots(figsize=(8, 4.8), layout="constrained")
     try:
-        edge = frontier(held)
+        edge = frontier(successful)
         axes.plot([r.alone_ms for r in edge], [r.rate for r in edge], "-", color="#c23b3b", label="frontier")
-        for result in held:
+        for result in successful:
             colour = "#3b7dd8" if result.setting == shipped else "#8d93a8"
             axes.plot(result.alone_ms, result.rate, "o", color=colour)
             if result in edge or result.setting == shipped:
@@ -50,10 +50,10 @@ def draw(results: Sequence[Result], shipped: Setting, slo_ms: float, path: Path)
                     label, (result.alone_ms, result.rate), xytext=(6, 4), textcoords="offset points", fontsize=7
                 )
         axes.set_xlabel("one request at a time, p50, ms")
-        axes.set_ylabel(f"highest rate held with p99 below {slo_ms:g} ms, 1/s")
+        axes.set_ylabel(f"highest rate sustained with p99 below {slo_ms:g} ms, 1/s")
         axes.set_ylim(bottom=0)
         axes.margins(x=0.25)
-        axes.set_title("What each setting holds", loc="left", fontweight="bold")
+        axes.set_title("What each setting sustains", loc="left", fontweight="bold")
         axes.grid(visible=True, alpha=0.25)
         figure.savefig(path, dpi=130)
     finally:
@@ -61,7 +61,7 @@ def draw(results: Sequence[Result], shipped: Setting, slo_ms: float, path: Path)
 
 
 def frontier(results: Sequence[Result]) -> list[Result]:
-    """Return the results that no other beats in rate without being slower alone, by latency."""
+    """Return the Pareto frontier: results that no other exceeds in rate without being slower alone, by latency."""
     edge: list[Result] = []
     for result in sorted(results, key=lambda result: (result.alone_ms, -result.rate)):
         if not edge or result.rate > edge[-1].rate:
@@ -78,11 +78,11 @@ def write_profile(setting: Setting, path: Path, facts: str) -> None:
 def _row(result: Result, shipped: Setting) -> str:
     setting = result.setting
     name = f"{setting.workers} x {setting.threads}" + (" (shipped)" if setting == shipped else "")
-    known = [name, str(setting.batch_size), str(setting.delay_ms), setting.runtime]
+    cells = [name, str(setting.batch_size), str(setting.delay_ms), setting.runtime]
     if result.error:
-        return "| " + " | ".join([*known, result.error, "", "", "", ""]) + " |"
+        return "| " + " | ".join([*cells, result.error, "", "", "", ""]) + " |"
     numbers = [result.rate, result.p50_ms, result.p99_ms, result.capacity]
-    return "| " + " | ".join([*known, *(f"{number:.0f}" for number in numbers), f"{result.alone_ms:.1f}"]) + " |"
+    return "| " + " | ".join([*cells, *(f"{number:.0f}" for number in numbers), f"{result.alone_ms:.1f}"]) + " |"
 
 
 def _final(setting: Setting, finals: Sequence[Result]) -> str:

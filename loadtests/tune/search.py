@@ -1,4 +1,4 @@
-"""Search: shipped settings first, then one axis after the other, then around the best; each trial is written down."""
+"""Search: shipped settings first, then one axis after the other, then around the best; each trial is recorded."""
 
 import json
 from collections.abc import Callable
@@ -13,19 +13,19 @@ from loadtests.tune.trial import Result
 Trial = Callable[[Setting], Result]
 Say = Callable[[str], None]
 FILE_NAME = "trials.jsonl"
-# Less than this is noise: the simpler setting that came first stays.
+# Less than this is noise: the setting that came first stays.
 _BETTER = 1.02
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A trial in the notebook: ``purpose`` is ``search``, or ``final N`` for a round of the last comparison."""
+    """A trial in the log: ``purpose`` is ``search``, or ``final N`` for a round of the last comparison."""
 
     purpose: str
     result: Result
 
 
-class Notebook:
+class TrialLog:
     """Trials on disk, one JSON object a line: what is in it is not measured again."""
 
     def __init__(self, folder: Path) -> None:
@@ -35,7 +35,7 @@ class Notebook:
         self._path.write_text("".join(_line(entry) for entry in self.entries), encoding="utf-8")
 
     def measured(self, purpose: str, setting: Setting, trial: Trial) -> Result:
-        """Return the result of a setting for a purpose, measured now or found."""
+        """Return the result of a setting for a purpose, measured now or read from the log."""
         for entry in self.entries:
             if entry.purpose == purpose and entry.result.setting == setting:
                 return entry.result
@@ -46,15 +46,15 @@ class Notebook:
         return entry.result
 
     def results(self, purpose: str) -> list[Result]:
-        """Return the results for purposes that begin so."""
+        """Return the results whose purpose starts with this."""
         return [entry.result for entry in self.entries if entry.purpose.startswith(purpose)]
 
 
-def search(shipped: Setting, cores: int, trial: Trial, notebook: Notebook, say: Say) -> Result:
-    """Return the best result: the highest rate held."""
+def search(shipped: Setting, cores: int, trial: Trial, log: TrialLog, say: Say) -> Result:
+    """Return the best result: the highest sustained rate."""
 
     def tried(setting: Setting) -> Result:
-        result = notebook.measured("search", setting, trial)
+        result = log.measured("search", setting, trial)
         say(f"{setting}: {outcome(result)}")
         return result
 
@@ -67,13 +67,13 @@ def search(shipped: Setting, cores: int, trial: Trial, notebook: Notebook, say: 
     return best
 
 
-def compare(first: Setting, second: Setting, rounds: int, trial: Trial, notebook: Notebook, say: Say) -> float:
+def compare(first: Setting, second: Setting, rounds: int, trial: Trial, log: TrialLog, say: Say) -> float:
     """Measure two settings in turns; return the ratio of the second's median rate to the first's."""
     rates: dict[Setting, list[float]] = {first: [], second: []}
-    for place in range(1, rounds + 1):
+    for round_ in range(1, rounds + 1):
         for setting in (first, second):
-            result = notebook.measured(f"final {place}", setting, trial)
-            say(f"round {place}, {setting}: {outcome(result)}")
+            result = log.measured(f"final {round_}", setting, trial)
+            say(f"round {round_}, {setting}: {outcome(result)}")
             rates[setting].append(result.rate)
     return median(rates[second]) / median(rates[first]) if median(rates[first]) else float("inf")
 
@@ -83,8 +83,8 @@ def outcome(result: Result) -> str:
     if result.error:
         return f"did not serve: {result.error}"
     if not result.rate:
-        return f"meets the target at no rate tried ({result.capacity:.0f}/s over 32 connections)"
-    return f"holds {result.rate:.0f}/s, p99 {result.p99_ms:.0f} ms; alone p50 {result.alone_ms:.1f} ms"
+        return f"met the target at no rate ({result.capacity:.0f}/s over 32 connections)"
+    return f"sustains {result.rate:.0f}/s, p99 {result.p99_ms:.0f} ms; alone p50 {result.alone_ms:.1f} ms"
 
 
 def _better(best: Result, other: Result) -> Result:

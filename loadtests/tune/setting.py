@@ -1,4 +1,4 @@
-"""Setting: how a service batches and shares out the cores; read from an archive, written into a copy of it."""
+"""Setting: how a service batches and divides the cores; read from an archive, written into a copy of it."""
 
 import zipfile
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ class Setting:
         return f"{share}, batch {self.batch_size}, delay {self.delay_ms} ms, {self.runtime}"
 
     def config(self) -> dict[str, Any]:
-        """Return it in the words of model-config.yaml."""
+        """Return it with the keys of model-config.yaml."""
         return {
             "batchSize": self.batch_size,
             "maxBatchDelay": self.delay_ms,
@@ -41,7 +41,7 @@ class Setting:
 
 
 def shipped(archive: Path, cores: int) -> Setting:
-    """Return what an archive says, and what is meant where it says nothing: a worker per core, the engine of a CPU."""
+    """Return an archive's setting, with the defaults where it has none: a worker per core, the engine of a CPU."""
     config = _config(archive)
     handler = config.get("handler", {})
     workers = config.get("minWorkers", cores)

@@ -9,19 +9,19 @@ from typing import Any
 from loadtests.benchmark import client, server, services
 from loadtests.benchmark.server import Server, ServerError
 from loadtests.load import workers
-from loadtests.load.images import Photograph
+from loadtests.load.http_client import Target
+from loadtests.load.images import EncodedImage
 from loadtests.load.openloop import Limits
 from loadtests.load.shapes import Stage
-from loadtests.load.target import Target
-from loadtests.load.workload import Traffic
-from loadtests.results import expected_labels, summary
-from loadtests.results.expected_labels import CalibrationError
+from loadtests.load.workload import Workload
+from loadtests.results import summary
 from loadtests.results.run_record import RunRecord
 from loadtests.results.summary import Point, Slo
+from loadtests.results.validation import CalibrationError, calibrate
 from loadtests.tune import setting as settings
 from loadtests.tune.setting import Setting
 
-# Enough to fill the batches of every setting; what comes back over them is what the rates are guessed from.
+# Enough to fill the batches of every setting; their throughput gives the range of rates to search.
 _CONNECTIONS = 32
 _WARM_UP_S = 1.0
 _ALONE_S = 2.0
@@ -32,12 +32,12 @@ _MISSES = 2
 
 
 @dataclass(frozen=True)
-class Workload:
+class Conditions:
     """What every trial sends and must meet; ``seconds`` is how long each rate is tried."""
 
     archive: Path
     name: str
-    photographs: tuple[Photograph, ...]
+    images: tuple[EncodedImage, ...]
     slo: Slo
     seconds: int
     seed: int = 0
@@ -45,10 +45,10 @@ class Workload:
 
 @dataclass(frozen=True)
 class Result:
-    """What a setting held.
+    """What a setting sustains.
 
-    ``rate`` per second, and the percentiles in ms at that rate (NaN where no rate was held); ``capacity`` is the rate
-    over 32 connections, ``alone_ms`` the median of one request at a time. ``error`` says why there is nothing else.
+    ``rate`` per second, and the percentiles in ms at that rate (NaN where no rate met the target); ``capacity`` is
+    the rate over 32 connections, ``alone_ms`` the median of one request at a time. ``error``: why there is no result.
     """
 
     setting: Setting
@@ -69,66 +69,68 @@ class Result:
         return cls(**{**content, "setting": Setting(**content["setting"])})
 
 
-def run(setting: Setting, workload: Workload) -> Result:
+def run(setting: Setting, conditions: Conditions) -> Result:
     """Start a service with a setting and measure it; a service that does not start or answer is a result too."""
     with tempfile.TemporaryDirectory(prefix="visionserve-tune-") as folder:
         store = Path(folder, "store")
         store.mkdir()
-        settings.write_archive(workload.archive, store / f"{workload.name}.mar", setting)
-        launch = services.our_launch(store, workload.name)
+        settings.write_archive(conditions.archive, store / f"{conditions.name}.mar", setting)
+        launch = services.visionserve_launch(store, conditions.name)
         try:
             with server.running(launch, Path(folder, "log")) as service:
-                service.first_answer(workload.photographs[0].body)
-                return _measure(setting, service, workload)
+                service.first_answer(conditions.images[0].body)
+                return _measure(setting, service, conditions)
         except (ServerError, CalibrationError) as error:
             return Result(setting, error=str(error).splitlines()[0])
 
 
-def _measure(setting: Setting, service: Server, workload: Workload) -> Result:
-    labels = dict(expected_labels.calibrate(service.target, workload.photographs).labels)
-    traffic = Traffic(workload.photographs, labels, seed=workload.seed)
-    alone = client.measure(service.target, traffic, 1, _WARM_UP_S, _ALONE_S, service.cpu_s).summary()
-    full = client.measure(service.target, traffic, _CONNECTIONS, _WARM_UP_S, workload.seconds, service.cpu_s).summary()
-    rates = plan(service.target, workload.photographs, labels, workload.seed)
+def _measure(setting: Setting, service: Server, conditions: Conditions) -> Result:
+    labels = dict(calibrate(service.target, conditions.images).labels)
+    workload = Workload(conditions.images, labels, seed=conditions.seed)
+    alone = client.measure(service.target, workload, 1, _WARM_UP_S, _ALONE_S, service.cpu_s).summary()
+    full = client.measure(
+        service.target, workload, _CONNECTIONS, _WARM_UP_S, conditions.seconds, service.cpu_s
+    ).summary()
+    rates = plan(service.target, conditions.images, labels, conditions.seed)
     capacity = full["images_per_s"]
-    held = highest(rates, capacity, workload)
-    if held is None:
+    best = highest(rates, capacity, conditions)
+    if best is None:
         return Result(setting, capacity=capacity, alone_ms=alone["p50_ms"])
-    return Result(setting, held.stage.level, held.p50_ms, held.p99_ms, capacity, alone["p50_ms"])
+    return Result(setting, best.stage.level, best.p50_ms, best.p99_ms, capacity, alone["p50_ms"])
 
 
-def plan(target: Target, photographs: tuple[Photograph, ...], labels: dict[str, str], seed: int) -> workers.Plan:
-    """Return what a probe sends: Poisson arrivals of sound photographs."""
-    return workers.Plan(target, photographs, labels, 0.0, seed, "poisson", Limits())
+def plan(target: Target, images: tuple[EncodedImage, ...], labels: dict[str, str], seed: int) -> workers.Plan:
+    """Return what a probe sends: Poisson arrivals of sound images."""
+    return workers.Plan(target, images, labels, 0.0, seed, "poisson", Limits())
 
 
-def highest(rates: workers.Plan, capacity: float, workload: Workload) -> Point | None:
+def highest(rates: workers.Plan, capacity: float, conditions: Conditions) -> Point | None:
     """Halve the range of rates, each time towards where the target is just met; None when it is met nowhere."""
-    low, high, held = _LOWEST * capacity, _HIGHEST * capacity, None
+    low, high, best = _LOWEST * capacity, _HIGHEST * capacity, None
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        point = _met(rates, middle, workload)
-        low, high, held = (low, middle, held) if point is None else (middle, high, point)
-    return held
+        point = _met(rates, middle, conditions)
+        low, high, best = (low, middle, best) if point is None else (middle, high, point)
+    return best
 
 
-def _met(rates: workers.Plan, rate: float, workload: Workload) -> Point | None:
+def _met(rates: workers.Plan, rate: float, conditions: Conditions) -> Point | None:
     """Return the point of a rate that meets the target, None when it misses twice.
 
     A machine that is slow for a moment misses once, and the search would never look above that rate again.
     """
     for _ in range(_MISSES):
-        point = _probe(rates, rate, workload)
-        if point is not None and point.meets(workload.slo):
+        point = _probe(rates, rate, conditions)
+        if point is not None and point.meets(conditions.slo):
             return point
     return None
 
 
-def _probe(rates: workers.Plan, rate: float, workload: Workload) -> Point | None:
-    stages = [Stage("probe", rate, workload.seconds)]
+def _probe(rates: workers.Plan, rate: float, conditions: Conditions) -> Point | None:
+    stages = [Stage("probe", rate, conditions.seconds)]
     sent = workers.run(rates, stages)
     if sent.interrupted:
         raise KeyboardInterrupt
-    record = RunRecord("open", "constant", rates.target.url, "poisson", stages, {}, "", ledger=sent.ledger)
+    record = RunRecord("open", "constant", rates.target.url, "poisson", stages, {}, "", stats=sent.stats)
     record.starts_s.append(sent.start_s)
     return next(iter(summary.points(record)), None)

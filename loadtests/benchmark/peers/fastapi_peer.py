@@ -1,4 +1,4 @@
-"""FastAPI under uvicorn: per process a queue, and one thread that takes what waits there as a batch.
+"""FastAPI under uvicorn: each process has a queue, and one thread that takes its waiting requests as a batch.
 
 `uvicorn --factory loadtests.benchmark.peers.fastapi_peer:make`
 """
@@ -37,7 +37,7 @@ def make() -> FastAPI:
 
 
 async def _batches(waiting: _Waiting) -> None:
-    """Answer what waits, batch after batch, in a thread, so that requests are read meanwhile."""
+    """Answer the queue batch by batch in a thread, so that requests are read meanwhile."""
     loop, network, most = asyncio.get_running_loop(), model.Model(), model.batch()
     with ThreadPoolExecutor(1) as thread:
         while True:

@@ -1,6 +1,6 @@
-"""What all peers share: encoded photographs -> labels, with our decode and our ONNX file and nothing else of ours.
+"""What all peers share: encoded images -> labels, with visionserve's decode and ONNX file and nothing else of it.
 
-No novelty, no metrics, no limits on requests: a peer does less than our service, so the comparison favours it.
+No novelty, no metrics, no limits on requests: a peer does less than visionserve, so the comparison favours it.
 """
 
 import json
@@ -11,36 +11,36 @@ from typing import cast
 
 import numpy as np
 
-from loadtests.benchmark.peers import settings
+from loadtests.benchmark import peers
 from visionserve.classifier import Classifier, softmax
 from visionserve.engines import Runtime
 
 
 class Model:
-    """Answers batches of encoded photographs."""
+    """Answers batches of encoded images."""
 
     def __init__(self) -> None:
-        runtime = cast(Runtime, os.environ[settings.RUNTIME])
-        self._classifier = Classifier.load(Path(os.environ[settings.ARCHIVE]), threads=1, runtime=runtime)
+        runtime = cast(Runtime, os.environ[peers.RUNTIME])
+        self._classifier = Classifier.load(Path(os.environ[peers.ARCHIVE]), threads=1, runtime=runtime)
 
     def answer(self, bodies: Sequence[bytes]) -> list[bytes]:
         """Return a JSON answer for each body."""
         images = np.stack([self._classifier.prepare(body) for body in bodies])
         card = self._classifier.card
-        found = []
+        answers = []
         for logits in self._classifier.engine.run(images).logits:
             probabilities = softmax(logits / card.temperature)
             best = np.argsort(-probabilities)[:5]
             entries = [{"label": card.labels[i], "probability": round(float(probabilities[i]), 6)} for i in best]
-            found.append(json.dumps({"predictions": entries}).encode())
-        return found
+            answers.append(json.dumps({"predictions": entries}).encode())
+        return answers
 
 
 def workers() -> int:
-    """How many processes to answer with."""
-    return int(os.environ[settings.WORKERS])
+    """How many processes answer."""
+    return int(os.environ[peers.WORKERS])
 
 
 def batch() -> int:
-    """How many images to take at once, at most."""
-    return int(os.environ[settings.BATCH])
+    """The largest batch."""
+    return int(os.environ[peers.BATCH])

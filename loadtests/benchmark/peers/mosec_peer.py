@@ -7,11 +7,11 @@ from mosec import Server, Worker
 
 from loadtests.benchmark.peers import model
 
-# Milliseconds for a full batch: as good as none, as in our own service.
+# Milliseconds for a full batch: practically none, as in visionserve.
 _WAIT_MS = 1
 
 
-class Photographs(Worker):  # type: ignore[misc]
+class ImageWorker(Worker):  # type: ignore[misc]
     """Decodes a batch and runs the model on it."""
 
     def __init__(self) -> None:
@@ -33,5 +33,5 @@ class Photographs(Worker):  # type: ignore[misc]
 
 if __name__ == "__main__":
     server = Server()
-    server.append_worker(Photographs, num=model.workers(), max_batch_size=model.batch(), max_wait_time=_WAIT_MS)
+    server.append_worker(ImageWorker, num=model.workers(), max_batch_size=model.batch(), max_wait_time=_WAIT_MS)
     server.run()

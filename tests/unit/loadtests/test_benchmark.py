@@ -10,17 +10,16 @@ from typing import Any
 import psutil
 import pytest
 
+from loadtests.__main__ import main
 from loadtests.benchmark import rounds, server, table
-from loadtests.benchmark.__main__ import main
-from loadtests.benchmark.rounds import CEILINGS, Measurement, Notebook, Plan
+from loadtests.benchmark.rounds import CEILINGS, Measurement, MeasurementLog, Plan
 from loadtests.benchmark.server import Launch, ServerError
 from loadtests.benchmark.services import Service
-from loadtests.load import images
-from loadtests.load.images import Photograph
+from loadtests.load.images import EncodedImage, encode_jpeg, synthetic_image
 
 ROOT = Path(__file__).resolve().parents[3]
-PHOTOGRAPHS = [Photograph("a.jpg", images.encode(images.draw(64, 48, 0)))]
-PLAN = Plan(rounds=2, seconds=0.3, warm_up_s=0.05, connections=(1, 2), with_broken=("fake",))
+IMAGES = [EncodedImage("a.jpg", encode_jpeg(synthetic_image(64, 48, 0)))]
+PLAN = Plan(rounds=2, seconds=0.3, warm_up_s=0.05, connections=(1, 2), with_invalid=("fake",))
 # A server with a process of its own below it, as TorchServe has workers.
 PROGRAM = """
 import subprocess, sys, time
@@ -71,7 +70,7 @@ def _ceilings(round_: int, rate: float) -> Measurement:
 
 def test_a_server_is_weighed_with_its_processes_and_leaves_none_behind(tmp_path: Path) -> None:
     with server.running(_launch(), tmp_path / "log.txt") as running:
-        seconds = running.first_answer(PHOTOGRAPHS[0].body)
+        seconds = running.first_answer(IMAGES[0].body)
         processes = running.processes()
         assert seconds > 0 and running.cpu_s() > 0 and running.memory_mb() > 5
         assert len(processes) == 2
@@ -89,20 +88,18 @@ def test_a_server_that_ends_is_reported_with_its_last_words(tmp_path: Path) -> N
 def test_rounds_are_interleaved_kept_and_taken_up_again(tmp_path: Path) -> None:
     services = [Service("fake", _launch), Service("broken", _broken_launch)]
     said: list[str] = []
-    rounds.run(PLAN, services, lambda: {"ceilings": {}}, PHOTOGRAPHS, Notebook(tmp_path), said.append)
-    notebook = Notebook(tmp_path)
-    order = [(entry["round"], entry["subject"]) for entry in notebook.measurements]
+    rounds.run(PLAN, services, lambda: {"ceilings": {}}, IMAGES, MeasurementLog(tmp_path), said.append)
+    log = MeasurementLog(tmp_path)
+    order = [(entry["round"], entry["subject"]) for entry in log.measurements]
     assert order == [(n, name) for n in (1, 2) for name in (CEILINGS, "fake", "broken")]
-    assert "no such model" in notebook.measurements[2]["error"]
-    fake = notebook.measurements[1]
+    assert "no such model" in log.measurements[2]["error"]
+    fake = log.measurements[1]
     assert fake["windows"]["2"]["images_per_s"] > 0 and fake["windows"]["2"]["faults"] == 0
-    assert fake["with_broken"]["faults"] == 0
+    assert fake["with_invalid"]["faults"] == 0
     assert any("FAILED" in line for line in said)
-    (tmp_path / rounds.FILE_NAME).write_text(
-        "\n".join(json.dumps(entry) for entry in notebook.measurements[:5]) + '\n{"ro'
-    )
-    again = Notebook(tmp_path)
-    rounds.run(PLAN, services[1:], lambda: {"ceilings": {}}, PHOTOGRAPHS, again, said.append)
+    (tmp_path / rounds.FILE_NAME).write_text("\n".join(json.dumps(entry) for entry in log.measurements[:5]) + '\n{"ro')
+    again = MeasurementLog(tmp_path)
+    rounds.run(PLAN, services[1:], lambda: {"ceilings": {}}, IMAGES, again, said.append)
     assert len(again.measurements) == 6
 
 
@@ -110,37 +107,37 @@ def test_the_table_shows_medians_spread_and_ratios_paired_by_round() -> None:
     found = [_ceilings(n, 320) for n in (1, 2, 3)]
     # Each round twice as fast as the stock one, whatever mood the machine was in.
     for round_, rate in ((1, 300.0), (2, 200.0), (3, 310.0)):
-        found += [_measured(round_, "ours", rate), _measured(round_, "stock", rate / 2)]
-    text = table.markdown(found, FACTS, "24 photographs")
-    assert "| **ours** | 300 (200-310) | 150 (100-155) |" in text
+        found += [_measured(round_, "visionserve", rate), _measured(round_, "stock", rate / 2)]
+    text = table.markdown(found, FACTS, "24 images")
+    assert "| **visionserve** | 300 (200-310) | 150 (100-155) |" in text
     assert "| stock | 2.00 (2.00-2.00) | 2.00 (2.00-2.00) |" in text
     assert "in process | 0.94 (0.62-0.97) |" in text
     assert "One request at a time: 1.0 (1.0-1.0) ms above" in text
-    assert "Not to be quoted" not in text
+    assert "Do not quote" not in text
 
 
 def test_faults_failures_and_other_processes_are_said_in_the_table() -> None:
-    spoilt = _measured(1, "ours", 100.0)
-    spoilt["windows"]["8"]["faults"] = 3
-    spoilt["windows"]["1"]["others_cpu_share"] = 0.6
+    disturbed = _measured(1, "visionserve", 100.0)
+    disturbed["windows"]["8"]["faults"] = 3
+    disturbed["windows"]["1"]["others_cpu_share"] = 0.6
     failed: Measurement = {"round": 1, "subject": "stock", "error": "it ended with code 1:\nmore"}
-    text = table.markdown([spoilt, failed], FACTS, "24 photographs")
-    assert "Round 1: ours left 3 requests without the right answer." in text
+    text = table.markdown([disturbed, failed], FACTS, "24 images")
+    assert "Round 1: visionserve gave 3 requests no correct answer." in text
     assert "Round 1: stock failed: it ended with code 1:" in text
-    assert "Not to be quoted: other processes used more than 15% of a core in 1 of 3 windows (at most 60%)" in text
+    assert "Do not quote: other processes used more than 15% of a core in 1 of 3 windows (at most 60%)" in text
 
 
 def test_a_missing_archive_and_an_unknown_peer_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    place = ["--bundle", str(tmp_path / "none"), "--output", str(tmp_path)]
-    assert main(place) == 2
+    arguments = ["--bundle", str(tmp_path / "none"), "--output", str(tmp_path)]
+    assert main(["benchmark", *arguments]) == 2
     assert "make archive" in capsys.readouterr().err
 
 
 def test_measurements_are_not_mixed_with_those_of_another_benchmark(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Notebook(tmp_path).add({"round": 1, "subject": "ours"})
-    assert main(["--output", str(tmp_path)]) == 2
+    MeasurementLog(tmp_path).add({"round": 1, "subject": "visionserve"})
+    assert main(["benchmark", "--output", str(tmp_path)]) == 2
     assert "--resume" in capsys.readouterr().err
 
 
@@ -156,9 +153,9 @@ def test_an_interrupted_benchmark_leaves_no_server_behind(number: int, tmp_path:
         "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
         "from pathlib import Path\n"
         "from loadtests.benchmark import server\n"
-        "from tests.unit.loadtests.test_benchmark import PHOTOGRAPHS, _launch\n"
+        "from tests.unit.loadtests.test_benchmark import IMAGES, _launch\n"
         "with server.running(_launch(), Path(sys.argv[2])) as running:\n"
-        "    running.first_answer(PHOTOGRAPHS[0].body)\n"
+        "    running.first_answer(IMAGES[0].body)\n"
         "    print(*(process.pid for process in running.processes()), flush=True)\n"
         "    import time; time.sleep(600)\n"
     )

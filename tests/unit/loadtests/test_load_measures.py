@@ -5,11 +5,10 @@ import random
 import numpy as np
 import pytest
 
-from loadtests.load import arrivals, shapes
+from loadtests.load import shapes
 from loadtests.load.shapes import Stage
-from loadtests.results.histogram import Histogram, percentile
-from loadtests.results.stats import Ledger
-from loadtests.results.validation import Verdict
+from loadtests.results.stats import Histogram, RequestStats, percentile
+from loadtests.results.validation import Outcome
 
 
 def _filled(values: list[float]) -> Histogram:
@@ -42,24 +41,24 @@ def test_one_value_is_every_percentile_and_none_is_not_a_number() -> None:
     assert math.isnan(percentile([], 0.5))
 
 
-def test_a_ledger_survives_json_and_keeps_seconds_apart() -> None:
-    ledger = Ledger(cpu_s={"generator 0": 1.5})
-    ledger.record(10.9, Verdict("ok", timings={"decode": 1.0, "inference": 2.0, "total": 4.0}), 12.0, 9.0)
-    ledger.record(11.0, Verdict("failed", "status 503"), 40.0, 40.0)
-    again = Ledger.from_json(ledger.to_json())
-    assert again == ledger
+def test_statistics_survive_json_and_keep_seconds_apart() -> None:
+    stats = RequestStats(cpu_s={"generator 0": 1.5})
+    stats.record(10.9, Outcome("ok", timings={"decode": 1.0, "inference": 2.0, "total": 4.0}), 12.0, 9.0)
+    stats.record(11.0, Outcome("failed", "status 503"), 40.0, 40.0)
+    again = RequestStats.from_json(stats.to_json())
+    assert again == stats
     assert dict(again.between(10, 11).outcomes) == {"ok": 1}
     assert dict(again.between(11, 12).reasons) == {"status 503": 1}
 
 
-def test_an_empty_ledger_survives_json() -> None:
-    ledger = Ledger()
-    ledger.record(1, Verdict("refused"), 3.0, 3.0)
-    assert Ledger.from_json(ledger.to_json()) == ledger
+def test_statistics_without_an_answer_survive_json() -> None:
+    stats = RequestStats()
+    stats.record(1, Outcome("rejected"), 3.0, 3.0)
+    assert RequestStats.from_json(stats.to_json()) == stats
 
 
 def test_poisson_arrivals_have_the_rate_and_the_spread_of_independent_clients() -> None:
-    times = list(arrivals.poisson([Stage("all", 200, 100)], seed=3))
+    times = list(shapes.poisson([Stage("all", 200, 100)], seed=3))
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     per_second = np.bincount(np.array(times, int), minlength=100)
     # 20,000 arrivals: a standard deviation of the count is 141; of the gaps' variation coefficient about 0.01.
@@ -67,12 +66,12 @@ def test_poisson_arrivals_have_the_rate_and_the_spread_of_independent_clients() 
     assert np.std(gaps) / np.mean(gaps) == pytest.approx(1.0, abs=0.05)
     assert np.var(per_second) / np.mean(per_second) == pytest.approx(1.0, abs=0.6)
     assert times == sorted(times)
-    assert times != list(arrivals.poisson([Stage("all", 200, 100)], seed=4))
+    assert times != list(shapes.poisson([Stage("all", 200, 100)], seed=4))
 
 
 def test_arrivals_follow_the_levels_of_the_stages() -> None:
     stages = [Stage("low", 50, 20), Stage("none", 0, 5), Stage("high", 400, 20)]
-    times = np.array(list(arrivals.poisson(stages)))
+    times = np.array(list(shapes.poisson(stages)))
     low, none, high = ((times >= a) & (times < b) for a, b in ((0, 20), (20, 25), (25, 45)))
     assert none.sum() == 0
     assert abs(low.sum() - 1000) < 5 * math.sqrt(1000)
@@ -81,7 +80,7 @@ def test_arrivals_follow_the_levels_of_the_stages() -> None:
 
 
 def test_even_arrivals_are_evenly_spaced() -> None:
-    times = list(arrivals.even([Stage("a", 2, 2), Stage("b", 0, 1), Stage("c", 1, 2)]))
+    times = list(shapes.even([Stage("a", 2, 2), Stage("b", 0, 1), Stage("c", 1, 2)]))
     assert times == [0.25, 0.75, 1.25, 1.75, 3.5, 4.5]
 
 

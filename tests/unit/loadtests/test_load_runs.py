@@ -7,17 +7,15 @@ import pytest
 
 from loadtests.__main__ import main
 from loadtests.benchmark import client
-from loadtests.load import images
-from loadtests.load.images import Photograph
+from loadtests.load.http_client import Target
+from loadtests.load.images import EncodedImage, encode_jpeg, synthetic_image
 from loadtests.load.openloop import Limits, OpenLoop
-from loadtests.load.target import Target
-from loadtests.load.workload import Traffic
-from loadtests.results import expected_labels
-from loadtests.results.expected_labels import CalibrationError
+from loadtests.load.workload import Workload
 from loadtests.results.run_record import RunRecord
+from loadtests.results.validation import CalibrationError, calibrate
 from tests.unit.loadtests.fake_service import Behaviour, running
 
-PHOTOGRAPHS = [Photograph(f"{seed}.jpg", images.encode(images.draw(64, 48, seed))) for seed in range(3)]
+IMAGES = [EncodedImage(f"{seed}.jpg", encode_jpeg(synthetic_image(64, 48, seed))) for seed in range(3)]
 # Limits that a starved machine still meets: these tests are about counting, not about speed.
 PATIENT = ["--slo-p99-ms", "20000", "--sizes", "64x48", "--timeout-s", "30"]
 
@@ -29,20 +27,20 @@ def _run(url: str, folder: Path, *more: str) -> tuple[int, RunRecord]:
 
 def _outcomes(record: RunRecord) -> dict[str, int]:
     total: dict[str, int] = {}
-    for tally in record.ledger.seconds.values():
-        for kind, count in tally.outcomes.items():
+    for interval in record.stats.seconds.values():
+        for kind, count in interval.outcomes.items():
             total[kind] = total.get(kind, 0) + count
     return total
 
 
 def test_an_open_loop_meets_its_targets_counts_refusals_apart_and_reports(tmp_path: Path) -> None:
     with running(Behaviour()) as url:
-        code, record = _run(url, tmp_path, "--rate", "40", "--seconds", "3", "--broken", "0.2", "--arrivals", "even")
+        code, record = _run(url, tmp_path, "--rate", "40", "--seconds", "3", "--invalid", "0.2", "--arrivals", "even")
     outcomes = _outcomes(record)
     assert code == 0
     assert sum(outcomes.values()) == 120
-    assert set(outcomes) == {"ok", "refused"}
-    assert 5 < outcomes["refused"] < 50
+    assert set(outcomes) == {"ok", "rejected"}
+    assert 5 < outcomes["rejected"] < 50
     assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
     text, page = (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()
     assert "Targets met" in text and "| constant | 40 |" in text and "| inference |" in text
@@ -74,11 +72,11 @@ def test_steps_end_at_the_first_level_that_misses(tmp_path: Path) -> None:
 
 def test_locusts_users_are_counted_and_judged_alike(tmp_path: Path) -> None:
     with running(Behaviour()) as url:
-        code, record = _run(url, tmp_path, "--loop", "closed", "--rate", "2", "--seconds", "2", "--broken", "0.2")
+        code, record = _run(url, tmp_path, "--loop", "closed", "--rate", "2", "--seconds", "2", "--invalid", "0.2")
     outcomes = _outcomes(record)
     assert code == 0
-    assert set(outcomes) <= {"ok", "refused"} and outcomes["ok"] > 0
-    assert record.ledger.cpu_s["locust"] > 0
+    assert set(outcomes) <= {"ok", "rejected"} and outcomes["ok"] > 0
+    assert record.stats.cpu_s["locust"] > 0
     assert "Locust used" in (tmp_path / "report.md").read_text()
     assert (tmp_path / "locust.html").is_file()
 
@@ -119,9 +117,9 @@ def test_a_report_is_made_anew_from_the_record(tmp_path: Path) -> None:
 def test_latency_runs_from_when_a_request_was_due() -> None:
     with running(Behaviour(delay_s=0.2)) as url:
         target = Target.parse(url)
-        loop = OpenLoop(target, Traffic(PHOTOGRAPHS), Limits(timeout_s=30, connections=1))
+        loop = OpenLoop(target, Workload(IMAGES), Limits(timeout_s=30, connections=1))
         loop.run([0.0, 0.01, 0.02])
-    total = loop.ledger.between(0, 1e12)
+    total = loop.stats.between(0, 1e12)
     # Over one connection the third waits for the two before it; it was due long before it could be sent.
     assert total.latency.longest_ms > 550
     assert total.latency.longest_ms > total.service.longest_ms + 300
@@ -131,51 +129,51 @@ def test_latency_runs_from_when_a_request_was_due() -> None:
 def test_an_open_loop_does_not_wait_for_answers_before_it_sends() -> None:
     behaviour = Behaviour(delay_s=1.0)
     with running(behaviour) as url:
-        loop = OpenLoop(Target.parse(url), Traffic(PHOTOGRAPHS))
+        loop = OpenLoop(Target.parse(url), Workload(IMAGES))
         begun = time.monotonic()
         loop.run([0.0] * 20)
         assert time.monotonic() - begun < 10
-    assert loop.ledger.between(0, 1e12).outcomes["ok"] == 20
+    assert loop.stats.between(0, 1e12).outcomes["ok"] == 20
 
 
 def test_a_request_without_an_answer_in_time_is_a_failure_and_no_hang() -> None:
     with running(Behaviour(delay_s=1.0)) as url:
-        loop = OpenLoop(Target.parse(url), Traffic(PHOTOGRAPHS), Limits(timeout_s=0.2))
+        loop = OpenLoop(Target.parse(url), Workload(IMAGES), Limits(timeout_s=0.2))
         loop.run([0.0])
-    assert dict(loop.ledger.between(0, 1e12).reasons) == {"no answer within 0.2 s": 1}
+    assert dict(loop.stats.between(0, 1e12).reasons) == {"no response within 0.2 s": 1}
 
 
 def test_nobody_at_the_address_is_a_failure_of_every_request() -> None:
     with running(Behaviour()) as url:
         pass
-    loop = OpenLoop(Target.parse(url), Traffic(PHOTOGRAPHS))
+    loop = OpenLoop(Target.parse(url), Workload(IMAGES))
     loop.run([0.0, 0.01])
-    assert dict(loop.ledger.between(0, 1e12).reasons) == {"no connection (ConnectionRefusedError)": 2}
+    assert dict(loop.stats.between(0, 1e12).reasons) == {"no connection (ConnectionRefusedError)": 2}
 
 
 def test_calibration_learns_the_labels_and_how_many_are_right() -> None:
     with running(Behaviour()) as url:
-        labels = expected_labels.calibrate(Target.parse(url), PHOTOGRAPHS).labels
-        known = [Photograph("0.jpg", PHOTOGRAPHS[0].body, label=labels["0.jpg"])]
-        known.append(Photograph("1.jpg", PHOTOGRAPHS[1].body, label="nonsense"))
-        assert expected_labels.calibrate(Target.parse(url), known).right == 0.5
+        labels = calibrate(Target.parse(url), IMAGES).labels
+        known = [EncodedImage("0.jpg", IMAGES[0].body, label=labels["0.jpg"])]
+        known.append(EncodedImage("1.jpg", IMAGES[1].body, label="nonsense"))
+        assert calibrate(Target.parse(url), known).accuracy == 0.5
     assert all(label.startswith("label ") for label in labels.values())
 
 
 def test_a_photograph_that_is_refused_stops_the_calibration() -> None:
-    with running(Behaviour()) as url, pytest.raises(CalibrationError, match=r"spoilt\.jpg got status 400"):
-        expected_labels.calibrate(Target.parse(url), [Photograph("spoilt.jpg", b"\xff\xd8 no more")])
+    with running(Behaviour()) as url, pytest.raises(CalibrationError, match=r"wrong\.jpg got status 400"):
+        calibrate(Target.parse(url), [EncodedImage("wrong.jpg", b"\xff\xd8 no more")])
 
 
 def test_the_benchmarks_client_counts_answers_refusals_and_faults() -> None:
     behaviour = Behaviour()
     with running(behaviour) as url:
         target = Target.parse(url)
-        labels = dict(expected_labels.calibrate(target, PHOTOGRAPHS).labels)
-        window = client.measure(target, Traffic(PHOTOGRAPHS, labels, 0.2), 2, 0.1, 0.8, lambda: 0.0)
+        labels = dict(calibrate(target, IMAGES).labels)
+        window = client.measure(target, Workload(IMAGES, labels, 0.2), 2, 0.1, 0.8, lambda: 0.0)
         behaviour.wrong = True
-        spoilt = client.measure(target, Traffic(PHOTOGRAPHS, labels), 2, 0.1, 0.5, lambda: 0.0)
-    assert window.latencies_ms and window.refused and not window.faults
+        wrong = client.measure(target, Workload(IMAGES, labels), 2, 0.1, 0.5, lambda: 0.0)
+    assert window.latencies_ms and window.rejected and not window.faults
     assert window.summary()["images_per_s"] == pytest.approx(len(window.latencies_ms) / window.seconds)
-    assert spoilt.faults and not spoilt.latencies_ms
-    assert json.dumps(spoilt.summary()["cpu_s_per_1000"]) == "NaN"
+    assert wrong.faults and not wrong.latencies_ms
+    assert json.dumps(wrong.summary()["cpu_s_per_1000"]) == "NaN"

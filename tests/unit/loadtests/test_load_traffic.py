@@ -6,14 +6,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from loadtests.load import images, invalid_bodies
-from loadtests.load.images import Photograph
-from loadtests.load.target import RemoteTargetError, Target, parse_headers
-from loadtests.load.workload import Item, Traffic
-from loadtests.results.validation import Verdict, judge, parse_timing, top_label
+from loadtests.load.http_client import RemoteTargetError, Target, parse_headers
+from loadtests.load.images import EncodedImage, encode_jpeg, parse_sizes, read_images, synthetic_image, synthetic_images
+from loadtests.load.workload import Item, Workload, invalid_bodies
+from loadtests.results.validation import Outcome, judge, parse_timing, top_label
 
 LOOPBACK = "http://127.0.0.1:8080/predictions/flowers"
-SOUND = Photograph("a.jpg", images.encode(images.draw(64, 48, 0)))
+VALID = EncodedImage("a.jpg", encode_jpeg(synthetic_image(64, 48, 0)))
 
 
 def _answer(label: str) -> bytes:
@@ -21,46 +20,46 @@ def _answer(label: str) -> bytes:
 
 
 def test_drawn_photographs_are_jpegs_of_their_size_and_the_same_every_time() -> None:
-    first, again = (images.drawn({(120, 80): 0.75, (60, 90): 0.25}, each=2) for _ in range(2))
+    first, again = (synthetic_images({(120, 80): 0.75, (60, 90): 0.25}, per_size=2) for _ in range(2))
     assert first == again
-    assert len({photo.body for photo in first}) == 4
-    assert [Image.open(io.BytesIO(photo.body)).size for photo in first] == [(120, 80)] * 2 + [(60, 90)] * 2
-    assert [photo.weight for photo in first] == [0.375, 0.375, 0.125, 0.125]
+    assert len({image.body for image in first}) == 4
+    assert [Image.open(io.BytesIO(image.body)).size for image in first] == [(120, 80)] * 2 + [(60, 90)] * 2
+    assert [image.weight for image in first] == [0.375, 0.375, 0.125, 0.125]
 
 
 def test_folder_names_are_labels_and_a_csv_goes_before_them(tmp_path: Path) -> None:
     (tmp_path / "rose").mkdir()
-    (tmp_path / "rose" / "1.jpg").write_bytes(SOUND.body)
-    (tmp_path / "2.jpg").write_bytes(SOUND.body)
-    (tmp_path / "notes.txt").write_text("not a photograph")
-    assert [(photo.name, photo.label) for photo in images.read(tmp_path)] == [
+    (tmp_path / "rose" / "1.jpg").write_bytes(VALID.body)
+    (tmp_path / "2.jpg").write_bytes(VALID.body)
+    (tmp_path / "notes.txt").write_text("not a image")
+    assert [(image.name, image.label) for image in read_images(tmp_path)] == [
         ("2.jpg", None),
         ("rose/1.jpg", "rose"),
     ]
     labels = tmp_path / "labels.csv"
     labels.write_text("1.jpg,tulip\n2.jpg,daisy\n")
-    assert [photo.label for photo in images.read(tmp_path, labels)] == ["daisy", "tulip"]
+    assert [image.label for image in read_images(tmp_path, labels)] == ["daisy", "tulip"]
 
 
 def test_of_many_photographs_some_are_taken_evenly(tmp_path: Path) -> None:
     for place in range(10):
-        (tmp_path / f"{place}.jpg").write_bytes(SOUND.body)
-    assert [photo.name for photo in images.read(tmp_path, most=3)] == ["0.jpg", "3.jpg", "6.jpg"]
+        (tmp_path / f"{place}.jpg").write_bytes(VALID.body)
+    assert [image.name for image in read_images(tmp_path, at_most=3)] == ["0.jpg", "3.jpg", "6.jpg"]
 
 
 def test_a_folder_without_photographs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no photograph"):
-        images.read(tmp_path)
+    with pytest.raises(ValueError, match="no images"):
+        read_images(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["500", "500xa", "x:1", "500x300:much"])
 def test_sizes_that_cannot_be_read_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="WIDTHxHEIGHT"):
-        images.parse_sizes(text)
+        parse_sizes(text)
 
 
 def test_every_broken_body_is_one_that_a_decoder_refuses() -> None:
-    bodies = invalid_bodies.bodies(SOUND.body)
+    bodies = invalid_bodies(VALID.body)
     assert {"empty", "text", "truncated", "noise", "gigapixel"} <= set(bodies)
     for kind, body in bodies.items():
         with pytest.raises((OSError, SyntaxError, Image.DecompressionBombError)):
@@ -69,8 +68,8 @@ def test_every_broken_body_is_one_that_a_decoder_refuses() -> None:
 
 
 def test_traffic_mixes_by_weight_and_share_and_repeats_itself() -> None:
-    often, seldom = Photograph("often", SOUND.body, 9), Photograph("seldom", SOUND.body, 1)
-    drawn = [Traffic([often, seldom], {}, 0.1, seed=5) for _ in range(2)]
+    often, seldom = EncodedImage("often", VALID.body, 9), EncodedImage("seldom", VALID.body, 1)
+    drawn = [Workload([often, seldom], {}, 0.1, seed=5) for _ in range(2)]
     sequences = [[source.next().name for _ in range(4000)] for source in drawn]
     counts = Counter(sequences[0])
     assert sequences[0] == sequences[1]
@@ -81,7 +80,7 @@ def test_traffic_mixes_by_weight_and_share_and_repeats_itself() -> None:
 @pytest.mark.parametrize("share", [-0.1, 1.0])
 def test_a_share_of_broken_bodies_outside_its_range_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match="share"):
-        Traffic([SOUND], {}, share)
+        Workload([VALID], {}, share)
 
 
 @pytest.mark.parametrize(
@@ -92,12 +91,12 @@ def test_a_share_of_broken_bodies_outside_its_range_is_refused(share: float) -> 
         pytest.param(Item("a", b"", "rose"), 200, b"{}", "failed", id="no label"),
         pytest.param(Item("a", b"", "rose"), 200, b"<html>", "failed", id="no JSON"),
         pytest.param(Item("a", b"", "rose"), 503, b"", "failed", id="a server error"),
-        pytest.param(Item("a", b"", "rose"), 400, b"", "failed", id="a refused sound photograph"),
-        pytest.param(Item("empty", b"", broken=True), 400, b"", "refused", id="a refused broken body"),
-        pytest.param(Item("text", b"", broken=True), 415, b"", "refused", id="a broken body of no known type"),
-        pytest.param(Item("text", b"", broken=True), 429, b"", "failed", id="a broken body turned away for load"),
-        pytest.param(Item("text", b"", broken=True), 200, _answer("rose"), "failed", id="a broken body answered"),
-        pytest.param(Item("text", b"", broken=True), 500, b"", "failed", id="a broken body that broke the server"),
+        pytest.param(Item("a", b"", "rose"), 400, b"", "failed", id="a refused sound image"),
+        pytest.param(Item("empty", b"", invalid=True), 400, b"", "rejected", id="a refused invalid body"),
+        pytest.param(Item("text", b"", invalid=True), 415, b"", "rejected", id="a invalid body of no known type"),
+        pytest.param(Item("text", b"", invalid=True), 429, b"", "failed", id="a invalid body turned away for load"),
+        pytest.param(Item("text", b"", invalid=True), 200, _answer("rose"), "failed", id="a invalid body answered"),
+        pytest.param(Item("text", b"", invalid=True), 500, b"", "failed", id="a invalid body that broke the server"),
     ],
 )
 def test_an_answer_is_judged_by_status_and_label(item: Item, status: int, body: bytes, kind: str) -> None:
@@ -106,7 +105,7 @@ def test_an_answer_is_judged_by_status_and_label(item: Item, status: int, body: 
 
 def test_the_reason_of_a_failure_names_the_services_own_code() -> None:
     body = b'{"error": {"code": "overloaded", "message": "later"}}'
-    assert judge(Item("a", b"", "rose"), 429, body) == Verdict("failed", "status 429 overloaded")
+    assert judge(Item("a", b"", "rose"), 429, body) == Outcome("failed", "status 429 overloaded")
 
 
 def test_labels_are_read_from_our_answers_and_from_torchserves_own() -> None:

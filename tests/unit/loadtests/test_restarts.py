@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from loadtests import restarts
+from loadtests.__main__ import main
 from loadtests.benchmark.server import free_port
-from loadtests.load.images import drawn
+from loadtests.load.http_client import Target
+from loadtests.load.images import synthetic_images
 from loadtests.load.openloop import Limits, OpenLoop
-from loadtests.load.target import Target
-from loadtests.load.workload import Traffic
+from loadtests.load.workload import Workload
 from loadtests.restart_backends import BackendError, Balancer, balanced
-from loadtests.restarts import Found, Plan
+from loadtests.restarts import Plan, Result
 
 needs_nginx = pytest.mark.skipif(
     shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin") is None,
@@ -25,10 +26,10 @@ needs_nginx = pytest.mark.skipif(
 
 
 class FakeBackend:
-    """A service in threads; a rude one hangs up on everybody when it is told to stop.
+    """A service in threads; a rude one hangs up on everybody when it gets its signal to stop.
 
     A polite one answers everybody and ends only when nobody has come for a while: the balancer leaves it out when its
-    new configuration is in force, on a busy machine some time after it was told to.
+    new configuration is in force, on a busy machine some time after its signal.
     """
 
     def __init__(self, polite: bool) -> None:
@@ -83,16 +84,16 @@ class _Handler(BaseHTTPRequestHandler):
 
 def lost(backends: list[FakeBackend], folder: Path) -> Counter[str]:
     balancer = Balancer(folder, [backend.port for backend in backends])
-    photos = drawn({(40, 30): 1.0}, each=1)
+    images = synthetic_images({(40, 30): 1.0}, per_size=1)
     with balanced(backends, balancer):
         target = Target.parse(f"http://127.0.0.1:{balancer.port}/predictions/flowers")
-        load = restarts._Load(OpenLoop(target, Traffic(photos), Limits(20)), rate=40)
+        load = restarts.Load(OpenLoop(target, Workload(images), Limits(20)), rate=40)
         restarts.restart_in_turn(backends, balancer, Plan(restarts=2, requests=100, rate=40, lag_s=0.5))
         load.finish(100)
-    tally = load.loop.ledger.between(0, 1e12)
-    assert sum(tally.outcomes.values()) >= 100
+    interval = load.loop.stats.between(0, 1e12)
+    assert sum(interval.outcomes.values()) >= 100
     assert [backend.starts for backend in backends] == [2, 2]
-    return Counter({reason: count for reason, count in tally.reasons.items() if count})
+    return Counter({reason: count for reason, count in interval.reasons.items() if count})
 
 
 @needs_nginx
@@ -102,8 +103,8 @@ def test_backends_that_answer_before_they_end_lose_nothing(tmp_path: Path) -> No
 
 @needs_nginx
 def test_what_a_backend_hangs_up_on_is_counted_by_kind(tmp_path: Path) -> None:
-    found = lost([FakeBackend(polite=False), FakeBackend(polite=False)], tmp_path)
-    assert found["status 502"] >= 4
+    reasons = lost([FakeBackend(polite=False), FakeBackend(polite=False)], tmp_path)
+    assert reasons["status 502"] >= 4
 
 
 def test_a_machine_without_nginx_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,14 +114,14 @@ def test_a_machine_without_nginx_is_told_what_to_install(tmp_path: Path, monkeyp
 
 
 def test_the_table_says_what_was_lost_and_how() -> None:
-    ours = Found("ours", 5, 1000, 0, Counter(), 0.41)
-    stock = Found("stock", 5, 1000, 12, Counter({"status 502": 11, "connection lost": 1}), 1.0)
-    assert restarts.table([ours, stock]).splitlines()[2:] == [
-        "| ours, SIGTERM | 5 | 1000 | 0 | - | 0.4 s |",
-        "| stock, `torchserve --stop` | 5 | 1000 | 12 | 11 x status 502, 1 x connection lost | 1.0 s |",
+    visionserve = Result("visionserve", 5, 1000, 0, Counter(), 0.41)
+    torchserve = Result("torchserve", 5, 1000, 12, Counter({"status 502": 11, "connection lost": 1}), 1.0)
+    assert restarts.table([visionserve, torchserve]).splitlines()[2:] == [
+        "| visionserve, SIGTERM | 5 | 1000 | 0 | - | 0.4 s |",
+        "| TorchServe alone, `torchserve --stop` | 5 | 1000 | 12 | 11 x status 502, 1 x connection lost | 1.0 s |",
     ]
 
 
 def test_another_kind_of_backend_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert restarts.main(["--only=other", f"--archive={tmp_path / 'flowers.mar'}"]) == 3
-    assert "there is no other: choose from ours, stock" in capsys.readouterr().err
+    assert main(["restarts", "--only=other", f"--archive={tmp_path / 'flowers.mar'}"]) == 3
+    assert "unknown kind of backend 'other': choose from visionserve, torchserve" in capsys.readouterr().err

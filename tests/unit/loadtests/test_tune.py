@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from loadtests.__main__ import main
+from loadtests.load.http_client import Target
 from loadtests.load.shapes import Stage
-from loadtests.load.target import Target
 from loadtests.results.summary import Point, Slo
-from loadtests.tune import __main__ as program
-from loadtests.tune import report, search, trial
+from loadtests.tune import command, report, search, trial
 from loadtests.tune import setting as settings
-from loadtests.tune.search import Notebook
+from loadtests.tune.search import TrialLog
 from loadtests.tune.setting import Setting
 from loadtests.tune.trial import Result
 from tests.unit.loadtests.fake_service import Behaviour, running
@@ -69,7 +69,7 @@ def test_a_copy_of_the_archive_carries_the_setting_and_everything_else(tmp_path:
 
 
 def test_the_search_finds_the_best_of_a_known_machine(tmp_path: Path) -> None:
-    best = search.search(SHIPPED, 2, held, Notebook(tmp_path), lambda _: None)
+    best = search.search(SHIPPED, 2, held, TrialLog(tmp_path), lambda _: None)
     assert best.setting == Setting(2, 1, 8, 1, "openvino")
 
 
@@ -77,7 +77,7 @@ def test_a_gain_within_the_noise_does_not_displace_what_came_first(tmp_path: Pat
     def flat(setting: Setting) -> Result:
         return Result(setting, 300.0 if setting == SHIPPED else 305.0)
 
-    assert search.search(SHIPPED, 2, flat, Notebook(tmp_path), lambda _: None).setting == SHIPPED
+    assert search.search(SHIPPED, 2, flat, TrialLog(tmp_path), lambda _: None).setting == SHIPPED
 
 
 def test_an_interrupted_search_measures_nothing_twice(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_an_interrupted_search_measures_nothing_twice(tmp_path: Path) -> None:
         return held(setting)
 
     with pytest.raises(KeyboardInterrupt):
-        search.search(SHIPPED, 2, interrupted, Notebook(tmp_path), lambda _: None)
+        search.search(SHIPPED, 2, interrupted, TrialLog(tmp_path), lambda _: None)
     with (tmp_path / search.FILE_NAME).open("a") as stream:
         stream.write('{"purpose": "search", "res')  # the line that a killed run was writing
 
@@ -100,7 +100,7 @@ def test_an_interrupted_search_measures_nothing_twice(tmp_path: Path) -> None:
         again.append(setting)
         return held(setting)
 
-    best = search.search(SHIPPED, 2, counted, Notebook(tmp_path), lambda _: None)
+    best = search.search(SHIPPED, 2, counted, TrialLog(tmp_path), lambda _: None)
     assert best.setting == Setting(2, 1, 8, 1, "openvino")
     assert not set(measured) & set(again)
     assert len(again) == len(set(again))
@@ -116,7 +116,7 @@ def test_the_last_comparison_takes_medians_of_interleaved_rounds(tmp_path: Path)
         return Result(setting, next(rates))
 
     other = Setting(2, 1, 8, 1, "openvino")
-    ratio = search.compare(SHIPPED, other, 3, noisy, Notebook(tmp_path), lambda _: None)
+    ratio = search.compare(SHIPPED, other, 3, noisy, TrialLog(tmp_path), lambda _: None)
     assert order == [SHIPPED, other] * 3
     assert ratio == pytest.approx(110 / 102)
 
@@ -131,16 +131,16 @@ def test_the_frontier_holds_what_nothing_beats_both_ways() -> None:
 
 
 def test_the_report_shows_every_trial_and_those_that_failed(tmp_path: Path) -> None:
-    notebook = Notebook(tmp_path)
+    log = TrialLog(tmp_path)
     other = Setting(1, 2, 4, 1, "openvino")
-    notebook.measured("search", SHIPPED, held)
-    notebook.measured("search", other, lambda setting: Result(setting, error="it ended with code 1:"))
-    notebook.measured("final 1", SHIPPED, held)
-    text = report.markdown(notebook, SHIPPED, "A machine.", 100)
+    log.measured("search", SHIPPED, held)
+    log.measured("search", other, lambda setting: Result(setting, error="it ended with code 1:"))
+    log.measured("final 1", SHIPPED, held)
+    text = report.markdown(log, SHIPPED, "A machine.", 100)
     assert "| 2 x 1 (shipped) | 4 | 1 | openvino | 280 |" in text
     assert "it ended with code 1:" in text
     assert "280/s (280-280, 1 rounds)" in text
-    report.draw(notebook.results("search"), SHIPPED, 100, tmp_path / "tune.png")
+    report.draw(log.results("search"), SHIPPED, 100, tmp_path / "tune.png")
     assert (tmp_path / "tune.png").stat().st_size > 10_000
 
 
@@ -152,13 +152,13 @@ def test_the_profile_is_what_the_archive_is_built_with(tmp_path: Path) -> None:
 def test_a_rate_is_held_only_while_the_target_is_met() -> None:
     with running(Behaviour(delay_s=0.01)) as url:
         target = Target.parse(url)
-        photos = tuple(program._photographs(None)[:2])
-        plan = trial.plan(target, photos, {}, seed=0)
-        workload = trial.Workload(Path("flowers.mar"), "flowers", photos, Slo(200, 0.0), seconds=1)
-        point = trial.highest(plan, 50, workload)
+        images = tuple(command._images(None)[:2])
+        plan = trial.plan(target, images, {}, seed=0)
+        conditions = trial.Conditions(Path("flowers.mar"), "flowers", images, Slo(200, 0.0), seconds=1)
+        point = trial.highest(plan, 50, conditions)
         assert point is not None
         assert 20 < point.stage.level < 54
-        strict = trial.Workload(Path("flowers.mar"), "flowers", photos, Slo(5, 0.0), seconds=1)
+        strict = trial.Conditions(Path("flowers.mar"), "flowers", images, Slo(5, 0.0), seconds=1)
         assert trial.highest(plan, 50, strict) is None
 
 
@@ -174,8 +174,8 @@ def test_a_miss_is_believed_when_it_happened_twice(monkeypatch: pytest.MonkeyPat
         return Point(Stage("probe", rate, 1), rate, rate, 10, 15, p99_ms, 400, 100, 0, 0, 0, {})
 
     monkeypatch.setattr(trial, "_probe", probed)
-    workload = trial.Workload(Path("flowers.mar"), "flowers", (), Slo(200, 0.0), seconds=1)
-    found = trial.highest(None, 100, workload)  # type: ignore[arg-type]
+    conditions = trial.Conditions(Path("flowers.mar"), "flowers", (), Slo(200, 0.0), seconds=1)
+    found = trial.highest(None, 100, conditions)  # type: ignore[arg-type]
     assert found is not None
     assert found.stage.level == pytest.approx(limit, rel=0.06)
     assert len(probes) == 2 * trial._HALVINGS
@@ -186,12 +186,12 @@ def test_other_options_than_those_of_the_interrupted_search_are_refused(
 ) -> None:
     mar = archive(tmp_path, SHIPPED.config())
     (tmp_path / "tune.json").write_text(
-        json.dumps({"facts": {"usable_cores": 2}, "target": {"slo_p99_ms": 50.0, "seconds": 5, "photos": "drawn"}})
+        json.dumps({"facts": {"usable_cores": 2}, "target": {"slo_p99_ms": 50.0, "seconds": 5, "images": "synthetic"}})
     )
-    assert program.main([f"--archive={mar}", f"--resume={tmp_path}"]) == 2
-    assert "give the same options" in capsys.readouterr().err
+    assert main(["tune", f"--archive={mar}", f"--resume={tmp_path}"]) == 2
+    assert "use the same options" in capsys.readouterr().err
 
 
 def test_a_missing_archive_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert program.main([f"--archive={tmp_path / 'none.mar'}", f"--output={tmp_path / 'out'}"]) == 2
+    assert main(["tune", f"--archive={tmp_path / 'none.mar'}", f"--output={tmp_path / 'out'}"]) == 2
     assert "`make archive` builds it" in capsys.readouterr().err
