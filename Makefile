@@ -89,19 +89,19 @@ loadtest: .venv/.dev ## load-test the running server and write a report: make lo
 
 bench: .venv/.dev ## benchmark visionserve beside stock TorchServe and other servers: make bench [PEERS=mosec,fastapi] [ARGS=--quick]
 	@$(MAKE) --no-print-directory archive
-	@$(BIN)/python -m loadtests.benchmark --bundle $(BUNDLE) --peers "$(PEERS)" $(ARGS)
+	@$(BIN)/python -m loadtests benchmark --bundle $(BUNDLE) --peers "$(PEERS)" $(ARGS)
 
-soak: .venv/.dev ## soak test, check that memory stays flat over 100,000 requests: make soak [ARGS="--photos DIR"]
+soak: .venv/.dev ## soak test, check that memory stays flat over 100,000 requests: make soak [ARGS="--images DIR"]
 	@$(MAKE) --no-print-directory archive
-	@$(BIN)/python -m loadtests.soak $(ARGS)
+	@$(BIN)/python -m loadtests soak $(ARGS)
 
 tune: .venv/.dev ## find the settings with the highest rate within a latency target on this machine: make tune [SLO_MS=100]
 	@$(MAKE) --no-print-directory archive
-	@$(BIN)/python -m loadtests.tune --bundle $(BUNDLE) --slo-p99-ms $(SLO_MS) $(ARGS)
+	@$(BIN)/python -m loadtests tune --bundle $(BUNDLE) --slo-p99-ms $(SLO_MS) $(ARGS)
 
 restart-test: .venv/.dev ## count requests lost in restarts behind a load balancer, beside stock TorchServe: make restart-test [ARGS=--help]
 	@$(MAKE) --no-print-directory archive
-	@$(BIN)/python -m loadtests.restarts $(ARGS)
+	@$(BIN)/python -m loadtests restarts $(ARGS)
 
 screenshots: .venv/.dev ## regenerate the README's images from the running server
 	@$(BIN)/python -m scripts.screenshots $(ARGS)

@@ -3,6 +3,6 @@
     images, invalid bodies -> workload -> closed loop (Locust) or open loop (own generator) -> statistics by second
     -> summary -> exit code and report (HTML, Markdown, PNG, JSON)
 
-They speak HTTP and import nothing of the service. The exceptions measure the library itself, in processes of their own:
-`benchmark.ceilings` and `benchmark.peers`.
+They speak HTTP and import nothing of the service. Only `benchmark.ceilings` and `benchmark.peers` do, in processes of
+their own, to measure the library itself; an import contract in pyproject.toml keeps it so.
 """
