@@ -31,7 +31,9 @@ def test_the_overview_names_every_command_and_imports_none(capsys: pytest.Captur
 
 def test_loading_a_service_imports_nothing_of_it() -> None:
     script = "import sys, loadtests.load.run, loadtests.benchmark.command, loadtests.soak, loadtests.restarts\n"
-    script += "print(sorted(name for name in sys.modules if name.split('.')[0] in ('visionserve', 'launcher', 'torch')))"
+    script += (
+        "print(sorted(name for name in sys.modules if name.split('.')[0] in ('visionserve', 'launcher', 'torch')))"
+    )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 
