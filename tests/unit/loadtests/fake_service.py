@@ -1,4 +1,4 @@
-"""A small real HTTP server that answers like the service: labels by body, 4xx for anything but a JPEG, delays, mistakes."""
+"""A small real HTTP server that answers like the service: labels by body, 4xx except for JPEGs, delays, mistakes."""
 
 import json
 import threading
