@@ -26,9 +26,9 @@ def engine() -> None:
 @pytest.fixture(scope="session")
 def image() -> str:
     """The image's name. VISIONSERVE_BUILD_OPTIONS go to `docker build`, such as --network=host behind a proxy."""
-    given = os.environ.get("VISIONSERVE_IMAGE")
-    if given:
-        return given
+    name = os.environ.get("VISIONSERVE_IMAGE")
+    if name:
+        return name
     need(*BASES)
     options = os.environ.get("VISIONSERVE_BUILD_OPTIONS", "").split()
     docker("build", "--tag=visionserve:test", "--build-arg=VERSION=0.0.1", "--build-arg=REVISION=abc", *options, ".")
@@ -46,8 +46,8 @@ def need(*images: str) -> None:
 def photograph() -> bytes:
     """A photograph of sunflowers where there is one, else a drawn picture."""
     folder = os.environ.get("VISIONSERVE_DATA")
-    found = sorted(Path(folder, "photos").glob("*.jpg")) if folder else []
-    return found[0].read_bytes() if found else jpeg(np.random.default_rng(7), 333, 500)
+    paths = sorted(Path(folder, "photos").glob("*.jpg")) if folder else []
+    return paths[0].read_bytes() if paths else jpeg(np.random.default_rng(7), 333, 500)
 
 
 @pytest.fixture(scope="module")

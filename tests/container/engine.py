@@ -45,9 +45,9 @@ def attempt(
     *arguments: str, data: bytes | None = None, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a docker command that may fail."""
-    own = {**os.environ, **(environment or {})}
+    variables = {**os.environ, **(environment or {})}
     return subprocess.run(
-        ["docker", *arguments], input=data or b"", capture_output=True, env=own, cwd=ROOT, check=False
+        ["docker", *arguments], input=data or b"", capture_output=True, env=variables, cwd=ROOT, check=False
     )
 
 
@@ -68,8 +68,8 @@ class Container:
         attempt("rm", "--force", "--volumes", self.name)
 
     def state(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(docker("inspect", self.name))[0]
-        return found
+        state: dict[str, Any] = json.loads(docker("inspect", self.name))[0]
+        return state
 
     def log(self) -> str:
         done = attempt("logs", self.name)
@@ -105,8 +105,8 @@ class Container:
     def processes(self) -> list[tuple[int, str, str]]:
         """Return process id, state and command line of everything that runs inside."""
         lines = docker("exec", self.name, "python", "-c", _PROCESSES).splitlines()
-        found = [line.split(maxsplit=2) for line in lines]
-        return [(int(number), status, rest) for number, status, rest in found]
+        rows = [line.split(maxsplit=2) for line in lines]
+        return [(int(number), status, rest) for number, status, rest in rows]
 
     def kill(self, what: str) -> None:
         """Kill the first process whose command line holds ``what``."""

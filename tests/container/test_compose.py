@@ -53,8 +53,8 @@ class Stack:
     def address(self) -> str:
         """The address of the pod itself: Docker's proxy on the host would accept what the gateway no longer does."""
         networks = json.loads(docker("inspect", self.container("pod")))[0]["NetworkSettings"]["Networks"]
-        found: str = next(iter(networks.values()))["IPAddress"]
-        return found
+        address: str = next(iter(networks.values()))["IPAddress"]
+        return address
 
     def ready(self) -> bool:
         try:
@@ -64,8 +64,8 @@ class Stack:
 
     def smoke(self, **environment: str) -> subprocess.CompletedProcess[str]:
         command = ["sh", str(ROOT / "scripts" / "smoke_test.sh"), f"http://127.0.0.1:{self.port}"]
-        own = {**os.environ, **environment}
-        return subprocess.run(command, capture_output=True, text=True, env=own, check=False)
+        variables = {**os.environ, **environment}
+        return subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +88,11 @@ def test_the_smoke_test_fails_where_nothing_answers() -> None:
 
 def test_nothing_runs_as_root_with_capabilities_or_a_writable_root(stack: Stack) -> None:
     for service in ("pod", "server", "gateway", "gateway-config"):
-        found = json.loads(docker("inspect", stack.container(service)))[0]
-        assert found["Config"]["User"] == "10001:10001", service
-        assert found["HostConfig"]["ReadonlyRootfs"], service
-        assert found["HostConfig"]["CapDrop"] == ["ALL"], service
-        assert found["HostConfig"]["Memory"] > 0, service
+        settings = json.loads(docker("inspect", stack.container(service)))[0]
+        assert settings["Config"]["User"] == "10001:10001", service
+        assert settings["HostConfig"]["ReadonlyRootfs"], service
+        assert settings["HostConfig"]["CapDrop"] == ["ALL"], service
+        assert settings["HostConfig"]["Memory"] > 0, service
 
 
 def test_only_the_gateway_is_published(stack: Stack) -> None:

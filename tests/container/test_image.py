@@ -12,8 +12,8 @@ LARGEST = 1_000_000_000
 
 
 def inspect(image: str) -> dict[str, object]:
-    found: dict[str, object] = json.loads(docker("image", "inspect", image))[0]
-    return found
+    details: dict[str, object] = json.loads(docker("image", "inspect", image))[0]
+    return details
 
 
 def inside(image: str, command: str) -> str:
@@ -44,8 +44,8 @@ def test_the_image_holds_no_compiler_no_installer_of_its_own_and_no_cache(image:
 
 
 def test_nothing_in_the_image_belongs_to_the_user_but_the_folder_of_the_gateway(image: str) -> None:
-    found = inside(image, "find / -xdev -user 10001 -not -path '/proc/*' -not -path '/tmp*' 2>/dev/null; true")
-    assert found.split() == ["/run/gateway"]
+    paths = inside(image, "find / -xdev -user 10001 -not -path '/proc/*' -not -path '/tmp*' 2>/dev/null; true")
+    assert paths.split() == ["/run/gateway"]
 
 
 def test_torch_and_its_decoder_work_without_the_libraries_of_cuda(image: str) -> None:

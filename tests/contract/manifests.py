@@ -1,4 +1,4 @@
-"""Manifests: every variant of k8s/ rendered as a cluster would get it, and what is in them."""
+"""Every variant of k8s/ rendered as a cluster gets it, and its contents."""
 
 import shutil
 import subprocess
@@ -32,8 +32,8 @@ class Pod(NamedTuple):
 
 def folders(kind: str) -> list[str]:
     """Return the folders below k8s/ that hold a Kustomization or a Component."""
-    found = (path.parent for path in K8S.rglob("kustomization.yaml") if f"\nkind: {kind}\n" in path.read_text())
-    return sorted(folder.relative_to(K8S).as_posix() for folder in found)
+    paths = (path.parent for path in K8S.rglob("kustomization.yaml") if f"\nkind: {kind}\n" in path.read_text())
+    return sorted(folder.relative_to(K8S).as_posix() for folder in paths)
 
 
 COMPONENTS = folders("Component")
@@ -42,7 +42,7 @@ VARIANTS = [*folders("Kustomization"), *COMPONENTS, "visionserve.yaml", "kserve/
 
 @cache
 def rendered(variant: str) -> tuple[Manifest, ...]:
-    """Return the manifests of a folder, of a made file, or of a component added to the CPU overlay."""
+    """Return the manifests of a folder, of a generated file, or of a component added to the CPU overlay."""
     path = K8S / variant
     if path.is_file():
         return tuple(yaml.safe_load_all(path.read_text()))
@@ -75,9 +75,9 @@ def pods(manifests: tuple[Manifest, ...]) -> Iterator[Pod]:
             for replica in spec["pytorchReplicaSpecs"].values():
                 yield Pod(owner, replica["template"]["metadata"]["labels"], replica["template"]["spec"])
         elif kind == "InferenceService":
-            own = {"labels", "minReplicas", "maxReplicas"}
+            not_pod = {"labels", "minReplicas", "maxReplicas"}
             predictor = spec["predictor"]
-            yield Pod(owner, predictor["labels"], {key: predictor[key] for key in predictor.keys() - own})
+            yield Pod(owner, predictor["labels"], {key: predictor[key] for key in predictor.keys() - not_pod})
 
 
 def of_kind(manifests: tuple[Manifest, ...], kind: str) -> list[Manifest]:
@@ -87,8 +87,8 @@ def of_kind(manifests: tuple[Manifest, ...], kind: str) -> list[Manifest]:
 
 def only(manifests: tuple[Manifest, ...], kind: str) -> Manifest:
     """Return the one manifest of a kind."""
-    (found,) = of_kind(manifests, kind)
-    return found
+    (manifest,) = of_kind(manifests, kind)
+    return manifest
 
 
 def _kustomize(folder: Path) -> tuple[Manifest, ...]:

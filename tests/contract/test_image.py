@@ -33,14 +33,14 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
 def sent(path: str) -> bool:
     """Whether a file goes into the build's context: the last rule that matches decides."""
-    chosen = True
+    included = True
     for rule in RULES:
         pattern = rule.removeprefix("!").removeprefix("**/")
         parents = [path, *(str(parent) for parent in Path(path).parents if str(parent) != ".")]
         names = [*parents, *Path(path).parts] if "**/" in rule else parents
         if any(fnmatch.fnmatch(name, pattern) for name in names):
-            chosen = rule.startswith("!")
-    return chosen
+            included = rule.startswith("!")
+    return included
 
 
 def copied() -> list[str]:
@@ -68,8 +68,8 @@ def test_the_context_is_a_few_megabytes_of_what_is_tracked() -> None:
 def test_everything_that_is_copied_is_in_the_context(source: str) -> None:
     if "$" in source or "*" in source:
         source = source.replace("${MODEL}", "flowers")
-    found = [path for path in tracked() if fnmatch.fnmatch(path, source) or path.startswith(f"{source}/")]
-    assert [path for path in found if sent(path)], f"{source} is copied, but nothing of it is in the context"
+    matches = [path for path in tracked() if fnmatch.fnmatch(path, source) or path.startswith(f"{source}/")]
+    assert [path for path in matches if sent(path)], f"{source} is copied, but nothing of it is in the context"
 
 
 def test_the_programs_of_the_images_are_there() -> None:
@@ -100,8 +100,8 @@ def test_what_an_image_installs_is_locked_by_hash(name: str, device: str) -> Non
 def test_nothing_else_is_left_out_than_what_the_lists_name() -> None:
     text = (ROOT / "requirements" / "run.txt").read_text(encoding="utf-8")
     everything = [filter_requirements.version(entry) for entry in re.split(r"\n(?=\S)", text.strip())]
-    kept = [filter_requirements.version(entry) for entry in filter_requirements.select(text, "cpu")]
-    left = {entry.split("==")[0] for entry in everything if entry not in kept}
+    installed = [filter_requirements.version(entry) for entry in filter_requirements.select(text, "cpu")]
+    left = {entry.split("==")[0] for entry in everything if entry not in installed}
     assert {name for name in left if not name.startswith(("nvidia-", "cuda-"))} == {"triton", "openvino-telemetry"}
 
 

@@ -39,10 +39,10 @@ def test_every_resource_fits_its_schema(variant: str, version: str) -> None:
 def test_the_schemas_refuse_what_is_wrong(path: tuple[str | int, ...], value: Any) -> None:
     text = (K8S / "base" / "deployment.yaml").read_text()
     deployment = yaml.safe_load(text)
-    place = deployment
+    parent = deployment
     for step in path[:-1]:
-        place = place[step]
-    place[path[-1]] = value
+        parent = parent[step]
+    parent[path[-1]] = value
     with pytest.raises(kubernetes_validate.ValidationError):
         validate(deployment, VERSIONS[-1])
 
@@ -56,9 +56,9 @@ def test_the_schemas_of_custom_resources_refuse_unknown_fields(kind: str) -> Non
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_container_has_the_least_privileges(variant: str) -> None:
     for pod in pods(rendered(variant)):
-        own = pod.spec["securityContext"]
-        assert own["runAsNonRoot"] is True and own["runAsUser"] == 10001, pod.owner
-        assert own["seccompProfile"] == {"type": "RuntimeDefault"}, pod.owner
+        security = pod.spec["securityContext"]
+        assert security["runAsNonRoot"] is True and security["runAsUser"] == 10001, pod.owner
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}, pod.owner
         assert pod.spec["automountServiceAccountToken"] is False, pod.owner
         assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.spec.keys(), pod.owner
         for container in pod.containers:
@@ -94,7 +94,7 @@ def test_every_container_can_write_to_tmp(variant: str) -> None:
             assert "/tmp" in {mount["mountPath"] for mount in container["volumeMounts"]}, (pod.owner, container["name"])
 
 
-def test_the_made_manifests_are_up_to_date() -> None:
+def test_the_generated_manifests_are_up_to_date() -> None:
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed: https://kubernetes.io/docs/tasks/tools/")
     done = subprocess.run(

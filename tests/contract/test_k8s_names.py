@@ -124,10 +124,10 @@ def test_every_probe_asks_a_path_of_a_port_that_answers_it(variant: str) -> None
 @pytest.mark.parametrize("variant", WITH_PODS)
 def test_the_ports_are_those_that_the_programs_listen_on(variant: str) -> None:
     gateway = {option.name: option.default for option in OPTIONS}
-    known = {"status": int(LAUNCHER_OPTIONS["status_port"]), "http": int(gateway["port"]), "locust": 5557}
+    names = {"status": int(LAUNCHER_OPTIONS["status_port"]), "http": int(gateway["port"]), "locust": 5557}
     for pod in pods(rendered(variant)):
         for name, number in ports(pod).items():
-            expected = 8501 if pod.labels["app.kubernetes.io/name"] == "visionserve-ui" else known[name]
+            expected = 8501 if pod.labels["app.kubernetes.io/name"] == "visionserve-ui" else names[name]
             assert number == expected, pod.owner
 
 
@@ -144,11 +144,11 @@ def test_a_network_policy_holds_every_pod_and_names_ports_that_it_has() -> None:
     manifests = (*everything(), *rendered("components/ui"))
     policies = of_kind(manifests, "NetworkPolicy")
     for pod in pods(manifests):
-        held = [
+        matching = [
             one["spec"] for one in policies if one["spec"]["podSelector"]["matchLabels"].items() <= pod.labels.items()
         ]
-        assert held and all(spec["policyTypes"] == ["Ingress", "Egress"] for spec in held), pod.owner
-        named = {port["port"] for spec in held for rule in spec["ingress"] for port in rule["ports"]}
+        assert matching and all(spec["policyTypes"] == ["Ingress", "Egress"] for spec in matching), pod.owner
+        named = {port["port"] for spec in matching for rule in spec["ingress"] for port in rule["ports"]}
         assert pod.owner.startswith("Job") or named <= ports(pod).keys(), pod.owner
 
 
@@ -161,7 +161,7 @@ def test_the_status_port_is_open_to_labelled_namespaces_only() -> None:
 @pytest.mark.parametrize("variant", WITH_PODS)
 def test_every_setting_is_one_that_its_program_knows(variant: str) -> None:
     torchserve = JavaClass.of_torchserve("org/pytorch/serve/util/ConfigManager").constant_fields()
-    known = {
+    names = {
         *(option.variable for option in OPTIONS),
         *(f"VISIONSERVE_{name.upper()}" for name in LAUNCHER_OPTIONS),
         *(f"TS_{name.upper()}" for name in torchserve),
@@ -171,10 +171,10 @@ def test_every_setting_is_one_that_its_program_knows(variant: str) -> None:
     }
     for manifest in rendered(variant):
         if manifest["kind"] == "ConfigMap" and "recipe" not in manifest["metadata"]["name"]:
-            assert manifest["data"].keys() <= known
+            assert manifest["data"].keys() <= names
     for pod in pods(rendered(variant)):
         for container in pod.containers:
-            assert {one["name"] for one in container.get("env", [])} <= known
+            assert {one["name"] for one in container.get("env", [])} <= names
 
 
 @pytest.mark.parametrize("variant", ["overlays/cpu", "overlays/gpu", "components/api-keys"])
@@ -291,8 +291,8 @@ def test_a_weighed_route_leads_to_services_that_are_there(variant: str) -> None:
 
 
 def test_all_options_can_be_taken_together() -> None:
-    chosen = [one for one in COMPONENTS if one not in ("components/canary", "components/autoscaling-keda")]
-    assert len(with_components(*chosen)) > len(rendered("overlays/cpu"))
+    components = [one for one in COMPONENTS if one not in ("components/canary", "components/autoscaling-keda")]
+    assert len(with_components(*components)) > len(rendered("overlays/cpu"))
 
 
 def selectors(manifest: Manifest) -> Iterator[dict[str, str]]:
@@ -336,5 +336,5 @@ def references(pod: Pod) -> Iterator[tuple[str, str]]:
 def settings(variant: str, name: str) -> dict[str, Any]:
     """Return the settings that a variant gives to a program."""
     maps = of_kind(rendered(variant), "ConfigMap")
-    (found,) = [one["data"] for one in maps if one["metadata"]["name"].startswith(name)]
-    return dict(found)
+    (data,) = [one["data"] for one in maps if one["metadata"]["name"].startswith(name)]
+    return dict(data)

@@ -32,8 +32,8 @@ def test_checkov_would_find_something(tmp_path: Path) -> None:
 
 def test_every_excuse_has_its_reason_above_it() -> None:
     lines = EXCUSES.read_text().splitlines()
-    excused = [place for place, line in enumerate(lines) if line.strip().startswith("- CKV")]
-    assert excused and all(lines[place - 1].strip().startswith("#") for place in excused)
+    excused = [index for index, line in enumerate(lines) if line.strip().startswith("- CKV")]
+    assert excused and all(lines[index - 1].strip().startswith("#") for index in excused)
 
 
 def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
@@ -65,7 +65,7 @@ def write(folder: Path, changes: dict[str, str] | None = None) -> None:
 
 
 def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    found = shutil.which(program)
-    if found is None:
+    path = shutil.which(program)
+    if path is None:
         pytest.skip(f"{program} is not installed: see the top of this file")
-    return subprocess.run([found, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=280)
+    return subprocess.run([path, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=280)

@@ -47,10 +47,10 @@ def test_the_gateway_has_no_path_to_what_is_said_to_be_closed() -> None:
 
 
 def test_the_versions_inside_the_jar_are_those_that_are_named() -> None:
-    found = find_spec("ts")
-    if found is None or found.origin is None:
+    spec = find_spec("ts")
+    if spec is None or spec.origin is None:
         pytest.skip("TorchServe is not installed: make .venv/.dev")
-    with zipfile.ZipFile(Path(found.origin).parent / "frontend" / "model-server.jar") as jar:
+    with zipfile.ZipFile(Path(spec.origin).parent / "frontend" / "model-server.jar") as jar:
         netty = jar.read("META-INF/io.netty.versions.properties").decode()
         yaml = jar.getinfo("org/yaml/snakeyaml/Yaml.class").date_time[0]
         log4j = jar.getinfo("org/apache/logging/log4j/core/Logger.class").date_time[0]

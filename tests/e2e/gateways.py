@@ -1,4 +1,4 @@
-"""A gateway on a free port, and stand-ins for the servers behind it."""
+"""Run a gateway on a free port, and fake servers behind it."""
 
 import contextlib
 import json
@@ -65,8 +65,8 @@ class Gateway:
         while time.monotonic() < deadline:
             for line in self.log.read_text().splitlines():
                 if line.startswith("{") and json.loads(line)["request_id"] == request_id:
-                    found: dict[str, Any] = json.loads(line)
-                    return found
+                    record: dict[str, Any] = json.loads(line)
+                    return record
             time.sleep(0.05)
         pytest.fail(f"no access record of {request_id}:\n{self.log.read_text()}")
 
@@ -107,11 +107,11 @@ def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
 def read_all(connection: socket.socket) -> bytes:
     """Read to the end; a reset is an end too."""
-    found = b""
+    received = b""
     with contextlib.suppress(ConnectionResetError):
         while chunk := connection.recv(65536):
-            found += chunk
-    return found
+            received += chunk
+    return received
 
 
 @dataclass
@@ -225,8 +225,8 @@ def code(answer: requests.Response) -> str:
     assert set(content) == ({"error", "code", "request_id"} if v2 else {"error", "request_id"})
     assert set(error) == {"code", "message"}
     assert all(isinstance(text, str) for text in error.values())
-    found: str = error["code"]
-    return found
+    error_code: str = error["code"]
+    return error_code
 
 
 def plain(_: Seen) -> Reply:

@@ -1,4 +1,4 @@
-"""The gateway with stand-ins behind it: what it lets through, refuses, translates and writes down."""
+"""The gateway in front of fake servers: routing, rejections, error translation and logging."""
 
 import json
 import socket
@@ -37,8 +37,8 @@ def torchserve(seen: Seen) -> Reply | None:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Behind]:
-    with behind(torchserve) as found:
-        yield found
+    with behind(torchserve) as running_server:
+        yield running_server
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +48,17 @@ def status() -> Iterator[Behind]:
             return Reply(503, b'{"reason":"loading"}', {})
         return Reply(404 if seen.path.startswith("/models/unknown") else 200, seen.path.encode(), {})
 
-    with behind(answer) as found:
-        yield found
+    with behind(answer) as running_server:
+        yield running_server
 
 
 @pytest.fixture(scope="module")
 def gateway(server: Behind, status: Behind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with running(tmp_path_factory.mktemp("gateway"), server.address, status=status.address) as found:
-        yield found
+    with running(tmp_path_factory.mktemp("gateway"), server.address, status=status.address) as running_server:
+        yield running_server
 
 
-# ---- the way on
+# ---- proxying
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_http_1_0_is_answered(gateway: Gateway) -> None:
     assert answer.endswith(b'{"predictions":[]}')
 
 
-# ---- what is not let through
+# ---- rejections
 
 
 @pytest.mark.parametrize(
@@ -289,12 +289,12 @@ def test_a_request_id_is_kept_or_made_and_said_once_on_every_answer(
 ) -> None:
     asked = f"PUT /{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nx-request-id: {sent}\r\nContent-Length: 0\r\n\r\n"
     head = gateway.raw(asked.encode()).partition(b"\r\n\r\n")[0].decode().lower()
-    found = [line.partition(": ")[2] for line in head.splitlines() if line.startswith("x-request-id:")]
-    assert len(found) == 1
-    assert (found[0] == sent.lower()) == kept
-    assert kept or len(found[0]) == 32
+    ids = [line.partition(": ")[2] for line in head.splitlines() if line.startswith("x-request-id:")]
+    assert len(ids) == 1
+    assert (ids[0] == sent.lower()) == kept
+    assert kept or len(ids[0]) == 32
     if path.startswith("predictions"):
-        assert server.seen[-1].headers["x-request-id"].lower() == found[0]
+        assert server.seen[-1].headers["x-request-id"].lower() == ids[0]
 
 
 # ---- the status server
@@ -345,7 +345,7 @@ def test_every_answer_says_how_it_may_be_used_and_not_by_whom_it_is_given(gatewa
         assert headers["content-security-policy"].startswith("default-src 'none'")
 
 
-# ---- what is written down
+# ---- logging
 
 
 def test_a_request_is_a_json_line_without_query_and_body(gateway: Gateway) -> None:

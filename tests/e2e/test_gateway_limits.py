@@ -1,4 +1,4 @@
-"""The gateway under too much, too slow and too often: limits hold, nothing hangs, good clients are served."""
+"""The gateway under load, slow clients and floods: limits hold, nothing hangs, good clients are served."""
 
 import json
 import os
@@ -46,16 +46,16 @@ def unhurried(_: Seen) -> Reply:
 
 @pytest.fixture
 def server() -> Iterator[Behind]:
-    with behind(unhurried) as found:
-        yield found
+    with behind(unhurried) as running_server:
+        yield running_server
 
 
 def hold(gateway: Gateway, stack: ExitStack, count: int, start: bytes) -> list[socket.socket]:
     """Open connections that have something to say and do not finish."""
-    held = [stack.enter_context(gateway.connect()) for _ in range(count)]
-    for connection in held:
+    connections = [stack.enter_context(gateway.connect()) for _ in range(count)]
+    for connection in connections:
         connection.sendall(start)
-    return held
+    return connections
 
 
 def test_beyond_its_concurrency_it_answers_429_and_never_lets_more_through(server: Behind, tmp_path: Path) -> None:
@@ -82,13 +82,13 @@ def test_hundreds_of_slow_clients_take_no_place_and_are_cut_off(server: Behind, 
         running(tmp_path, server.address, concurrency=2, per_client=0, client_timeout_s=4) as gateway,
         ExitStack() as stack,
     ):
-        held = hold(gateway, stack, SLOW_CLIENTS, start)
+        connections = hold(gateway, stack, SLOW_CLIENTS, start)
         for _ in range(10):
             began = time.monotonic()
             assert gateway.put(b"image").status_code == 200
             assert time.monotonic() - began < PATIENCE_S
         assert len(server.seen) == 10
-        for connection in held:
+        for connection in connections:
             connection.settimeout(30)
             assert read_all(connection) == b""
         if start is HALF_A_BODY:

@@ -24,8 +24,8 @@ ORIGIN = "https://page.example.org"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Behind]:
-    with behind(plain) as found:
-        yield found
+    with behind(plain) as running_server:
+        yield running_server
 
 
 # ---- API keys
@@ -36,8 +36,10 @@ def locked(server: Behind, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.mktemp("locked")
     keys = folder / "keys"
     keys.write_text(f"# who: what\n\nalice: {KEY}\nbob:~default/0123456789+==\n")
-    with running(folder, server.address, status=server.address, api_keys_file=keys, cors_origins=ORIGIN) as found:
-        yield found
+    with running(
+        folder, server.address, status=server.address, api_keys_file=keys, cors_origins=ORIGIN
+    ) as running_server:
+        yield running_server
 
 
 @pytest.mark.parametrize(
@@ -173,7 +175,7 @@ def accepts(port: int, certificate: Path, version: ssl.TLSVersion) -> bool:
     return done.returncode == 0
 
 
-# ---- the page
+# ---- the web UI
 
 
 def page(seen: Seen) -> Reply:
@@ -212,20 +214,20 @@ def test_the_page_can_have_a_folder_and_may_be_away(server: Behind, tmp_path: Pa
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
 
 
-# ---- who asks
+# ---- the client
 
 
 def test_an_address_is_taken_from_a_trusted_proxy_and_from_nobody_else(server: Behind, tmp_path: Path) -> None:
-    told = {"x_forwarded_for": "198.51.100.7", "x_request_id": "far"}
+    forwarded = {"x_forwarded_for": "198.51.100.7", "x_request_id": "far"}
     for trusted, address in (("127.0.0.0/8", "198.51.100.7"), ("10.0.0.0/8", "127.0.0.1"), ("", "127.0.0.1")):
         folder = tmp_path / address / str(len(trusted))
         folder.mkdir(parents=True)
         with running(folder, server.address, trusted_proxies=trusted) as gateway:
-            gateway.put(b"image", **told)
+            gateway.put(b"image", **forwarded)
             assert gateway.log_line("far")["address"] == address
 
 
-# ---- who runs it, where
+# ---- other users
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user: run the tests as root")

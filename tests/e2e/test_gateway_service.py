@@ -31,8 +31,8 @@ def address(service: Service, port: str = "port") -> str:
 def gateway(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     behind = {"status": address(service, "status_port"), "records": address(service, "access_port")}
     folder = tmp_path_factory.mktemp("gateway")
-    with running(folder, address(service), workers=2, answer_timeout_s=45, **behind) as found:
-        yield found
+    with running(folder, address(service), workers=2, answer_timeout_s=45, **behind) as running_server:
+        yield running_server
 
 
 def test_an_answer_is_the_same_with_and_without_the_gateway(
@@ -79,8 +79,8 @@ def test_every_broken_request_gets_the_handlers_own_answer(
         direct = service.put(breakage.body, x_request_id="same", **headers(breakage))
         content = answer.json()
         # Of Open Inference V2's errors the code stands beside the sentence.
-        found = content["code"] if isinstance(content["error"], str) else content["error"]["code"]
-        assert (answer.status_code, found) == (breakage.status, breakage.code), breakage.name
+        error_code = content["code"] if isinstance(content["error"], str) else content["error"]["code"]
+        assert (answer.status_code, error_code) == (breakage.status, breakage.code), breakage.name
         assert answer.content == direct.content, breakage.name
         assert answer.headers["x-request-id"] == "same"
 
@@ -142,8 +142,8 @@ def test_requests_at_the_gateway_are_counted_by_route_and_status(
 ) -> None:
     def counted() -> float:
         text = requests.get(service.url("metrics", "status_port"), timeout=30).text
-        found = re.search(r'^gateway_requests_total\{route="explanations",status="415"\} (\S+)$', text, re.MULTILINE)
-        return float(found[1]) if found else 0.0
+        sample = re.search(r'^gateway_requests_total\{route="explanations",status="415"\} (\S+)$', text, re.MULTILINE)
+        return float(sample[1]) if sample else 0.0
 
     before = counted()
     assert gateway.put(photograph, "explanations/flowers").status_code == 200
@@ -156,17 +156,17 @@ def test_requests_at_the_gateway_are_counted_by_route_and_status(
 
 
 def test_connections_closed_after_errors_lose_no_request(gateway: Gateway, photograph: bytes) -> None:
-    def send(place: int) -> int:
-        return gateway.put(photograph if place % 2 else b"no image").status_code
+    def send(index: int) -> int:
+        return gateway.put(photograph if index % 2 else b"no image").status_code
 
     with ThreadPoolExecutor(8) as pool:
         assert Counter(pool.map(send, range(200))) == {200: 100, 415: 100}
 
 
 def test_a_crowd_gets_answers_or_429_and_no_ids_are_mixed_up(gateway: Gateway, photograph: bytes) -> None:
-    def send(place: int) -> tuple[int, bool]:
-        answer = gateway.put(photograph, x_request_id=f"crowd-{place}")
-        return answer.status_code, answer.headers["x-request-id"] == f"crowd-{place}"
+    def send(index: int) -> tuple[int, bool]:
+        answer = gateway.put(photograph, x_request_id=f"crowd-{index}")
+        return answer.status_code, answer.headers["x-request-id"] == f"crowd-{index}"
 
     with ThreadPoolExecutor(100) as pool:
         counted = Counter(pool.map(send, range(400)))
@@ -184,7 +184,7 @@ def test_killed_workers_are_unavailable_and_never_an_unknown_error(
         seen[answer.status_code, "" if answer.ok else answer.json()["error"]["code"]] += 1
 
     with ThreadPoolExecutor(16) as pool:
-        sent = [pool.submit(send, place) for place in range(600)]  # more than it answers before they are killed
+        sent = [pool.submit(send, index) for index in range(600)]  # more than it answers before they are killed
         time.sleep(0.3)
         for worker in service.workers():
             os.kill(worker["pid"], signal.SIGKILL)
@@ -202,8 +202,8 @@ def test_killed_workers_are_unavailable_and_never_an_unknown_error(
 def test_torchserves_full_queue_is_unavailable_with_a_time_to_come_back(
     model_store: Path, photograph: bytes, tmp_path: Path
 ) -> None:
-    own = {"TS_JOB_QUEUE_SIZE": "1", "TS_DEFAULT_WORKERS_PER_MODEL": "1"}
-    service = start(model_store, tmp_path / "service.log", **own)
+    environment = {"TS_JOB_QUEUE_SIZE": "1", "TS_DEFAULT_WORKERS_PER_MODEL": "1"}
+    service = start(model_store, tmp_path / "service.log", **environment)
     try:
         with running(tmp_path, address(service), concurrency=64) as gateway, ThreadPoolExecutor(40) as pool:
             answers = list(pool.map(lambda _: gateway.put(photograph), range(200)))

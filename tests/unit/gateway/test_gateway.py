@@ -148,11 +148,11 @@ def test_keys_are_their_owners_to_read_and_in_no_other_file(tmp_path: Path) -> N
 
 
 def test_the_gateways_errors_are_the_librarys() -> None:
-    known = {kind.status: kind.code for kind in vars(errors).values() if is_error(kind)}
+    codes = {kind.status: kind.code for kind in vars(errors).values() if is_error(kind)}
     for status, error in error_bodies.errors(max_body_mib=16).items():
         content, v2 = json.loads(error_bodies.native(error)), json.loads(error_bodies.open_inference(error))
         assert content["request_id"] == v2["request_id"] == "$answer_id"
-        assert status in known
+        assert status in codes
         assert content["error"]["code"] in {kind.code for kind in vars(errors).values() if is_error(kind)}
         assert content["error"] == {"code": v2["code"], "message": v2["error"]}
     assert error_bodies.errors(3)[413].message.startswith("The body is over 3 MiB")
