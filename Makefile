@@ -13,7 +13,8 @@ SETS := .venv/.serve .venv/.ui .venv/.train .venv/.dev
 DEVICE ?= cpu
 URL ?= http://127.0.0.1:8000
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-BUILD = docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD)
+# Docker 20.10 uses its old builder otherwise, which does not know RUN --mount.
+BUILD = DOCKER_BUILDKIT=1 docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD)
 export PYTHONWARNINGS ?= ignore::FutureWarning
 
 .DEFAULT_GOAL := help

@@ -31,7 +31,8 @@ def image() -> str:
         return name
     need(*BASES)
     options = os.environ.get("VISIONSERVE_BUILD_OPTIONS", "").split()
-    docker("build", "--tag=visionserve:test", "--build-arg=VERSION=0.0.1", "--build-arg=REVISION=abc", *options, ".")
+    arguments = ["--tag=visionserve:test", "--build-arg=VERSION=0.0.1", "--build-arg=REVISION=abc", *options, "."]
+    docker("build", *arguments, environment={"DOCKER_BUILDKIT": "1"})
     return "visionserve:test"
 
 
