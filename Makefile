@@ -65,8 +65,8 @@ manifests: .venv/.dev ## render the generated manifests of k8s/ and validate eve
 	$(BIN)/python -m pytest tests/contract/test_k8s.py tests/contract/test_k8s_names.py tests/contract/test_scanners.py $(ARGS)
 
 dashboard: .venv/.serve ## regenerate the Grafana dashboard and MODEL's drift reference
-	$(BIN)/python -m monitoring.dashboard.render
-	$(BIN)/python -m monitoring.reference --bundle $(BUNDLE)
+	$(BIN)/python -m monitoring dashboard
+	$(BIN)/python -m monitoring reference --bundle $(BUNDLE)
 
 train: .venv/.train ## train, evaluate, export, quantize, bundle: make train [RECIPE=training/recipes/flowers102.yaml]
 	$(BIN)/python -m training all --config $(or $(RECIPE),training/recipes/flowers102.yaml) $(ARGS)
@@ -80,10 +80,10 @@ evaluate: .venv/.train ## evaluate the shipped bundle as it is served: make eval
 	$(BIN)/python -m training evaluate --bundle $(BUNDLE) $(ARGS)
 
 evaluate-live: .venv/.train ## measure online accuracy of the running server on labelled images: make evaluate-live IMAGES=DIR [ARGS="--compare"]
-	@$(BIN)/python -m monitoring.online --images $(or $(IMAGES),images) --model $(MODEL) --bundle $(BUNDLE) $(ARGS)
+	@$(BIN)/python -m monitoring evaluate --images $(or $(IMAGES),images) --model $(MODEL) --bundle $(BUNDLE) $(ARGS)
 
 drift: .venv/.train ## compare recent requests with the reference: make drift [ARGS="--window 50"]
-	@$(BIN)/python -m monitoring.drift check --bundle $(BUNDLE) $(or $(IMAGES:%=--images %),--log runs/live/log.jsonl) $(ARGS)
+	@$(BIN)/python -m monitoring drift check --bundle $(BUNDLE) $(or $(IMAGES:%=--images %),--log runs/live/log.jsonl) $(ARGS)
 
 loadtest: .venv/.dev ## load-test the running server and write a report: make loadtest [ARGS="--shape steps --hold 240"]
 	@$(BIN)/python -m loadtests run --url http://127.0.0.1:8080/predictions/$(MODEL) $(ARGS)

@@ -1,1 +1,1 @@
-"""monitoring: is the service well, and is it still right? Rules, alerts, a dashboard, and what writes them."""
+"""Model monitoring: dashboard, drift reference, online evaluation, drift detection. `python -m monitoring --help`."""

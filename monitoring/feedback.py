@@ -1,9 +1,8 @@
-"""Feedback: what people said of answers, as the page wrote it; read, counted and joined with the live log.
+"""User feedback: verdicts written by the web page; read, counted and joined with the prediction log.
 
-One JSON object a line: time, request_id, model, version, predicted, probability, label (null where the person only said
-what it is not), verdict (right or wrong). Who answers is not chosen by chance: people speak up when an answer annoys or
-pleases them, so the share that was right is no estimate of the accuracy. Its changes and its confusions are worth
-reading.
+One JSON object a line: time, request_id, model, version, predicted, probability, label (null where the user only said
+that the prediction is wrong), verdict (right or wrong). Users choose which answers they judge, so the share of right
+ones is no estimate of the accuracy. Its changes and its confusions are useful.
 """
 
 import json
@@ -14,14 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 BIAS = (
-    "People choose which answers to judge, so this share is no estimate of the accuracy; "
-    "watch how it changes and what is confused."
+    "Users choose which answers they judge, so this share is no estimate of the accuracy; "
+    "watch how it changes and which labels are confused."
 )
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A person's verdict on one answer; ``label`` is what they say it shows."""
+    """A user's verdict on one answer; ``label`` is the one that the user gave."""
 
     time: str
     request_id: str
@@ -43,11 +42,11 @@ class Feedback:
 
 @dataclass(frozen=True)
 class Summary:
-    """What was said.
+    """Counts of the verdicts.
 
-    ``confused`` holds (predicted, said to be) pairs with their counts, the most frequent first. ``joined`` is how many
-    judged requests are in the live log too; ``confirmed`` how many of them the log's own label bears out, of those
-    where both name one.
+    ``confused`` holds (predicted, corrected) pairs with their counts, the most frequent first. ``joined`` is how many
+    judged requests are in the prediction log too; ``confirmed`` how many of them agree with the log's label, of the
+    ``comparable`` ones where both have a label.
     """
 
     right: int
@@ -60,23 +59,23 @@ class Summary:
 
 
 def read(path: Path) -> Feedback:
-    """Read a file of feedback; a line that is cut off or not ours is counted and left out."""
-    found: dict[str, Judgement] = {}
+    """Read a file of feedback; a truncated or foreign line is counted and skipped."""
+    judgements: dict[str, Judgement] = {}
     skipped = 0
     for line in filter(None, path.read_bytes().split(b"\n")):
         judgement = _parsed(line)
         if judgement is None:
             skipped += 1
         else:
-            found[judgement.request_id] = judgement
-    return Feedback(tuple(found.values()), skipped)
+            judgements[judgement.request_id] = judgement
+    return Feedback(tuple(judgements.values()), skipped)
 
 
 def summarise(feedback: Feedback, truths: Mapping[str, str | None]) -> Summary:
-    """Count the judgements.
+    """Count the verdicts.
 
     Args:
-        truths: the label of each request of the live log by its request id; None where it has none.
+        truths: the label of each request in the prediction log by its request id; None where it has none.
     """
     wrong = [judgement for judgement in feedback.judgements if judgement.verdict == "wrong"]
     pairs = Counter((entry.predicted, entry.label) for entry in wrong if entry.label is not None)
@@ -103,5 +102,5 @@ def _parsed(line: bytes) -> Judgement | None:
         judgement = Judgement(**{entry.name: content[entry.name] for entry in fields(Judgement)})
     except (ValueError, TypeError, KeyError):
         return None
-    sound = judgement.verdict in ("right", "wrong") and isinstance(judgement.request_id, str)
-    return judgement if sound else None
+    valid = judgement.verdict in ("right", "wrong") and isinstance(judgement.request_id, str)
+    return judgement if valid else None

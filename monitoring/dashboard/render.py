@@ -1,37 +1,26 @@
-"""`python -m monitoring.dashboard.render --out FILE`: write the Grafana dashboard from content.py.
+"""`python -m monitoring dashboard`: write the Grafana dashboard from content.py.
 
-The committed file is this program's output; a test writes it again and compares.
+The committed file is this command's output; a test writes it again and compares.
 """
 
 import argparse
 import json
 import string
-import sys
-from pathlib import Path
 from typing import Any
 
 from monitoring.dashboard.content import ROWS
 from monitoring.dashboard.model import Panel, Row
 
-OUTPUT = Path("monitoring/grafana/dashboards/visionserve.json")
 COLUMNS = 24
 _HEIGHTS = {"timeseries": 8, "stat": 8, "table": 7}
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 Json = dict[str, Any]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Write the dashboard and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m monitoring.dashboard.render", description=__doc__.split("\n\n", 1)[0]
-    )
-    parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
-    out = parser.parse_args(arguments).out
-    try:
-        out.write_text(text(), encoding="utf-8")
-    except OSError as error:
-        print(f"{out} cannot be written: {error.strerror}.", file=sys.stderr)
-        return 2
+def run(args: argparse.Namespace) -> int:
+    """Write the dashboard to ``args.out``."""
+    args.out.write_text(text(), encoding="utf-8")
+    print(args.out)
     return 0
 
 
@@ -45,7 +34,7 @@ def dashboard() -> Json:
     return {
         "uid": "visionserve",
         "title": "visionserve",
-        "description": "Health of the service and of its model. Written by `python -m monitoring.dashboard.render`.",
+        "description": "Health of the service and of its model. Written by `python -m monitoring dashboard`.",
         "tags": ["visionserve"],
         "schemaVersion": 39,
         "version": 1,
@@ -101,10 +90,10 @@ def _variable(name: str, query: str) -> Json:
 
 def _laid_out(rows: tuple[Row, ...]) -> list[Json]:
     """Place the panels from left to right and top to bottom, a heading over each row."""
-    placed: list[Json] = []
+    panels: list[Json] = []
     top = 0
     for row in rows:
-        placed.append(_heading(row.title, len(placed) + 1, top))
+        panels.append(_heading(row.title, len(panels) + 1, top))
         top += 1
         left = height = 0
         for panel in row.panels:
@@ -112,10 +101,10 @@ def _laid_out(rows: tuple[Row, ...]) -> list[Json]:
                 left, top = 0, top + height
             height = _HEIGHTS[panel.kind]
             position = {"x": left, "y": top, "w": panel.width, "h": height}
-            placed.append(_panel(panel, len(placed) + 1, position))
+            panels.append(_panel(panel, len(panels) + 1, position))
             left += panel.width
         top += height
-    return placed
+    return panels
 
 
 def _heading(title: str, number: int, top: int) -> Json:
@@ -179,7 +168,3 @@ def _options(panel: Panel) -> Json:
         reduce = {"calcs": ["lastNotNull"], "fields": "", "values": False}
         return {"reduceOptions": reduce, "colorMode": "value", "graphMode": "area", "textMode": "auto"}
     return {"showHeader": True, "cellHeight": "sm"}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

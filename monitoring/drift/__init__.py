@@ -1,1 +1,1 @@
-"""Drift: does what comes in still look like what the model was validated on? `python -m monitoring.drift --help`."""
+"""Drift detection: are the images that come in distributed like those the model was validated on?"""

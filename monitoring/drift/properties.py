@@ -1,26 +1,26 @@
-"""Properties of an image that need no network: how bright, how contrasty, how sharp, how well resolved.
+"""Properties of an image that need no network: brightness, contrast, sharpness, resolution.
 
-Computed from the pixels that the network sees, so a large photograph costs no more than a small one.
+Computed from the pixels that the network sees, so a large image costs no more than a small one.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as JPEG itself weighs them
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, the weights that JPEG uses
 
 
 @dataclass(frozen=True)
 class Properties:
-    """What an image is like.
+    """The properties of one image.
 
     Attributes:
         brightness: mean luma, 0-255.
         contrast: standard deviation of luma.
-        sharpness: standard deviation of the luma's Laplacian as a multiple of the contrast, so that a pale photograph
+        sharpness: standard deviation of the luma's Laplacian as a multiple of the contrast, so that a pale image
             is not taken for a blurred one.
-        resolution: the photograph's own pixels per pixel of the network's view, at most 1: below it, the view was
-            enlarged. Larger photographs all look alike to the network.
+        resolution: the image's own pixels per pixel of the network's view, at most 1: below it, the view was
+            enlarged. Larger images all look alike to the network.
     """
 
     brightness: float
@@ -34,7 +34,7 @@ def measure(prepared: np.ndarray, shorter_side: int, crop: float) -> Properties:
 
     Args:
         prepared: (S, S, 3) uint8, RGB: what the network sees.
-        shorter_side: of the photograph that it was cut from, in pixels.
+        shorter_side: of the image that it was cut from, in pixels.
         crop: the share of that side which the network sees.
     """
     luma = prepared.astype(np.float32) @ _LUMA  # (S, S)

@@ -1,6 +1,6 @@
-"""The reference: the validation photographs of a model as a sample, in ``drift.safetensors`` beside its card.
+"""The reference: the validation images of a model as a sample, in ``drift.safetensors`` beside its card.
 
-Built from the bundle's own manifest by `python -m monitoring.drift reference`; bound to the bytes of the model that
+Built from the bundle's own manifest by `python -m monitoring drift reference`; bound to the bytes of the model that
 answered, so that no window is ever compared with another model's reference.
 """
 
@@ -27,7 +27,7 @@ _LABEL = "label"
 
 @dataclass(frozen=True)
 class Reference:
-    """The validation photographs, the labels that a prediction's index names, and the model's name and version."""
+    """The validation images, the labels that a prediction's index names, and the model's name and version."""
 
     sample: Sample
     labels: tuple[str, ...]
@@ -40,39 +40,41 @@ class Reference:
 
 
 def build(bundle: Path, root: Path) -> Sample:
-    """Classify the validation photographs of the bundle's manifest, which lie below ``root``.
+    """Classify the validation images of the bundle's manifest, which lie below ``root``.
 
     Raises:
-        BundleError: a photograph is missing, changed or cannot be used.
+        BundleError: an image is missing, changed or cannot be used.
     """
     return sample_split(samples.load_classifier(bundle), bundle, root, "val")[0]
 
 
 def sample_split(classifier: Classifier, bundle: Path, root: Path, split: Split) -> tuple[Sample, np.ndarray]:
-    """Return a split of the bundle's manifest as a sample, and the index of each photograph's true label (N,)."""
+    """Return a split of the bundle's manifest as a sample, and the index of each image's true label (N,)."""
     manifest = manifests.load(bundle / manifests.FILE_NAME, root, classifier.card.labels)
-    targets, places = manifest.targets(), manifest.part(split)
-    for place in places:
-        row = manifest.rows[place]
+    targets, indices = manifest.targets(), manifest.part(split)
+    for index in indices:
+        row = manifest.rows[index]
         if not (root / row.path).is_file() or manifests.hash_file(root / row.path) != row.sha256:
-            raise BundleError(f"{root / row.path} is missing or is not the photograph that the bundle's manifest names")
-    found, unusable = samples.of_files(classifier, [root / manifest.rows[place].path for place in places])
+            raise BundleError(
+                f"{root / row.path} is missing or differs from the image that the bundle's manifest names"
+            )
+    sample, unusable = samples.of_files(classifier, [root / manifest.rows[index].path for index in indices])
     if unusable:
         raise BundleError(f"{unusable[0][0]} cannot be used: {unusable[0][1]}")
-    return found, np.array([targets[place] for place in places])
+    return sample, np.array([targets[index] for index in indices])
 
 
 def files(bundle: Path, root: Path, split: Split) -> list[Path]:
-    """Return the photographs of a split, in the order of the manifest."""
+    """Return the images of a split, in the order of the manifest."""
     manifest = manifests.load(bundle / manifests.FILE_NAME, root, ModelCard.load(bundle / CARD).labels)
-    return [root / manifest.rows[place].path for place in manifest.part(split)]
+    return [root / manifest.rows[index].path for index in manifest.part(split)]
 
 
-def save(found: Sample, bundle: Path) -> Path:
+def save(sample: Sample, bundle: Path) -> Path:
     """Write the reference of a bundle and return its file."""
     card = ModelCard.load(bundle / CARD)
-    columns = {name: found.features[name].astype(np.float32) for name in FEATURES}
-    columns[_LABEL] = found.label.astype(np.int32)
+    columns = {name: sample.features[name].astype(np.float32) for name in FEATURES}
+    columns[_LABEL] = sample.label.astype(np.int32)
     path = bundle / FILE_NAME
     save_file(columns, path, metadata={"model_sha256": _digest(bundle, card), "features": json.dumps(FEATURES)})
     path.chmod(0o644)  # safetensors lets only the owner read it
@@ -82,17 +84,17 @@ def save(found: Sample, bundle: Path) -> Path:
 def load(bundle: Path) -> Reference:
     """Read the reference of a bundle; a BundleError says what to do when there is none, or another model's."""
     card, path = ModelCard.load(bundle / CARD), bundle / FILE_NAME
-    build_it = f"build it with `python -m monitoring.drift reference --bundle {bundle} --data FOLDER`"
+    build_it = f"build it with `python -m monitoring drift reference --bundle {bundle} --data FOLDER`"
     if not path.is_file():
         raise BundleError(f"{bundle} has no {FILE_NAME}: {build_it}")
     try:
         with safe_open(path, framework="numpy") as file:
             columns = {name: file.get_tensor(name) for name in (*FEATURES, _LABEL)}
-            made_for = (file.metadata() or {}).get("model_sha256")
+            model_sha256 = (file.metadata() or {}).get("model_sha256")
     except (OSError, SafetensorError) as error:
         raise BundleError(f"{path} cannot be read ({error}): {build_it}") from error
-    if made_for != _digest(bundle, card):
-        raise BundleError(f"{path} was made for another model: {build_it}")
+    if model_sha256 != _digest(bundle, card):
+        raise BundleError(f"{path} belongs to another model: {build_it}")
     label = columns.pop(_LABEL).astype(np.int64)
     return Reference(Sample(columns, label), card.labels, card.name, card.version)
 

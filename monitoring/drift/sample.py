@@ -1,7 +1,7 @@
-"""A sample: what is known of N answered photographs, a column for each feature that can drift.
+"""A sample: the measured features of N answered images, a column for each feature that can drift.
 
-photographs -> Classifier -> sample        (in process: references, studies, folders)
-lines of the live log     -> sample        (what was answered by the service)
+images -> Classifier -> sample              (in process: references, studies, folders)
+lines of the prediction log -> sample       (answered by the service)
 """
 
 import io
@@ -18,16 +18,18 @@ from PIL import Image
 
 from monitoring.drift.properties import Properties, measure
 from visionserve.classifier import Classification, Classifier
-from visionserve.errors import ServiceError
+from visionserve.errors import BundleError, ServiceError
+from visionserve.files import is_image
 
 # The features with an order; the label, which has none, is kept beside them.
 FEATURES = ("novelty", "confidence", "brightness", "contrast", "sharpness", "resolution")
 _BATCH = 16
-_AHEAD = 64  # photographs decoded at a time, so that a large folder does not fill the memory
+_AHEAD = 64  # images decoded at a time, so that a large folder does not fill the memory
+Row = tuple[dict[str, float | None], int]
 
 
 class View(NamedTuple):
-    """A photograph as the network sees it, (S, S, 3) uint8, and the shorter side of the whole, in pixels."""
+    """An image as the network sees it, (S, S, 3) uint8, and the shorter side of the whole, in pixels."""
 
     prepared: np.ndarray
     shorter_side: int
@@ -35,7 +37,7 @@ class View(NamedTuple):
 
 @dataclass(frozen=True)
 class Sample:
-    """N photographs: (N,) float32 for each feature, NaN where it is not known, and the index of the predicted label."""
+    """N images: (N,) float32 for each feature, NaN where it was not measured, and the predicted label's index (N,)."""
 
     features: dict[str, np.ndarray]
     label: np.ndarray
@@ -43,33 +45,41 @@ class Sample:
     def __len__(self) -> int:
         return len(self.label)
 
-    def take(self, places: np.ndarray | slice) -> "Sample":
-        """Return the photographs at these places."""
-        return Sample({name: column[places] for name, column in self.features.items()}, self.label[places])
+    def take(self, rows: np.ndarray | slice) -> "Sample":
+        """Return the images of these rows."""
+        return Sample({name: column[rows] for name, column in self.features.items()}, self.label[rows])
 
     def known(self) -> list[str]:
-        """Return the features that every photograph has."""
+        """Return the features that every image has."""
         return [name for name in FEATURES if name in self.features and not np.isnan(self.features[name]).any()]
 
 
 def join(samples: Sequence[Sample]) -> Sample:
-    """Return the photographs of all the samples, in order."""
+    """Return the images of all the samples, in order."""
     features = {name: np.concatenate([sample.features[name] for sample in samples]) for name in FEATURES}
     return Sample(features, np.concatenate([sample.label for sample in samples]))
 
 
-def of_rows(rows: Iterable[tuple[dict[str, float | None], int]]) -> Sample:
-    """Return the sample of (features, index of the predicted label) pairs; a feature that is not there is NaN."""
-    found = list(rows)
+def of_rows(rows: Iterable[Row]) -> Sample:
+    """Return the sample of (features, index of the predicted label) pairs; a feature that is missing is NaN."""
+    pairs = list(rows)
     features = {
-        name: np.array([np.nan if row.get(name) is None else row[name] for row, _ in found], np.float32)
+        name: np.array([np.nan if row.get(name) is None else row[name] for row, _ in pairs], np.float32)
         for name in FEATURES
     }
-    return Sample(features, np.array([label for _, label in found], np.int64))
+    return Sample(features, np.array([label for _, label in pairs], np.int64))
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Return the images below a folder, sorted; BundleError when there is none."""
+    files = sorted(path for path in folder.rglob("*") if is_image(path))
+    if not files:
+        raise BundleError(f"no images in {folder}")
+    return files
 
 
 def of_files(classifier: Classifier, files: Sequence[Path]) -> tuple[Sample, list[tuple[Path, str]]]:
-    """Classify photographs as the service does.
+    """Classify images as the service does.
 
     Returns:
         The sample, in the order of ``files``, and the files that could not be used, each with the reason.
@@ -80,19 +90,19 @@ def of_files(classifier: Classifier, files: Sequence[Path]) -> tuple[Sample, lis
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(files), _AHEAD):
                 part = files[start : start + _AHEAD]
-                for file, found in zip(part, pool.map(lambda path: view(classifier, path), part), strict=True):
-                    if isinstance(found, View):
-                        yield found
+                for file, result in zip(part, pool.map(lambda path: view(classifier, path), part), strict=True):
+                    if isinstance(result, View):
+                        yield result
                     else:
-                        unusable.append((file, found))
+                        unusable.append((file, result))
 
     return of_views(classifier, views()), unusable
 
 
 def of_views(classifier: Classifier, views: Iterable[View]) -> Sample:
-    """Classify prepared photographs."""
+    """Classify prepared images."""
     remaining, crop = iter(views), classifier.card.input.crop
-    rows: list[tuple[dict[str, float | None], int]] = []
+    rows: list[Row] = []
     while batch := list(islice(remaining, _BATCH)):
         answers = classifier.classify(np.stack([entry.prepared for entry in batch]))
         for entry, answer in zip(batch, answers, strict=True):
@@ -101,7 +111,7 @@ def of_views(classifier: Classifier, views: Iterable[View]) -> Sample:
 
 
 def view(classifier: Classifier, file: Path) -> View | str:
-    """Return what the network sees of a file, or the reason why it sees nothing."""
+    """Return what the network sees of a file, or the reason why the file cannot be used."""
     try:
         return prepare(classifier, file.read_bytes())
     except OSError as error:
@@ -111,7 +121,7 @@ def view(classifier: Classifier, file: Path) -> View | str:
 
 
 def prepare(classifier: Classifier, data: bytes) -> View:
-    """Return what the network sees of an image file's bytes; ServiceError says why it sees nothing."""
+    """Return what the network sees of an image file's bytes; ServiceError where they cannot be used."""
     prepared = classifier.prepare(data)
     with Image.open(io.BytesIO(data)) as image:  # reads the header only
         return View(prepared, min(image.size))
@@ -122,7 +132,7 @@ def load_classifier(bundle: Path) -> Classifier:
     return Classifier.load(bundle, threads=len(os.sched_getaffinity(0)))
 
 
-def _row(answer: Classification, properties: Properties) -> tuple[dict[str, float | None], int]:
+def _row(answer: Classification, properties: Properties) -> Row:
     best = answer.top(1)[0]
     row: dict[str, float | None] = {"novelty": answer.novelty, "confidence": best.probability}
     return row | vars(properties), best.index

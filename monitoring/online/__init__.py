@@ -1,1 +1,1 @@
-"""Live: is the running service still right? `python -m monitoring.online --help`."""
+"""Online evaluation: post labelled images to the running service and compare its accuracy with the model card's."""

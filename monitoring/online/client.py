@@ -1,6 +1,6 @@
-"""Posting: photographs -> the running service -> facts for the log, several at once, as they come in.
+"""Posting: images -> the running service -> entries of the log, several at once, in the order of the answers.
 
-Nothing is lost by an interruption: nothing more is sent, and what is on its way is waited for.
+After an interruption nothing more is sent and the requests in flight are awaited, so no answer is lost.
 """
 
 import time
@@ -11,7 +11,7 @@ from itertools import islice
 
 from monitoring.online import prediction_log
 from monitoring.online.labelled_images import Labelled
-from monitoring.online.prediction_log import UNREADABLE, Photograph
+from monitoring.online.prediction_log import UNREADABLE, Entry
 from visionserve.client import Answer, Client, ResponseError
 
 Properties = dict[str, float | None]
@@ -20,12 +20,12 @@ Measure = Callable[[bytes], Properties | None]
 
 @dataclass(frozen=True)
 class Poster:
-    """Posts photographs of one run to one model.
+    """Posts the images of one run to one model.
 
     Attributes:
-        labels: the model's own, if they are known: a photograph with another label is posted, but judged by novelty
-            only.
-        measure: returns the properties of an image file, or None where they cannot be had.
+        labels: the model's own, if they are known: an image with another label is posted, but not counted in the
+            accuracy.
+        measure: returns the properties of an image file, or None where they cannot be measured.
     """
 
     client: Client
@@ -34,27 +34,27 @@ class Poster:
     labels: Collection[str] | None = None
     measure: Measure | None = None
 
-    def post(self, photograph: Labelled) -> Photograph:
-        """Post one photograph; ServiceUnreachable when no service answers."""
-        label = photograph.label if self.labels is None or photograph.label in self.labels else None
+    def post(self, image: Labelled) -> Entry:
+        """Post one image; ServiceUnreachable when no service answers."""
+        label = image.label if self.labels is None or image.label in self.labels else None
         try:
-            data = photograph.file.read_bytes()
+            image_bytes = image.file.read_bytes()
         except OSError:
-            return Photograph(self.run, prediction_log.now(), photograph.digest, label, None, UNREADABLE)
-        properties = self.measure(data) if self.measure is not None else None
+            return Entry(self.run, prediction_log.now(), image.digest, label, None, UNREADABLE)
+        properties = self.measure(image_bytes) if self.measure is not None else None
         when, started = prediction_log.now(), time.perf_counter()
         try:
-            answer = self.client.predict(data, self.model)
-        except ResponseError as refused:
-            own = refused.request_id or None
-            return Photograph(self.run, when, photograph.digest, label, refused.status, refused.code, own)
-        return _answered(self.run, when, photograph.digest, label, answer, time.perf_counter() - started, properties)
+            answer = self.client.predict(image_bytes, self.model)
+        except ResponseError as error:
+            request_id = error.request_id or None
+            return Entry(self.run, when, image.digest, label, error.status, error.code, request_id)
+        return _answered(self.run, when, image.digest, label, answer, time.perf_counter() - started, properties)
 
 
 def _answered(
     run: str, when: str, digest: str, label: str | None, answer: Answer, latency_s: float, properties: Properties | None
-) -> Photograph:
-    return Photograph(
+) -> Entry:
+    return Entry(
         run,
         when,
         digest,
@@ -63,7 +63,7 @@ def _answered(
         request_id=answer.request_id,
         model=answer.model.name,
         version=answer.model.version,
-        best=tuple((found.label, found.probability) for found in answer.predictions),
+        best=tuple((prediction.label, prediction.probability) for prediction in answer.predictions),
         novelty=answer.novelty,
         latency_s=round(latency_s, 6),
         timings=dict(answer.timings),
@@ -72,16 +72,16 @@ def _answered(
 
 
 def post_all(
-    poster: Poster, photographs: Iterable[Labelled], concurrency: int, stopped: Callable[[], bool]
-) -> Iterator[Photograph]:
-    """Yield what became of each photograph, in the order of the answers; none is sent once ``stopped``.
+    poster: Poster, images: Iterable[Labelled], concurrency: int, stopped: Callable[[], bool]
+) -> Iterator[Entry]:
+    """Yield the entry of each image, in the order of the answers; none is sent once ``stopped``.
 
     Raises:
-        ServiceUnreachable: no service answers; what was on its way has been yielded.
+        ServiceUnreachable: no service answers; the requests in flight have been yielded.
     """
-    remaining = iter(photographs)
+    remaining = iter(images)
     failure: BaseException | None = None
-    running: set[Future[Photograph]] = set()
+    running: set[Future[Entry]] = set()
     with ThreadPoolExecutor(concurrency, thread_name_prefix="live") as pool:
         while True:
             if failure is None and not stopped():

@@ -1,4 +1,4 @@
-"""Labelled photographs: a folder of class folders, or a CSV file of paths and labels with a root."""
+"""Labelled images: a folder of class folders, or a CSV file of paths and labels with a root."""
 
 import csv
 import hashlib
@@ -10,12 +10,12 @@ from visionserve.files import is_image
 
 
 class Unusable(Exception):
-    """What was given cannot be used; the message says why and what to do."""
+    """The images or their list cannot be used; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A photograph: its path below the root, with forward slashes, the file, and what it shows."""
+    """An image: its path below the root, with forward slashes, the file, and its label."""
 
     name: str
     file: Path
@@ -23,53 +23,53 @@ class Labelled:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the name: what the log has of it."""
+        """SHA-256 of the name, which identifies the image in the log."""
         return hashlib.sha256(self.name.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def collect(source: Path, root: Path | None, split: str | None, most: int | None) -> list[Labelled]:
-    """Return the photographs of a folder or a CSV file, sorted by name.
+def collect(source: Path, root: Path | None, split: str | None, limit: int | None) -> list[Labelled]:
+    """Return the images of a folder or a CSV file, sorted by name.
 
     Args:
         source: a folder of class folders, or a CSV file with the columns path and label, and perhaps split.
-        root: where the paths of the CSV file begin; its own folder when None.
-        split: of a CSV file that has splits, only this one.
-        most: of more photographs, so many are taken, spread evenly over the sorted names.
+        root: the folder that the paths of the CSV file start from; its own folder when None.
+        split: the only one to take, of a CSV file that has splits.
+        limit: of more images, so many are taken, spread evenly over the sorted names.
 
     Raises:
         Unusable: there is nothing to post.
     """
     if source.is_dir():
-        found = _from_folder(source)
+        images = _from_folder(source)
     elif source.is_file():
-        found = _from_csv(source, root or source.parent, split)
+        images = _from_csv(source, root or source.parent, split)
     else:
-        raise Unusable(f"there is no folder or CSV file {source}")
-    if not found:
-        raise Unusable(f"{source} has no labelled photograph: expected a folder for each label, or path,label lines")
-    found.sort(key=lambda entry: entry.name)
-    if most is None or len(found) <= most:
-        return found
-    return [found[place * len(found) // most] for place in range(most)]
+        raise Unusable(f"{source} is neither a folder nor a CSV file")
+    if not images:
+        raise Unusable(f"no labelled images in {source}: expected a folder for each label, or path,label lines")
+    images.sort(key=lambda entry: entry.name)
+    if limit is None or len(images) <= limit:
+        return images
+    return [images[index * len(images) // limit] for index in range(limit)]
 
 
-def rename(photographs: Sequence[Labelled], names: Mapping[str, str]) -> list[Labelled]:
-    """Return the photographs with their labels called what the model calls them."""
-    return [Labelled(entry.name, entry.file, names.get(entry.label, entry.label)) for entry in photographs]
+def rename(images: Sequence[Labelled], names: Mapping[str, str]) -> list[Labelled]:
+    """Return the images with their labels replaced by the model's."""
+    return [Labelled(entry.name, entry.file, names.get(entry.label, entry.label)) for entry in images]
 
 
-def digest(photographs: Sequence[Labelled]) -> str:
-    """Return a SHA-256 of which photographs these are, and what they show."""
-    text = "\n".join(f"{entry.digest} {entry.label}" for entry in photographs)
+def digest(images: Sequence[Labelled]) -> str:
+    """Return a SHA-256 of the images' names and labels."""
+    text = "\n".join(f"{entry.digest} {entry.label}" for entry in images)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _from_folder(folder: Path) -> list[Labelled]:
     return [
-        Labelled(file.relative_to(folder).as_posix(), file, own.name)
-        for own in folder.iterdir()
-        if own.is_dir() and not own.name.startswith(".")
-        for file in own.rglob("*")
+        Labelled(file.relative_to(folder).as_posix(), file, label.name)
+        for label in folder.iterdir()
+        if label.is_dir() and not label.name.startswith(".")
+        for file in label.rglob("*")
         if is_image(file)
     ]
 

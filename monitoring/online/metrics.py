@@ -1,4 +1,4 @@
-"""Figures of a run: lines of the log -> accuracy, calibration, latency, and what the offline evaluation promised."""
+"""Metrics of a run: entries of the log -> accuracy, calibration, latency, and the comparison with the model card."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from monitoring.online.prediction_log import UNREADABLE, Photograph
+from monitoring.online.prediction_log import UNREADABLE, Entry
 from training.evaluation.calibration import by_confidence, confidence_error
 from training.evaluation.metrics import wilson
 
@@ -17,29 +17,29 @@ _DECIMALS = 6
 
 @dataclass(frozen=True)
 class Judged:
-    """The answered photographs whose label the model has: confidence (N,) and whether it was right (N,)."""
+    """The answered images whose label the model has: confidence (N,) and whether the prediction was right (N,)."""
 
     confidence: np.ndarray
     right: np.ndarray
 
 
-def judged(entries: Sequence[Photograph]) -> Judged:
-    """Return the photographs that can be right or wrong."""
-    chosen = [entry for entry in entries if entry.ok and entry.label is not None]
+def judged(entries: Sequence[Entry]) -> Judged:
+    """Return the images that count in the accuracy."""
+    labelled = _labelled(entries)
     return Judged(
-        np.array([entry.probability for entry in chosen], np.float64),
-        np.array([entry.prediction == entry.label for entry in chosen], bool),
+        np.array([entry.probability for entry in labelled], np.float64),
+        np.array([entry.prediction == entry.label for entry in labelled], bool),
     )
 
 
-def summarise(entries: Sequence[Photograph]) -> dict[str, Any]:
-    """Return every figure of a run, as JSON can hold it; those that need answers are missing when there are none."""
+def summarise(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return every metric of a run, as JSON can hold it; those that need answers are missing when there are none."""
     answered = [entry for entry in entries if entry.ok]
-    found = judged(entries)
+    counted = judged(entries)
     summary: dict[str, Any] = {
-        "photographs": len(entries),
+        "images": len(entries),
         "answered": len(answered),
-        "refused": dict(Counter(entry.code for entry in entries if entry.code not in (None, UNREADABLE))),
+        "rejected": dict(Counter(entry.code for entry in entries if entry.code not in (None, UNREADABLE))),
         "unreadable": sum(entry.code == UNREADABLE for entry in entries),
         "labels_unknown_to_the_model": sum(entry.label is None for entry in answered),
         "models": sorted({f"{entry.model} {entry.version}" for entry in answered}),
@@ -49,12 +49,12 @@ def summarise(entries: Sequence[Photograph]) -> dict[str, Any]:
         summary |= {
             "novelty_mean": _rounded(np.mean([entry.novelty for entry in answered if entry.novelty is not None]))
         }
-    if len(found.right):
-        summary |= _accuracy(entries, found) | {"labels": by_label(entries), "confusions": _confusions(entries)}
+    if len(counted.right):
+        summary |= _accuracy(entries, counted) | {"labels": by_label(entries), "confusions": _confusions(entries)}
     return summary
 
 
-def by_label(entries: Sequence[Photograph]) -> list[dict[str, Any]]:
+def by_label(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """Return every label that was posted with its count and the share recognised, the worst first."""
     right: dict[str, list[bool]] = defaultdict(list)
     for entry in entries:
@@ -74,9 +74,9 @@ def by_label(entries: Sequence[Photograph]) -> list[dict[str, Any]]:
 
 
 def against_offline(summary: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Compare the accuracy with the one of the model's card; None when either is missing.
+    """Compare the accuracy with the one on the model's card; None when either is missing.
 
-    The two are from different photographs, so each has its own interval; they agree when the intervals overlap.
+    The two are from different images, so each has its own interval; they agree when the intervals overlap.
     """
     promised = card.get("metrics", {})
     if "top1" not in summary or "top1" not in promised:
@@ -86,33 +86,36 @@ def against_offline(summary: Mapping[str, Any], card: Mapping[str, Any]) -> dict
     return {
         "offline_top1": promised["top1"],
         "offline_interval": [offline_low, offline_high],
-        "offline_photographs": promised.get("photographs"),
+        "offline_images": promised.get("photographs"),
         "inside_live_interval": bool(low <= promised["top1"] <= high),
         "intervals_overlap": bool(low <= offline_high and offline_low <= high),
         "below": bool(high < offline_low),
     }
 
 
-def _accuracy(entries: Sequence[Photograph], found: Judged) -> dict[str, Any]:
-    chosen = [entry for entry in entries if entry.ok and entry.label is not None]
-    among = [entry.label in {label for label, _ in entry.best} for entry in chosen]
+def _labelled(entries: Sequence[Entry]) -> list[Entry]:
+    return [entry for entry in entries if entry.ok and entry.label is not None]
+
+
+def _accuracy(entries: Sequence[Entry], counted: Judged) -> dict[str, Any]:
+    among = [entry.label in {label for label, _ in entry.best} for entry in _labelled(entries)]
     return {
-        "judged": len(found.right),
-        "top1": _rounded(found.right.mean()),
-        "top1_interval": [_rounded(bound) for bound in wilson(int(found.right.sum()), len(found.right))],
+        "judged": len(counted.right),
+        "top1": _rounded(counted.right.mean()),
+        "top1_interval": [_rounded(bound) for bound in wilson(int(counted.right.sum()), len(counted.right))],
         "top5": _rounded(np.mean(among)),
-        "calibration_error": _rounded(confidence_error(by_confidence(found.confidence, found.right))),
-        "mean_confidence": _rounded(found.confidence.mean()),
+        "calibration_error": _rounded(confidence_error(by_confidence(counted.confidence, counted.right))),
+        "mean_confidence": _rounded(counted.confidence.mean()),
     }
 
 
-def _latency(answered: Sequence[Photograph]) -> dict[str, float]:
+def _latency(answered: Sequence[Entry]) -> dict[str, float]:
     values = [entry.latency_s for entry in answered if entry.latency_s is not None]
     return {f"p{rank}": _rounded(np.percentile(values, rank)) for rank in PERCENTILES} | {"max": _rounded(max(values))}
 
 
-def _timings(answered: Sequence[Photograph]) -> dict[str, float]:
-    """Return the median seconds of each stage that the service states."""
+def _timings(answered: Sequence[Entry]) -> dict[str, float]:
+    """Return the median seconds of each stage in Server-Timing."""
     stages: dict[str, list[float]] = defaultdict(list)
     for entry in answered:
         for stage, seconds in (entry.timings or {}).items():
@@ -120,7 +123,7 @@ def _timings(answered: Sequence[Photograph]) -> dict[str, float]:
     return {stage: _rounded(np.median(seconds)) for stage, seconds in stages.items()}
 
 
-def _confusions(entries: Sequence[Photograph]) -> list[dict[str, Any]]:
+def _confusions(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     pairs = Counter(
         (entry.label, entry.prediction) for entry in entries if entry.ok and entry.label not in (None, entry.prediction)
     )

@@ -1,4 +1,4 @@
-"""Plots of a live run: how far its probabilities can be trusted, and how long people waited."""
+"""Plots of an online evaluation: a reliability diagram and the distribution of the latency."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,19 +14,19 @@ _INK, _ACCENT, _PALE = "#263238", "#00796b", "#b2dfdb"
 _DPI = 110
 
 
-def draw(folder: Path, found: Judged, latencies_s: Sequence[float | None]) -> list[str]:
-    """Write what can be drawn; return the files' names."""
-    made = []
-    if len(found.right):
-        made.append(_save(_reliability(found), folder / "reliability.png"))
-    waited = np.array([seconds for seconds in latencies_s if seconds is not None])
-    if len(waited):
-        made.append(_save(_latency(waited), folder / "latency.png"))
-    return made
+def draw(folder: Path, judged: Judged, latencies_s: Sequence[float | None]) -> list[str]:
+    """Write the plots that there are data for; return the files' names."""
+    names = []
+    if len(judged.right):
+        names.append(_save(_reliability(judged), folder / "reliability.png"))
+    latencies = np.array([seconds for seconds in latencies_s if seconds is not None])
+    if len(latencies):
+        names.append(_save(_latency(latencies), folder / "latency.png"))
+    return names
 
 
-def _reliability(found: Judged) -> Figure:
-    rows = by_confidence(found.confidence, found.right)
+def _reliability(judged: Judged) -> Figure:
+    rows = by_confidence(judged.confidence, judged.right)
     width, filled = 1 / len(rows), rows[:, 0] > 0
     centres = (np.arange(len(rows)) + 0.5) * width
     figure = Figure(figsize=(5.2, 4.4), layout="constrained")
@@ -34,18 +34,18 @@ def _reliability(found: Judged) -> Figure:
     axes.plot([0, 1], [0, 1], color=_INK, linewidth=1, linestyle="--", zorder=3)
     axes.bar(centres[filled], rows[filled, 2], width * 0.92, color=_PALE, edgecolor=_ACCENT)
     axes.scatter(rows[filled, 1], rows[filled, 2], 18, _ACCENT, zorder=4)
-    for place in np.flatnonzero(filled):
-        axes.annotate(str(int(rows[place, 0])), (centres[place], 0.015), ha="center", fontsize=7, color=_INK)
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="stated probability (photographs per bin at the foot)")
-    axes.set_ylabel("share that was right")
+    for index in np.flatnonzero(filled):
+        axes.annotate(str(int(rows[index, 0])), (centres[index], 0.015), ha="center", fontsize=7, color=_INK)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="predicted probability (images per bin at the bottom)")
+    axes.set_ylabel("share correct")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def _latency(waited_s: np.ndarray) -> Figure:
+def _latency(latencies_s: np.ndarray) -> Figure:
     figure = Figure(figsize=(5.2, 3.2), layout="constrained")
     axes = figure.subplots()
-    milliseconds = np.sort(1000 * waited_s)
+    milliseconds = np.sort(1000 * latencies_s)
     axes.step(milliseconds, np.arange(1, len(milliseconds) + 1) / len(milliseconds), color=_ACCENT, where="post")
     axes.set(ylim=(0, 1.02), xlabel="milliseconds until the answer, at the client", ylabel="share answered")
     axes.set_xscale("log")

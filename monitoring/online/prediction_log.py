@@ -1,12 +1,12 @@
-"""The live log: append-only JSON Lines, one line a fact, no image content and no file names.
+"""The prediction log: append-only JSON Lines, one event per line, without image content or file names.
 
-    {"event": "start", "run", "time", "url", "photographs"}      a run begins
-    {"event": "photograph", "run", "time", "photograph", ...}    one was answered, refused or could not be read
-    {"event": "end", "run", "time"}                              the run is complete
+    {"event": "start", "run", "time", "url", "images"}   a run begins
+    {"event": "image", "run", "time", "image", ...}      one was answered, rejected or could not be read
+    {"event": "end", "run", "time"}                      the run is complete
 
-A run without an end was interrupted, and the next one with the same photographs goes on with it. Every line is written
-in one piece as soon as it is known; a line cut off by a kill or a full disk is left out when read, and the next writer
-starts on a new line.
+A run without an end was interrupted, and the next one with the same images continues it. Every line is written in one
+piece as soon as it is known; a line truncated by a kill or a full disk is skipped when read, and the next writer starts
+on a new line.
 """
 
 import json
@@ -17,18 +17,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-UNREADABLE = "unreadable"  # the code of a photograph that never left this machine
+UNREADABLE = "unreadable"  # the code of an image file that could not be read here
 
 
 @dataclass(frozen=True)
-class Photograph:
-    """What became of one posted photograph.
+class Entry:
+    """The result of one posted image.
 
     Attributes:
-        photograph: SHA-256 of its path below the root; the path itself may tell of people.
-        label: what it shows; None where the model does not have that label.
+        image: SHA-256 of its path below the root; the path itself may contain names of people.
+        label: its true label; None where the model does not have that label.
         status: the HTTP status; None when nothing was sent.
-        code: the error's code; None when it was answered.
+        code: the error code; None when it was answered.
         best: the most probable labels, each with its probability.
         timings: from Server-Timing, in seconds.
         properties: brightness, contrast, sharpness and resolution, where they were measured.
@@ -36,7 +36,7 @@ class Photograph:
 
     run: str
     time: str
-    photograph: str
+    image: str
     label: str | None
     status: int | None
     code: str | None = None
@@ -67,42 +67,42 @@ class Photograph:
 
 @dataclass(frozen=True)
 class Start:
-    """A run: where it posted, and a hash of which photographs."""
+    """A run: the service's URL, and a hash of the posted images and labels."""
 
     run: str
     time: str
     url: str
-    photographs: str
+    images: str
 
 
 @dataclass(frozen=True)
 class Log:
-    """Everything in a log, in order; ``ended`` holds complete runs, ``skipped`` counts unusable lines."""
+    """The events of a log, in order; ``ended`` holds complete runs, ``skipped`` counts unusable lines."""
 
     starts: tuple[Start, ...]
-    photographs: tuple[Photograph, ...]
+    images: tuple[Entry, ...]
     ended: frozenset[str]
     skipped: int
 
-    def unfinished(self, url: str, photographs: str) -> str | None:
-        """Return the newest run when it is such a one and was interrupted."""
+    def unfinished(self, url: str, images: str) -> str | None:
+        """Return the newest run if it posted these images to this URL and was interrupted."""
         last = self.starts[-1] if self.starts else None
-        if last is None or last.run in self.ended or (last.url, last.photographs) != (url, photographs):
+        if last is None or last.run in self.ended or (last.url, last.images) != (url, images):
             return None
         return last.run
 
-    def of(self, run: str) -> list[Photograph]:
-        """Return the photographs of one run."""
-        return [entry for entry in self.photographs if entry.run == run]
+    def of(self, run: str) -> list[Entry]:
+        """Return the images of one run."""
+        return [entry for entry in self.images if entry.run == run]
 
 
 class Writer:
-    """Appends facts to a log; each is on the disk's side when the call returns."""
+    """Appends events to a log; each is handed to the operating system when the call returns."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab", buffering=0)
-        if _cut_off(path):
+        if _truncated(path):
             self._write(b"\n")
 
     def __enter__(self) -> Self:
@@ -115,56 +115,56 @@ class Writer:
             self._file.close()
 
     def start(self, run: Start) -> None:
-        """Note that a run begins."""
+        """Write that a run begins."""
         self._append({"event": "start"} | asdict(run))
 
-    def photograph(self, entry: Photograph) -> None:
-        """Note what became of a photograph."""
+    def image(self, entry: Entry) -> None:
+        """Write the result of an image."""
         content = {name: value for name, value in asdict(entry).items() if value not in (None, ())}
-        self._append({"event": "photograph"} | content)
+        self._append({"event": "image"} | content)
 
     def end(self, run: str) -> None:
-        """Note that a run is complete."""
+        """Write that a run is complete."""
         self._append({"event": "end", "run": run, "time": now()})
 
     def _append(self, content: dict[str, Any]) -> None:
         self._write(json.dumps(content, separators=(",", ":")).encode() + b"\n")
 
     def _write(self, data: bytes) -> None:
-        while data:  # a disk that fills up takes a part first and refuses the rest
+        while data:  # a disk that fills up accepts a part first and fails on the rest
             data = data[self._file.write(data) :]
 
 
 def read(path: Path) -> Log:
-    """Read a log; one that does not exist yet is empty."""
+    """Read a log; a missing file is an empty log."""
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         lines = []
     starts: list[Start] = []
-    photographs: list[Photograph] = []
+    images: list[Entry] = []
     ended: set[str] = set()
     skipped = 0
     for line in filter(None, lines):
         match _parsed(line):
             case Start() as start:
                 starts.append(start)
-            case Photograph() as photograph:
-                photographs.append(photograph)
+            case Entry() as entry:
+                images.append(entry)
             case str(run):
                 ended.add(run)
             case None:
                 skipped += 1
-    return Log(tuple(starts), tuple(photographs), frozenset(ended), skipped)
+    return Log(tuple(starts), tuple(images), frozenset(ended), skipped)
 
 
 def now() -> str:
-    """Return the time as it stands in the log."""
+    """Return the current time as the log writes it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _parsed(line: bytes) -> Start | Photograph | str | None:
-    """Return the fact of a line, the run of an end, or None for a line that is cut off or not ours."""
+def _parsed(line: bytes) -> Start | Entry | str | None:
+    """Return the event of a line, the run of an end, or None for a truncated or foreign line."""
     try:
         content = json.loads(line)
         event = content.pop("event")
@@ -172,17 +172,17 @@ def _parsed(line: bytes) -> Start | Photograph | str | None:
             return Start(**content)
         if event == "end":
             return str(content["run"])
-        known = {entry.name for entry in fields(Photograph)}
+        names = {field.name for field in fields(Entry)}
         best = tuple((str(label), float(probability)) for label, probability in content.pop("best", ()))
         missing = {"label": None, "status": None}  # None is not written
-        chosen = {name: value for name, value in content.items() if name in known}
-        return Photograph(**(missing | chosen), best=best) if event == "photograph" else None
+        values = {name: value for name, value in content.items() if name in names}
+        return Entry(**(missing | values), best=best) if event == "image" else None
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
-def _cut_off(path: Path) -> bool:
-    """Whether the last line of a file has no end."""
+def _truncated(path: Path) -> bool:
+    """Return whether the last line of a file has no line feed."""
     with path.open("rb") as file:
         if file.seek(0, os.SEEK_END) == 0:
             return False

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.timeout(
     600
 )  # a help that imports torch takes six seconds of CPU, and minutes on a busy machine
 COMMANDS = collect()
+COMMANDS_OF_DRIFT = ("drift check", "drift reference", "drift study")
 MAKEFILE = (ROOT / "Makefile").read_text()
 # What a document may name without its being there: what is built, and what stands for something of the reader's.
 BUILT = re.compile(r"\.mar$|\.ko$|^runs/|^model_store/(shapes|pets|NAME)|[A-Z]{2,}|\*|\$")
@@ -123,7 +124,7 @@ def check_options(command: Command, program: tuple[str, ...], words: tuple[str, 
     options = [word.split("=")[0] for word in words if word.startswith("--")]
     if not program or not options:
         return
-    named = 2 if " ".join(words[:2]) in COMMANDS_OF_TRAINING else 1
+    named = 2 if " ".join(words[:2]) in {*COMMANDS_OF_TRAINING, *COMMANDS_OF_DRIFT} else 1
     told = help_of(*program, *(words[:named] if words and re.fullmatch(r"[a-z][a-z-]*", words[0]) else ()))
     for option in options:
         assert re.search(rf"{re.escape(option)}\b", told), f"{command}: {' '.join(program)} has no {option}"

@@ -119,7 +119,7 @@ def test_the_tutorial_works_line_by_line(
             continue
         if line.startswith("make predict"):
             line += f' ARGS="--url http://127.0.0.1:{ports["port"]}"'
-        if line.startswith("python -m monitoring.online"):
+        if line.startswith("python -m monitoring evaluate"):
             line += f" --url http://127.0.0.1:{ports['port']}"
         shell(line, likeness, 1500)
     report = (likeness / "runs" / "live" / "report" / "report.md").read_text()

@@ -1,4 +1,4 @@
-"""Live accuracy against a real service: the answers that were evaluated, whatever happens on the way."""
+"""Online evaluation of a real service: the answers that were evaluated, whatever happens on the way."""
 
 import json
 import os
@@ -19,7 +19,7 @@ LABELS = ("rose", "sunflower", "water lily")
 
 @pytest.fixture(scope="module")
 def labelled(photographs: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Drawn photographs under labels that they need not show, one that is broken and one that cannot be read."""
+    """Synthetic images under labels that they need not show, one corrupt and one that cannot be read."""
     root = tmp_path_factory.mktemp("labelled")
     for number in range(60):
         folder = root / LABELS[number % 3]
@@ -31,8 +31,8 @@ def labelled(photographs: list[bytes], tmp_path_factory: pytest.TempPathFactory)
 
 
 def command(images: Path, url: str, folder: Path, *options: str) -> list[str]:
-    places = [f"--log={folder / 'log.jsonl'}", f"--report={folder / 'report'}", f"--textfile={folder / 'live.prom'}"]
-    return [sys.executable, "-m", "monitoring.online", f"--images={images}", f"--url={url}", *places, *options]
+    outputs = [f"--log={folder / 'log.jsonl'}", f"--report={folder / 'report'}", f"--textfile={folder / 'live.prom'}"]
+    return [sys.executable, "-m", "monitoring", "evaluate", f"--images={images}", f"--url={url}", *outputs, *options]
 
 
 def finish(arguments: list[str]) -> subprocess.CompletedProcess[str]:
@@ -44,13 +44,13 @@ def test_the_service_answers_as_the_bundle_does_in_this_process(
 ) -> None:
     done = finish(command(labelled, service.url(""), tmp_path, f"--bundle={BUNDLE}", "--compare"))
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "report" / "metrics.json").read_text())
-    assert found["answered"] == found["agreement"]["photographs"] == 60
-    assert found["agreement"]["same_label"] == found["agreement"]["same_probability"] == 60
-    assert found["refused"] == {"unsupported_image": 1}
-    assert found["unreadable"] == 1
-    assert found["models"] == [f"flowers {VERSION}"]
-    assert set(found["timings_s"]) == {"decode", "inference", "total"}
+    report = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert report["answered"] == report["agreement"]["images"] == 60
+    assert report["agreement"]["same_label"] == report["agreement"]["same_probability"] == 60
+    assert report["rejected"] == {"unsupported_image": 1}
+    assert report["unreadable"] == 1
+    assert report["models"] == [f"flowers {VERSION}"]
+    assert set(report["timings_s"]) == {"decode", "inference", "total"}
     assert "rose/gone.jpg: unreadable" in done.stderr
     assert f'visionserve_live_agreement{{models="flowers {VERSION}"}} 1.0' in (tmp_path / "live.prom").read_text()
 
@@ -64,18 +64,18 @@ def test_ctrl_c_loses_nothing_and_the_same_command_goes_on(service: Service, lab
         assert time.monotonic() < deadline
         time.sleep(0.005)
     running.send_signal(signal.SIGINT)
-    _, said = running.communicate(timeout=60)
-    done = len(prediction_log.read(log).photographs)
-    assert running.returncode == 130, said
-    assert said.startswith("Interrupted; ")
+    _, output = running.communicate(timeout=60)
+    done = len(prediction_log.read(log).images)
+    assert running.returncode == 130, output
+    assert output.startswith("Interrupted. ")
     assert 2 < done < 62
     with log.open("ab") as file:
-        file.write(b'{"event":"photograph","run":"2026-')  # a kill would leave this
+        file.write(b'{"event":"image","run":"2026-')  # a kill would leave this
     again = finish(arguments)
     assert again.returncode == 0, again.stderr
-    assert f"{done} of 62 are done" in again.stderr
-    entries = prediction_log.read(log).photographs
-    assert len(entries) == len({entry.photograph for entry in entries}) == 62
+    assert f"{done} of 62 images are done" in again.stderr
+    entries = prediction_log.read(log).images
+    assert len(entries) == len({entry.image for entry in entries}) == 62
 
 
 def test_without_a_service_it_says_so_in_one_sentence(labelled: Path, tmp_path: Path) -> None:
@@ -92,10 +92,18 @@ def test_on_test_photographs_it_finds_what_the_card_promises(service: Service, t
     options = [f"--root={root}", f"--bundle={BUNDLE}", "--limit=150"]
     done = finish(command(BUNDLE / "manifest.csv", service.url(""), tmp_path, *options))
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "report" / "metrics.json").read_text())
-    assert found["offline"]["intervals_overlap"]
-    assert not found["offline"]["below"]
-    checked = [sys.executable, "-m", "monitoring.drift", "check", f"--log={tmp_path / 'log.jsonl'}", "--window=150"]
-    quiet = finish(checked)
-    assert quiet.returncode == 0, quiet.stdout + quiet.stderr
-    assert "photographs 1-150: quiet" in quiet.stdout
+    report = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert report["offline"]["intervals_overlap"]
+    assert not report["offline"]["below"]
+    command_line = [
+        sys.executable,
+        "-m",
+        "monitoring",
+        "drift",
+        "check",
+        f"--log={tmp_path / 'log.jsonl'}",
+        "--window=150",
+    ]
+    drift = finish(command_line)
+    assert drift.returncode == 0, drift.stdout + drift.stderr
+    assert "images 1-150: no drift" in drift.stdout

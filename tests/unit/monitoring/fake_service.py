@@ -1,4 +1,4 @@
-"""A service whose answer is the photograph itself: ``rose 0.9`` is answered with the label rose, ``broken`` refused."""
+"""A service whose answer is the image itself: ``rose 0.9`` is answered with the label rose, ``broken`` rejected."""
 
 import json
 import threading
@@ -9,14 +9,14 @@ from typing import Any
 
 
 class Service(ThreadingHTTPServer):
-    """Counts what it was asked, and stops answering after ``patience`` requests."""
+    """Keeps the requests' bodies, and stops answering after ``patience`` requests."""
 
     daemon_threads = True
 
     def __init__(self, patience: int | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.patience = patience
-        self.asked: list[bytes] = []
+        self.bodies: list[bytes] = []
 
     @property
     def url(self) -> str:
@@ -42,8 +42,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.asked.append(body)
-        if self.server.patience is not None and len(self.server.asked) > self.server.patience:
+        self.server.bodies.append(body)
+        if self.server.patience is not None and len(self.server.bodies) > self.server.patience:
             self.close_connection = True
             return
         self._answer(*_reply(body.decode()))
@@ -55,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("x-request-id", f"request-{len(self.server.asked)}")
+        self.send_header("x-request-id", f"request-{len(self.server.bodies)}")
         self.send_header("Server-Timing", "decode;dur=1.5, inference;dur=2.5, total;dur=5")
         self.end_headers()
         self.wfile.write(body)

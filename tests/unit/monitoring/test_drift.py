@@ -9,17 +9,17 @@ import pytest
 from PIL import Image
 from scipy import stats
 
+from monitoring.__main__ import main
 from monitoring.drift import reference as references
 from monitoring.drift import sample as samples
 from monitoring.drift import statistics
-from monitoring.drift.__main__ import main
-from monitoring.drift.check import LABEL_MIX, STRANGERS, Finding, check
+from monitoring.drift.check import LABEL_MIX, OOD_SHARE, Finding, check
 from monitoring.drift.corruptions import CORRUPTIONS, SEVERITIES
 from monitoring.drift.properties import measure
 from monitoring.drift.reference import Reference
-from monitoring.drift.sample import FEATURES, Sample
-from monitoring.drift.statistics import largest_gap, more_often, stability_index, stability_p_value
-from monitoring.drift.study import Study, corrupted, photographs_below
+from monitoring.drift.sample import FEATURES, Sample, images_below
+from monitoring.drift.statistics import ks_test, proportion_test, psi, psi_p_value
+from monitoring.drift.study import Study, corrupted
 from tests.unit.conftest import TinyBundle
 from visionserve.errors import BundleError
 
@@ -27,11 +27,11 @@ LABELS = tuple("abcdefghij")
 BUNDLE = Path(__file__).parents[3] / "model_store" / "flowers"
 
 
-def drawn(source: np.random.Generator, count: int, **changed: Callable[[np.ndarray], np.ndarray]) -> Sample:
+def drawn(rng: np.random.Generator, count: int, **changed: Callable[[np.ndarray], np.ndarray]) -> Sample:
     """Draw a sample of uniform features and labels; ``changed`` bends a feature."""
-    features = {name: source.random(count).astype(np.float32) for name in FEATURES}
+    features = {name: rng.random(count).astype(np.float32) for name in FEATURES}
     features |= {name: bend(features[name]) for name, bend in changed.items() if name in features}
-    label = source.integers(0, len(LABELS), count)
+    label = rng.integers(0, len(LABELS), count)
     return Sample(features, changed["label"](label) if "label" in changed else label)
 
 
@@ -45,10 +45,10 @@ def alarms(findings: list[Finding]) -> set[str]:
 
 
 def test_the_gap_and_its_chance_are_those_of_scipy() -> None:
-    source = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     for count in (50, 200, 1000):
-        one, other = source.normal(size=736), source.normal(0.2, 1.1, count)
-        gap, p_value = largest_gap(one, other)
+        one, other = rng.normal(size=736), rng.normal(0.2, 1.1, count)
+        gap, p_value = ks_test(one, other)
         expected = stats.ks_2samp(one, other)
         assert gap == pytest.approx(expected.statistic)
         assert p_value == pytest.approx(expected.pvalue, rel=0.25)
@@ -56,46 +56,46 @@ def test_the_gap_and_its_chance_are_those_of_scipy() -> None:
 
 def test_ties_make_the_gap_no_larger() -> None:
     ones = np.ones(736)
-    assert largest_gap(ones, np.ones(50)) == (0.0, 1.0)
-    gap, p_value = largest_gap(ones, np.concatenate([np.ones(40), np.full(10, 0.5)]))
+    assert ks_test(ones, np.ones(50)) == (0.0, 1.0)
+    gap, p_value = ks_test(ones, np.concatenate([np.ones(40), np.full(10, 0.5)]))
     assert gap == pytest.approx(0.2)
     assert p_value < 0.05
 
 
 def test_strangers_are_judged_as_fisher_did() -> None:
     usual, now = np.arange(736) < 37, np.arange(200) < 25
-    share, p_value = more_often(usual, now)
+    share, p_value = proportion_test(usual, now)
     table = [[25, 175], [37, 699]]
     assert share == 0.125
     assert p_value == pytest.approx(stats.fisher_exact(table, alternative="greater").pvalue)
-    assert more_often(usual, np.zeros(50, bool))[1] == pytest.approx(1)
+    assert proportion_test(usual, np.zeros(50, bool))[1] == pytest.approx(1)
 
 
 def test_the_stability_index_is_the_sum_over_the_labels() -> None:
     p, q = np.array([10.5, 20.5]) / 31, np.array([20.5, 10.5]) / 31
     expected = float(((q - p) * np.log(q / p)).sum())
-    assert stability_index(np.array([10, 20]), np.array([20, 10])) == pytest.approx(expected)
-    assert stability_index(np.array([10, 20]), np.array([10, 20])) == pytest.approx(0)
+    assert psi(np.array([10, 20]), np.array([20, 10])) == pytest.approx(expected)
+    assert psi(np.array([10, 20]), np.array([10, 20])) == pytest.approx(0)
 
 
 def test_chance_alone_gives_a_large_index_with_many_labels_and_few_photographs() -> None:
-    source, mix = np.random.default_rng(1), np.full(102, 1 / 102)
-    reference = source.multinomial(736, mix)
-    windows = source.multinomial(50, mix, 200)
-    indices = [stability_index(reference, window) for window in windows]
-    chances = np.array([stability_p_value(reference, window) for window in windows])
+    rng, mix = np.random.default_rng(1), np.full(102, 1 / 102)
+    reference = rng.multinomial(736, mix)
+    windows = rng.multinomial(50, mix, 200)
+    indices = [psi(reference, window) for window in windows]
+    p_values = np.array([psi_p_value(reference, window) for window in windows])
     assert np.median(indices) > 0.25  # the usual threshold would alarm all the time
-    assert (chances < 0.05).mean() < 0.12
+    assert (p_values < 0.05).mean() < 0.12
 
 
 def test_false_alarms_keep_below_the_promised_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "_DRAWS", 1000)  # enough for p-values of 0.05 / 8, and ten times as fast
-    source = np.random.default_rng(5)
+    rng = np.random.default_rng(5)
 
     def alarmed(size: int) -> bool:
         """A new reference each time: that of one model is a draw too, and its own luck is part of the promise."""
-        reference = Reference(drawn(source, 700), LABELS, "drawn", "1.0")
-        return bool(alarms(check(reference, drawn(source, size), alpha=0.05)))
+        reference = Reference(drawn(rng, 700), LABELS, "drawn", "1.0")
+        return bool(alarms(check(reference, drawn(rng, size), alpha=0.05)))
 
     for size in (50, 200, 1000):
         assert np.mean([alarmed(size) for _ in range(200)]) < 0.1, size  # 0.05, and what 200 windows leave uncertain
@@ -115,7 +115,7 @@ def test_a_change_of_one_feature_is_found_and_named(
     reference: Reference, feature: str, bend: Callable[[np.ndarray], np.ndarray]
 ) -> None:
     window = drawn(np.random.default_rng(2), 200, **{feature: bend})
-    assert alarms(check(reference, window)) - {STRANGERS} == {feature}
+    assert alarms(check(reference, window)) - {OOD_SHARE} == {feature}
 
 
 def test_a_few_strangers_among_many_are_found(reference: Reference) -> None:
@@ -123,7 +123,7 @@ def test_a_few_strangers_among_many_are_found(reference: Reference) -> None:
         return np.where(np.arange(len(values)) % 10 == 0, np.float32(0.999), values)
 
     window = drawn(np.random.default_rng(2), 200, novelty=bend)
-    assert alarms(check(reference, window)) == {STRANGERS}
+    assert alarms(check(reference, window)) == {OOD_SHARE}
 
 
 def test_another_label_mix_is_found(reference: Reference) -> None:
@@ -136,7 +136,7 @@ def test_a_feature_that_nobody_logged_is_left_out(reference: Reference) -> None:
     assert {finding.feature for finding in check(reference, samples.of_rows(rows))} == {
         "novelty",
         "confidence",
-        STRANGERS,
+        OOD_SHARE,
         LABEL_MIX,
     }
 
@@ -147,11 +147,13 @@ def test_properties_are_those_of_the_picture() -> None:
     assert measure(grey, 500, 0.9).sharpness == 0
     edges = np.zeros((32, 32, 3), np.uint8)
     edges[:, ::2] = 200
-    found = measure(edges, 16, 1.0)
-    assert found.brightness == pytest.approx(100, abs=0.01)
-    assert found.contrast == pytest.approx(100, abs=0.01)
-    assert found.sharpness == pytest.approx(4, abs=0.1)  # neighbours differ by 200 on two sides: 400 at 100 of contrast
-    assert found.resolution == 0.5
+    properties = measure(edges, 16, 1.0)
+    assert properties.brightness == pytest.approx(100, abs=0.01)
+    assert properties.contrast == pytest.approx(100, abs=0.01)
+    assert properties.sharpness == pytest.approx(
+        4, abs=0.1
+    )  # neighbours differ by 200 on two sides: 400 at 100 of contrast
+    assert properties.resolution == 0.5
     assert measure(edges, 4000, 0.9).resolution == 1
 
 
@@ -172,7 +174,7 @@ def test_every_severity_takes_a_photograph_further_away(kind: str) -> None:
     assert CORRUPTIONS[kind](image, 3, 1).shape == image.shape
 
 
-def picture_folder(root: Path, count: int, brightness: float = 1.0) -> Path:
+def image_folder(root: Path, count: int, brightness: float = 1.0) -> Path:
     root.mkdir()
     for number in range(count):
         pixels = np.random.default_rng(number).integers(0, 256, (45, 37, 3)) * brightness
@@ -187,21 +189,21 @@ def bundle(tiny: TinyBundle, tmp_path: Path) -> Path:
         (tmp_path / "bundle").mkdir(exist_ok=True)
         (tmp_path / "bundle" / file.name).symlink_to(file)
     classifier = samples.load_classifier(tmp_path / "bundle")
-    found, _ = samples.of_files(classifier, photographs_below(picture_folder(tmp_path / "reference", 120)))
-    references.save(found, tmp_path / "bundle")
+    sample, _ = samples.of_files(classifier, images_below(image_folder(tmp_path / "reference", 120)))
+    references.save(sample, tmp_path / "bundle")
     return tmp_path / "bundle"
 
 
 def test_the_command_is_quiet_on_the_same_and_exits_with_4_on_dark_photographs(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    usual, dark = picture_folder(tmp_path / "usual", 60), picture_folder(tmp_path / "dark", 60, 0.4)
+    usual, dark = image_folder(tmp_path / "usual", 60), image_folder(tmp_path / "dark", 60, 0.4)
     (usual / "broken.png").write_bytes(b"no image")
-    options = ["check", "--bundle", str(bundle), "--window", "60", "--textfile", str(tmp_path / "drift.prom")]
+    options = ["drift", "check", "--bundle", str(bundle), "--window", "60", "--textfile", str(tmp_path / "drift.prom")]
     assert main([*options, "--images", str(usual)]) == 0
-    said = capsys.readouterr()
-    assert "photographs 1-60: quiet" in said.out
-    assert f"left out {usual / 'broken.png'}: " in said.err
+    output = capsys.readouterr()
+    assert "images 1-60: no drift" in output.out
+    assert f"left out {usual / 'broken.png'}: " in output.err
     assert main([*options, "--images", str(dark)]) == 4
     assert "DRIFT in" in capsys.readouterr().out
     text = (tmp_path / "drift.prom").read_text()
@@ -209,8 +211,8 @@ def test_the_command_is_quiet_on_the_same_and_exits_with_4_on_dark_photographs(
 
 
 def test_too_few_photographs_are_one_sentence(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    few = picture_folder(tmp_path / "few", 5)
-    assert main(["check", "--bundle", str(bundle), "--images", str(few)]) == 1
+    few = image_folder(tmp_path / "few", 5)
+    assert main(["drift", "check", "--bundle", str(bundle), "--images", str(few)]) == 1
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -219,7 +221,7 @@ def test_another_models_reference_is_refused(bundle: Path) -> None:
     card = (bundle / "card.json").read_text()
     (bundle / "card.json").unlink()
     (bundle / "card.json").write_text(card.replace('"temperature": 2.0', '"temperature": 1.0'))
-    with pytest.raises(BundleError, match="made for another model"):
+    with pytest.raises(BundleError, match="belongs to another model"):
         references.load(bundle)
 
 
@@ -229,10 +231,10 @@ def test_a_bundle_without_reference_says_how_to_build_one(tiny: TinyBundle) -> N
 
 
 def test_the_shipped_reference_belongs_to_the_shipped_model() -> None:
-    found = references.load(BUNDLE)
-    assert len(found.sample) == 736
-    assert found.sample.known() == list(FEATURES)
-    assert found.sample.features["novelty"].mean() == pytest.approx(0.5, abs=0.01)
+    reference = references.load(BUNDLE)
+    assert len(reference.sample) == 736
+    assert reference.sample.known() == list(FEATURES)
+    assert reference.sample.features["novelty"].mean() == pytest.approx(0.5, abs=0.01)
 
 
 @pytest.mark.slow
@@ -240,13 +242,13 @@ def test_the_shipped_reference_belongs_to_the_shipped_model() -> None:
 def test_real_changes_are_found_and_held_out_flowers_are_not() -> None:
     data = Path(os.environ["VISIONSERVE_DATA"])
     classifier = samples.load_classifier(BUNDLE)
-    found = references.load(BUNDLE)
+    reference = references.load(BUNDLE)
     held_out, _ = references.sample_split(classifier, BUNDLE, data / "flowers-102", "test")
-    study = Study(found, windows=100)
-    quiet = study.row("held-out", held_out)
-    assert max(quiet.alarms.values()) <= 0.05  # 1 % promised; 100 windows leave it uncertain
+    study = Study(reference, windows=100)
+    unchanged = study.row("held-out", held_out)
+    assert max(unchanged.alarms.values()) <= 0.05  # 1 % promised; 100 windows leave it uncertain
     for name in ("flowers-web", "cats-and-dogs", "CUB_200_2011"):
-        other, _ = samples.of_files(classifier, photographs_below(data / name))
+        other, _ = samples.of_files(classifier, images_below(data / name))
         assert min(study.row(name, other).alarms.values()) == 1, name
         assert study.row(name, other, held_out, share=0.3).alarms[200] > 0.95, name
     files = references.files(BUNDLE, data / "flowers-102", "test")[:200]

@@ -23,9 +23,9 @@ def written(tmp_path: Path) -> Path:
 
 
 def test_the_reader_understands_every_line_of_the_page(written: Path) -> None:
-    found = feedback.read(written)
-    assert found.skipped == 0
-    assert [(entry.request_id, entry.label, entry.verdict) for entry in found.judgements] == [
+    result = feedback.read(written)
+    assert result.skipped == 0
+    assert [(entry.request_id, entry.label, entry.verdict) for entry in result.judgements] == [
         ("a", "rose", "right"),
         ("b", "peony", "wrong"),
         ("c", None, "wrong"),
@@ -34,16 +34,16 @@ def test_the_reader_understands_every_line_of_the_page(written: Path) -> None:
 
 
 def test_verdicts_are_counted_and_joined_with_the_log(written: Path) -> None:
-    found = feedback.summarise(feedback.read(written), {"a": "rose", "b": "rose", "c": "peony", "other": "iris"})
-    assert (found.right, found.wrong) == (2, 2)
-    assert found.confused == (("rose", "peony", 1),)
-    assert (found.joined, found.comparable, found.confirmed) == (3, 2, 1)
+    result = feedback.summarise(feedback.read(written), {"a": "rose", "b": "rose", "c": "peony", "other": "iris"})
+    assert (result.right, result.wrong) == (2, 2)
+    assert result.confused == (("rose", "peony", 1),)
+    assert (result.joined, result.comparable, result.confirmed) == (3, 2, 1)
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", '"text"', '{"request_id": "a"}', '{"verdict": 3}', "\x00\x01"])
 def test_a_line_that_is_cut_off_or_not_ours_is_counted_and_left_out(written: Path, line: str) -> None:
     with written.open("a") as file:
         file.write(line)
-    found = feedback.read(written)
-    assert len(found.judgements) == 4
-    assert found.skipped == 1
+    result = feedback.read(written)
+    assert len(result.judgements) == 4
+    assert result.skipped == 1

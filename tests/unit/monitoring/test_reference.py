@@ -7,13 +7,14 @@ import pytest
 import yaml
 
 from monitoring import reference
+from monitoring.__main__ import main
 
 BUNDLE = Path(__file__).parents[3] / "model_store" / "flowers"
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """A bundle of four photographs."""
+    """A bundle of four images."""
     shutil.copy(BUNDLE / "card.json", tmp_path)
     rows = ["path,label,split,sha256", "a.jpg,colt's foot,train,0", "b.jpg,colt's foot,val,0", "c.jpg,no,test,0"]
     (tmp_path / "manifest.csv").write_text("\n".join([*rows, 'd.jpg,"a, b",train,0']) + "\n")
@@ -54,20 +55,22 @@ def test_a_missing_file_is_named_and_the_old_rules_stay(
     out = bundle / "reference.yml"
     out.write_text("groups: []")
     (bundle / missing).unlink()
-    assert reference.main(["--bundle", str(bundle), "--out", str(out)]) == 2
+    assert main(["reference", "--bundle", str(bundle), "--out", str(out)]) == 1
     assert missing in capsys.readouterr().err
     assert out.read_text() == "groups: []"
 
 
-def test_a_manifest_without_photographs_is_refused(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_manifest_without_images_is_an_error(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (bundle / "manifest.csv").write_text("path,label,split,sha256\n")
-    assert reference.main(["--bundle", str(bundle), "--out", str(bundle / "reference.yml")]) == 2
-    assert "lists no photographs" in capsys.readouterr().err
+    assert main(["reference", "--bundle", str(bundle), "--out", str(bundle / "reference.yml")]) == 1
+    assert "lists no images" in capsys.readouterr().err
 
 
-def test_a_place_that_cannot_be_written_is_said_in_a_sentence(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert reference.main(["--bundle", str(bundle), "--out", str(bundle / "missing" / "reference.yml")]) == 2
-    assert capsys.readouterr().err.endswith("cannot be written: No such file or directory.\n")
+def test_a_file_that_cannot_be_written_is_an_error_of_one_sentence(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["reference", "--bundle", str(bundle), "--out", str(bundle / "missing" / "reference.yml")]) == 1
+    assert capsys.readouterr().err.endswith("reference.yml: No such file or directory\n")
 
 
 def test_chance_alone_stays_far_below_the_alert_of_a_shifted_mix() -> None:
@@ -77,7 +80,7 @@ def test_chance_alone_stays_far_below_the_alert_of_a_shifted_mix() -> None:
     labels = len(shares)
     images = 20 * labels
     counts = np.random.default_rng(0).multinomial(images, shares, size=2000)
-    seen = (counts + labels * shares) / (images + labels)
-    index = ((seen - shares) * np.log(seen / shares)).sum(axis=1)
+    observed = (counts + labels * shares) / (images + labels)
+    index = ((observed - shares) * np.log(observed / shares)).sum(axis=1)
     assert 0.03 < index.mean() < 0.06
     assert index.max() < 0.1

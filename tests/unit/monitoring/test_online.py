@@ -1,4 +1,4 @@
-"""Live accuracy against a service that answers whatever the file says."""
+"""Online evaluation against a service that answers whatever the file says."""
 
 import json
 import resource
@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from monitoring.__main__ import main
 from monitoring.online import prediction_log
-from monitoring.online.__main__ import main
-from monitoring.online.prediction_log import Photograph, Start, Writer
+from monitoring.online.prediction_log import Entry, Start, Writer
 from tests.unit.monitoring import fake_service
 
 LABELS = ("iris", "rose")
 
 
-def photographs(root: Path, **names_and_answers: str) -> Path:
-    """Write class folders: ``rose_1="rose 0.9"`` is photograph 1 of rose, answered rose with 0.9."""
+def write_images(root: Path, **names_and_answers: str) -> Path:
+    """Write class folders: ``rose_1="rose 0.9"`` is image 1 of rose, answered rose with 0.9."""
     for name, answer in names_and_answers.items():
         label, number = name.split("_")
         (root / label).mkdir(parents=True, exist_ok=True)
@@ -24,56 +24,56 @@ def photographs(root: Path, **names_and_answers: str) -> Path:
 
 
 def many(root: Path, count: int) -> Path:
-    return photographs(root, **{f"rose_{number:03d}": f"rose 0.{90 + number % 9}" for number in range(count)})
+    return write_images(root, **{f"rose_{number:03d}": f"rose 0.{90 + number % 9}" for number in range(count)})
 
 
 def post(images: Path, url: str, folder: Path, *options: str) -> int:
-    places = ["--log", str(folder / "log.jsonl"), "--report", str(folder / "report")]
-    return main(["--images", str(images), "--url", url, *places, *options])
+    outputs = ["--log", str(folder / "log.jsonl"), "--report", str(folder / "report")]
+    return main(["evaluate", "--images", str(images), "--url", url, *outputs, *options])
 
 
 def figures(folder: Path) -> dict[str, object]:
-    found: dict[str, object] = json.loads((folder / "report" / "metrics.json").read_text())
-    return found
+    metrics: dict[str, object] = json.loads((folder / "report" / "metrics.json").read_text())
+    return metrics
 
 
 def test_the_report_counts_what_was_right_wrong_and_refused(tmp_path: Path) -> None:
-    images = photographs(
+    images = write_images(
         tmp_path / "in", rose_1="rose 0.9", rose_2="rose 0.8", rose_3="tulip 0.7", iris_1="rose 0.6", iris_2="broken"
     )
     with fake_service.running() as service:
         assert post(images, service.url, tmp_path) == 0
-    found = figures(tmp_path)
-    assert found["photographs"] == 5
-    assert found["answered"] == 4
-    assert found["refused"] == {"unsupported_image": 1}
-    assert found["top1"] == 0.5
-    assert found["top5"] == 0.75  # iris is the second guess of iris/1
-    assert found["top1_interval"] == pytest.approx([0.15, 0.85], abs=0.01)
-    assert {row["label"]: row["accuracy"] for row in found["labels"]} == {  # type: ignore[attr-defined]
+    report = figures(tmp_path)
+    assert report["images"] == 5
+    assert report["answered"] == 4
+    assert report["rejected"] == {"unsupported_image": 1}
+    assert report["top1"] == 0.5
+    assert report["top5"] == 0.75  # iris is the second guess of iris/1
+    assert report["top1_interval"] == pytest.approx([0.15, 0.85], abs=0.01)
+    assert {row["label"]: row["accuracy"] for row in report["labels"]} == {  # type: ignore[attr-defined]
         "iris": 0,
         "rose": pytest.approx(2 / 3),
     }
     text = (tmp_path / "report" / "report.md").read_text()
-    assert "**50.0 % right**" in text
+    assert "**50.0 % correct**" in text
     assert "| iris/1.jpg | iris | rose | 60.0 % |" in text
     assert (tmp_path / "report" / "reliability.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_calibration_is_the_gap_between_stated_and_found(tmp_path: Path) -> None:
-    images = photographs(tmp_path / "in", rose_1="rose 0.9", rose_2="rose 0.9", rose_3="iris 0.9", rose_4="iris 0.9")
+    images = write_images(tmp_path / "in", rose_1="rose 0.9", rose_2="rose 0.9", rose_3="iris 0.9", rose_4="iris 0.9")
     with fake_service.running() as service:
         post(images, service.url, tmp_path)
     assert figures(tmp_path)["calibration_error"] == pytest.approx(0.4)
 
 
 def test_the_log_has_no_content_and_no_file_names(tmp_path: Path) -> None:
-    images = photographs(tmp_path / "in", rose_mrsSmith="rose 0.875")
+    images = write_images(tmp_path / "in", rose_mrsSmith="rose 0.875")
     with fake_service.running() as service:
         post(images, service.url, tmp_path)
     text = (tmp_path / "log.jsonl").read_text()
     assert "mrsSmith" not in text
-    (entry,) = prediction_log.read(tmp_path / "log.jsonl").photographs
+    (entry,) = prediction_log.read(tmp_path / "log.jsonl").images
     assert (entry.label, entry.prediction, entry.probability, entry.status) == ("rose", "rose", 0.875, 200)
     assert entry.timings == {"decode": 0.0015, "inference": 0.0025, "total": 0.005}
     assert entry.request_id
@@ -82,7 +82,7 @@ def test_the_log_has_no_content_and_no_file_names(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_file_is_listed_and_the_rest_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    images = photographs(tmp_path / "in", rose_1="rose 0.9")
+    images = write_images(tmp_path / "in", rose_1="rose 0.9")
     (images / "rose" / "2.jpg").symlink_to(tmp_path / "gone.jpg")
     with fake_service.running() as service:
         assert post(images, service.url, tmp_path) == 0
@@ -93,23 +93,23 @@ def test_an_unreadable_file_is_listed_and_the_rest_goes_on(tmp_path: Path, capsy
 def test_no_service_is_one_sentence_and_exit_code_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = many(tmp_path / "in", 3)
     assert post(images, "http://127.0.0.1:1", tmp_path) == 3
-    said = capsys.readouterr().err
-    assert "http://127.0.0.1:1" in said
-    assert said.count("\n") == 1
+    output = capsys.readouterr().err
+    assert "http://127.0.0.1:1" in output
+    assert output.count("\n") == 1
 
 
 def test_a_run_goes_on_where_the_service_went_away(tmp_path: Path) -> None:
     images = many(tmp_path / "in", 20)
     with fake_service.running(patience=8) as service:
         assert post(images, service.url, tmp_path) == 3
-        done = prediction_log.read(tmp_path / "log.jsonl").photographs
+        done = prediction_log.read(tmp_path / "log.jsonl").images
         assert len(done) == 8
-        service.patience, asked = None, len(service.asked)
+        service.patience, before = None, len(service.bodies)
         assert post(images, service.url, tmp_path) == 0
-        assert len(service.asked) - asked == 12
+        assert len(service.bodies) - before == 12
     log = prediction_log.read(tmp_path / "log.jsonl")
-    assert len({entry.photograph for entry in log.photographs}) == len(log.photographs) == 20
-    assert len({entry.run for entry in log.photographs}) == 1
+    assert len({entry.image for entry in log.images}) == len(log.images) == 20
+    assert len({entry.run for entry in log.images}) == 1
     assert figures(tmp_path)["answered"] == 20
 
 
@@ -119,50 +119,50 @@ def test_a_complete_run_is_followed_by_a_new_one(tmp_path: Path) -> None:
         assert post(images, service.url, tmp_path) == post(images, service.url, tmp_path) == 0
     log = prediction_log.read(tmp_path / "log.jsonl")
     assert len(log.starts) == len(log.ended) == 2
-    assert figures(tmp_path)["photographs"] == 3
+    assert figures(tmp_path)["images"] == 3
 
 
 def test_a_line_cut_off_by_a_kill_is_left_out_and_nothing_else_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    entry = Photograph("run", "now", "digest", "rose", 200, best=(("rose", 0.5),))
+    entry = Entry("run", "now", "digest", "rose", 200, best=(("rose", 0.5),))
     with Writer(path) as writer:
-        writer.start(Start("run", "now", "url", "photographs"))
-        writer.photograph(entry)
-        writer.photograph(entry)
+        writer.start(Start("run", "now", "url", "images"))
+        writer.image(entry)
+        writer.image(entry)
     path.write_bytes(path.read_bytes()[:-20])
     with Writer(path) as writer:
-        writer.photograph(entry)
+        writer.image(entry)
     log = prediction_log.read(path)
-    assert log.photographs == (entry, entry)
+    assert log.images == (entry, entry)
     assert log.skipped == 1
-    assert log.unfinished("url", "photographs") == "run"
+    assert log.unfinished("url", "images") == "run"
     assert log.unfinished("url", "others") is None
 
 
-@pytest.mark.parametrize("line", [b"[]", b"7", b'{"event":"photograph"}', b'{"event":"other"}', b"\xff\xfe", b"{"])
+@pytest.mark.parametrize("line", [b"[]", b"7", b'{"event":"image"}', b'{"event":"other"}', b"\xff\xfe", b"{"])
 def test_a_line_that_is_not_ours_is_counted_and_left_out(tmp_path: Path, line: bytes) -> None:
     (tmp_path / "log.jsonl").write_bytes(line + b"\n")
     assert prediction_log.read(tmp_path / "log.jsonl") == prediction_log.Log((), (), frozenset(), 1)
 
 
 def test_a_manifest_is_posted_split_by_split_with_labels_renamed(tmp_path: Path) -> None:
-    photographs(tmp_path / "in", daisy_1="oxeye daisy 0.9", daisy_2="oxeye daisy 0.9", rose_1="rose 0.9")
+    write_images(tmp_path / "in", daisy_1="oxeye daisy 0.9", daisy_2="oxeye daisy 0.9", rose_1="rose 0.9")
     (tmp_path / "list.csv").write_text(
         "path,label,split\ndaisy/1.jpg,daisy,test\ndaisy/2.jpg,daisy,train\nrose/1.jpg,rose,test\n"
     )
     with fake_service.running() as service:
         root = ["--root", str(tmp_path / "in")]
         assert post(tmp_path / "list.csv", service.url, tmp_path, *root, "--rename", "daisy=oxeye daisy") == 0
-    assert figures(tmp_path)["photographs"] == 2
+    assert figures(tmp_path)["images"] == 2
     assert figures(tmp_path)["top1"] == 1
 
 
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda path: path.mkdir(), "no labelled photograph"),
+        (lambda path: path.mkdir(), "no labelled images"),
         (lambda path: path.write_text("a,b\n1,2\n"), "columns path and label"),
-        (Path.resolve, "no folder or CSV file"),
+        (Path.resolve, "neither a folder nor a CSV file"),
     ],
     ids=["an empty folder", "a CSV file of something else", "nothing"],
 )
@@ -183,33 +183,33 @@ def test_a_full_disk_is_one_sentence_and_loses_no_line(tmp_path: Path, capsys: p
             assert post(images, service.url, tmp_path) == 1
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        said = capsys.readouterr().err
-        done = len(prediction_log.read(tmp_path / "log.jsonl").photographs)
+        output = capsys.readouterr().err
+        done = len(prediction_log.read(tmp_path / "log.jsonl").images)
         assert 1 <= done < 6
-        assert said.startswith("python -m monitoring.online: ")
-        assert said.count("\n") == 1
+        assert output.startswith("python -m monitoring evaluate: ")
+        assert output.count("\n") == 1
         assert post(images, service.url, tmp_path) == 0
     log = prediction_log.read(tmp_path / "log.jsonl")
-    assert (len(log.photographs), log.skipped) == (6, 1)
+    assert (len(log.images), log.skipped) == (6, 1)
 
 
 def test_prometheus_gets_the_accuracy_in_a_text_file(tmp_path: Path) -> None:
-    images = photographs(tmp_path / "in", rose_1="rose 0.9", iris_1="rose 0.9")
+    images = write_images(tmp_path / "in", rose_1="rose 0.9", iris_1="rose 0.9")
     with fake_service.running() as service:
         post(images, service.url, tmp_path, "--textfile", str(tmp_path / "live.prom"))
     lines = (tmp_path / "live.prom").read_text().splitlines()
     assert 'visionserve_live_accuracy{models="flowers 1.0"} 0.5' in lines
-    assert 'visionserve_live_photographs{models="flowers 1.0",outcome="answered"} 2.0' in lines
+    assert 'visionserve_live_images{models="flowers 1.0",outcome="answered"} 2.0' in lines
     assert sum(line.startswith("# TYPE visionserve_live_accuracy ") for line in lines) == 1
     assert [path.name for path in tmp_path.glob("live.prom*")] == ["live.prom"]
 
 
 def test_feedback_is_reported_apart_and_its_bias_said(tmp_path: Path) -> None:
-    images = photographs(tmp_path / "in", rose_1="rose 0.9")
+    images = write_images(tmp_path / "in", rose_1="rose 0.9")
     with fake_service.running() as service:
         post(images, service.url, tmp_path)
-        (entry,) = prediction_log.read(tmp_path / "log.jsonl").photographs
-        said: list[dict[str, object]] = [
+        (entry,) = prediction_log.read(tmp_path / "log.jsonl").images
+        output: list[dict[str, object]] = [
             {"request_id": entry.request_id, "predicted": "rose", "label": "rose", "verdict": "right"},
             {"request_id": "from-the-page", "predicted": "rose", "label": "peony", "verdict": "wrong"},
         ]
@@ -219,11 +219,11 @@ def test_feedback_is_reported_apart_and_its_bias_said(tmp_path: Path) -> None:
             "version": "1.0",
             "probability": 0.9,
         }
-        lines = [json.dumps(usual | one) for one in said]
+        lines = [json.dumps(usual | one) for one in output]
         (tmp_path / "feedback.jsonl").write_text("\n".join([*lines, '{"time": "2026-']))
         post(images, service.url, tmp_path, "--feedback", str(tmp_path / "feedback.jsonl"))
     text = (tmp_path / "report" / "report.md").read_text()
-    assert "1 answers were called right, 1 wrong. People choose which answers to judge" in text
-    assert "1 of them are requests of the live log; its label bears out 1 of the 1" in text
+    assert "1 answers were judged right, 1 wrong. Users choose which answers they judge" in text
+    assert "1 of them are requests of the prediction log; its label agrees with 1 of the 1" in text
     assert "| rose | peony | 1 |" in text
     assert figures(tmp_path)["top1"] == 1
