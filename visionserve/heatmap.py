@@ -31,7 +31,7 @@ def peak(class_map: np.ndarray, size: int) -> tuple[float, float]:
     """Return the position (x, y) of the maximum of a heatmap of ``size`` x ``size`` pixels: a pixel's centre, n + 0.5.
 
     Taken from the enlarged class map (h, w), before `intensity` cuts off what the enlargement overshoots.
-    Where there is no evidence for the label, it is the position with the least evidence against it.
+    Without any evidence for the label, it is the position with the least evidence against it.
     """
     values = np.maximum(class_map, 0) if class_map.max() > 0 else class_map
     row, column = divmod(int(_enlarged(values.astype(np.float32), size).argmax()), size)

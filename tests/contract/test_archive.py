@@ -94,6 +94,6 @@ def test_the_handler_module_defines_one_class_under_a_name_of_its_own(unpacked: 
     assert [node.name for node in tree.body if isinstance(node, ast.ClassDef)] == ["ImageHandler"]
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert "handle" not in functions  # a module-level one would be taken instead of the class
-    found = util.find_spec("ts")
-    assert found is not None and found.origin is not None
-    assert "image_handler" not in {path.stem for path in Path(found.origin).with_name("torch_handler").glob("*.py")}
+    spec = util.find_spec("ts")
+    assert spec is not None and spec.origin is not None
+    assert "image_handler" not in {path.stem for path in Path(spec.origin).with_name("torch_handler").glob("*.py")}

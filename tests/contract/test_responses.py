@@ -22,7 +22,7 @@ def classifier() -> Classifier:
 
 
 @pytest.fixture(scope="module")
-def photograph() -> bytes:
+def image_bytes() -> bytes:
     pixels = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG")
@@ -37,23 +37,23 @@ def answered(classifier: Classifier, body: bytes, *, explain: bool = False, **he
 
 
 @pytest.mark.parametrize("explain", [False, True])
-def test_a_plain_answer_follows_its_schema(classifier: Classifier, photograph: bytes, explain: bool) -> None:
-    answer = answered(classifier, photograph, explain=explain)
+def test_a_plain_answer_follows_its_schema(classifier: Classifier, image_bytes: bytes, explain: bool) -> None:
+    answer = answered(classifier, image_bytes, explain=explain)
     jsonschema.validate(answer, schemas.EXPLANATION if explain else schemas.PLAIN)
 
 
 @pytest.mark.parametrize("explain", [False, True])
-def test_v1_and_v2_answers_follow_their_schemas(classifier: Classifier, photograph: bytes, explain: bool) -> None:
-    text = base64.b64encode(photograph).decode()
+def test_v1_and_v2_answers_follow_their_schemas(classifier: Classifier, image_bytes: bytes, explain: bool) -> None:
+    text = base64.b64encode(image_bytes).decode()
     v1 = json.dumps({"instances": [{"b64": text}] * 3}).encode()
     v2 = json.dumps({"id": "x", "inputs": [{"datatype": "BYTES", "shape": [2], "data": [text] * 2}]}).encode()
     jsonschema.validate(answered(classifier, v1, explain=explain), schemas.V1)
     jsonschema.validate(answered(classifier, v2, explain=explain), schemas.V2)
 
 
-def test_all_labels_can_be_asked_for_and_their_probabilities_add_up(classifier: Classifier, photograph: bytes) -> None:
+def test_all_labels_can_be_asked_for_and_their_probabilities_add_up(classifier: Classifier, image_bytes: bytes) -> None:
     labels = classifier.card.labels
-    predictions = answered(classifier, photograph, x_top_k=str(len(labels)))["predictions"]
+    predictions = answered(classifier, image_bytes, x_top_k=str(len(labels)))["predictions"]
     assert {entry["label"] for entry in predictions} == set(labels)
     assert sum(entry["probability"] for entry in predictions) == pytest.approx(1, abs=1e-4)
     ranked = [entry["probability"] for entry in predictions]

@@ -1,4 +1,4 @@
-"""What we change in TorchServe's worker, held against its own code: the same messages, fewer calls and lines."""
+"""Our patches of TorchServe's worker, compared with its own code: the same messages, fewer calls and lines."""
 
 import io
 import logging
@@ -50,9 +50,9 @@ class Wire:
         return self._content.read(min(length, self._piece))
 
     def recv_into(self, buffer: memoryview) -> int:
-        found = self.recv(len(buffer))
-        buffer[: len(found)] = found
-        return len(found)
+        data = self.recv(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
     def left(self) -> int:
         return len(self._content.read())
@@ -107,9 +107,9 @@ def test_batch_after_batch_comes_over_a_real_socket(as_ours: Callable[[], None])
         sender.join(10)
 
 
-@pytest.mark.parametrize("kept", [0, 3, 900, AHEAD, 60_000])
-def test_a_connection_that_ends_ends_the_worker_as_before(kept: int) -> None:
-    wire = Wire(message([bytes(70_000)])[:kept], 1 << 30)
+@pytest.mark.parametrize("received", [0, 3, 900, AHEAD, 60_000])
+def test_a_connection_that_ends_ends_the_worker_as_before(received: int) -> None:
+    wire = Wire(message([bytes(70_000)])[:received], 1 << 30)
     reader = Reader()
     with pytest.raises(SystemExit) as ended:
         while True:
@@ -126,17 +126,17 @@ def test_another_torchserve_keeps_its_own_reader(monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def lines() -> Iterator[list[str]]:
     """What a worker prints: it logs to the root, at information, as TorchServe sets it up."""
-    found: list[str] = []
+    messages: list[str] = []
 
     class Keep(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            found.append(record.getMessage())
+            messages.append(record.getMessage())
 
     root, metric = logging.getLogger(), logging.getLogger(CachingMetric.__module__)
     levels, handler = (root.level, metric.level), Keep()
     root.setLevel(logging.INFO)
     root.addHandler(handler)
-    yield found
+    yield messages
     root.removeHandler(handler)
     root.setLevel(levels[0])
     metric.setLevel(levels[1])

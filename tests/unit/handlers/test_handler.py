@@ -31,10 +31,10 @@ class FakeMetric:
 
     def __init__(self, dimensions: list[str]) -> None:
         self.dimensions = dimensions
-        self.seen: list[tuple[float, dict[str, str]]] = []
+        self.values: list[tuple[float, dict[str, str]]] = []
 
     def add_or_update(self, value: float, dimension_values: list[str]) -> None:
-        self.seen.append((value, dict(zip(self.dimensions, dimension_values, strict=True))))
+        self.values.append((value, dict(zip(self.dimensions, dimension_values, strict=True))))
 
 
 class FakeContext:
@@ -53,29 +53,29 @@ class FakeContext:
         self.statuses: dict[int, tuple[int, str]] = {}
         self.headers: dict[int, dict[str, str]] = defaultdict(dict)
 
-    def get_all_request_header(self, place: int) -> dict[str, Any]:
-        return self.requests[place]
+    def get_all_request_header(self, index: int) -> dict[str, Any]:
+        return self.requests[index]
 
-    def get_request_id(self, place: int) -> str | None:
-        return f"server-{place}"
+    def get_request_id(self, index: int) -> str | None:
+        return f"server-{index}"
 
     def set_response_status(self, code: int, phrase: str, idx: int) -> None:
         self.statuses[idx] = (code, phrase)
 
-    def set_response_content_type(self, place: int, value: str) -> None:
-        self.headers[place]["content-type"] = value
+    def set_response_content_type(self, index: int, value: str) -> None:
+        self.headers[index]["content-type"] = value
 
-    def set_response_header(self, place: int, name: str, value: str) -> None:
-        self.headers[place][name] = value
+    def set_response_header(self, index: int, name: str, value: str) -> None:
+        self.headers[index][name] = value
 
-    def seen(self, name: str) -> list[tuple[float, dict[str, str]]]:
-        return next(group[name].seen for group in self.cache.values() if name in group)
+    def values(self, name: str) -> list[tuple[float, dict[str, str]]]:
+        return next(group[name].values for group in self.cache.values() if name in group)
 
     def sums(self, name: str, *dimensions: str) -> dict[tuple[str, ...], float]:
-        found: dict[tuple[str, ...], float] = defaultdict(float)
-        for value, entry in self.seen(name):
-            found[tuple(entry[dimension] for dimension in dimensions)] += value
-        return dict(found)
+        totals: dict[tuple[str, ...], float] = defaultdict(float)
+        for value, entry in self.values(name):
+            totals[tuple(entry[dimension] for dimension in dimensions)] += value
+        return dict(totals)
 
 
 @pytest.fixture
@@ -127,13 +127,13 @@ def test_rows_get_their_own_status_type_and_headers_in_order(handler: ImageHandl
         2: (200, "OK"),
         3: (400, "Bad Request"),
     }
-    assert [context.headers[place]["content-type"] for place in range(4)] == [
+    assert [context.headers[index]["content-type"] for index in range(4)] == [
         "application/json",
         "application/json",
         "image/png",
         "application/json",
     ]
-    ids = [context.headers[place]["x-request-id"] for place in range(4)]
+    ids = [context.headers[index]["x-request-id"] for index in range(4)]
     assert ids == ["server-0", "mine.1", "server-2", "server-3"]
     assert json.loads(answers[1])["request_id"] == "mine.1"
     assert json.loads(answers[3])["request_id"] == "server-3"
@@ -201,7 +201,7 @@ def test_a_batch_counts_each_request_once_and_each_observation(handler: ImageHan
 @pytest.mark.usefixtures("handler")
 def test_the_model_is_reported_with_its_version_and_digest(context: FakeContext, tiny: TinyBundle) -> None:
     digest = ModelCard.load(tiny.directory / "card.json").digest
-    assert context.seen("visionserve_model_info") == [(1, {"model": "shapes", "version": "1.0", "digest": digest})]
+    assert context.values("visionserve_model_info") == [(1, {"model": "shapes", "version": "1.0", "digest": digest})]
 
 
 def test_a_label_cannot_break_a_metric_line(handler: ImageHandler, context: FakeContext) -> None:
@@ -209,7 +209,7 @@ def test_a_label_cannot_break_a_metric_line(handler: ImageHandler, context: Fake
     handler._classifier.card = replace(card, labels=("a,b:c|#d\n", 'q"\\', "colt's foot"))
     ask(handler, context, ({"body": png()}, {}))
     handler._metrics_buffer.flush()
-    label = context.seen("visionserve_predictions_total")[0][1]["label"]
+    label = context.values("visionserve_predictions_total")[0][1]["label"]
     assert label in ("a_b_c__d_", "q__", "colt's foot")
 
 
@@ -245,7 +245,7 @@ def test_only_who_knows_the_launchers_secret_learns_which_worker_answered(
     handler.initialize(context)
     asked = [({"body": png()}, {"X-Visionserve-Probe": value}) for value in ("secret", "guess", "")]
     ask(handler, context, *asked, ({"body": b"broken"}, {"X-Visionserve-Probe": "secret"}))
-    named = [context.headers[place].get("x-visionserve-worker") for place in range(4)]
+    named = [context.headers[index].get("x-visionserve-worker") for index in range(4)]
     assert named == [str(os.getpid()), None, None, None]
     handler._metrics_buffer.flush()
     assert sum(context.sums("visionserve_requests_total", "status").values()) == 2

@@ -17,21 +17,21 @@ class Book:
         self.lines.append((name, value, labels))
 
     def sums(self) -> dict[tuple[str, Labels], float]:
-        found: dict[tuple[str, Labels], float] = defaultdict(float)
+        totals: dict[tuple[str, Labels], float] = defaultdict(float)
         for name, value, labels in self.lines:
-            found[name, labels] += value
-        return {key: value for key, value in found.items() if value}
+            totals[name, labels] += value
+        return {key: value for key, value in totals.items() if value}
 
 
 def test_what_is_added_is_handed_on_once() -> None:
     book = Book()
     buffer = MetricsBuffer(book, {}, NEVER)
     for _ in range(3):
-        buffer.add("seen", 2, "rose")
-    buffer.add("seen", 1, "iris")
+        buffer.add("images", 2, "rose")
+    buffer.add("images", 1, "iris")
     buffer.flush()
     buffer.flush()
-    assert book.sums() == {("seen", ("rose",)): 6, ("seen", ("iris",)): 1}
+    assert book.sums() == {("images", ("rose",)): 6, ("images", ("iris",)): 1}
 
 
 def test_a_value_counts_in_its_bucket_and_in_all_above_it() -> None:
@@ -66,15 +66,15 @@ def test_what_is_added_arrives_by_itself_and_many_additions_are_few_lines() -> N
     book = Book()
     buffer = MetricsBuffer(book, {}, period_s=0.05)
     for _ in range(1000):
-        buffer.add("seen", 1)
+        buffer.add("images", 1)
     deadline = time.monotonic() + 10
-    while book.sums() != {("seen", ()): 1000} and time.monotonic() < deadline:
+    while book.sums() != {("images", ()): 1000} and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert book.sums() == {("seen", ()): 1000}
-    buffer.add("seen", 1)
-    while book.sums() != {("seen", ()): 1001} and time.monotonic() < deadline:
+    assert book.sums() == {("images", ()): 1000}
+    buffer.add("images", 1)
+    while book.sums() != {("images", ()): 1001} and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert book.sums() == {("seen", ()): 1001}
+    assert book.sums() == {("images", ()): 1001}
     assert len(book.lines) < 500
 
 
@@ -84,7 +84,7 @@ def test_nothing_is_lost_or_counted_twice_between_threads() -> None:
 
     def work() -> None:
         for _ in range(2000):
-            buffer.add("seen", 1)
+            buffer.add("images", 1)
             buffer.observe("size", 0.5)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
@@ -93,4 +93,4 @@ def test_nothing_is_lost_or_counted_twice_between_threads() -> None:
     for thread in threads:
         thread.join()
     buffer.flush()
-    assert book.sums()["seen", ()] == book.sums()["size_count", ()] == 8000
+    assert book.sums()["images", ()] == book.sums()["size_count", ()] == 8000

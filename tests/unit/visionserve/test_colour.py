@@ -12,7 +12,7 @@ from visionserve.images import decode
 WIDTH, HEIGHT = 17, 11
 ROWS, COLUMNS = np.mgrid[0:HEIGHT, 0:WIDTH]
 RAMP = (15 * COLUMNS + ROWS).astype(np.uint8)  # (11, 17), dark left, bright right
-PICTURE = np.stack([RAMP, 255 - RAMP, np.full_like(RAMP, 90)], axis=2)
+PIXELS = np.stack([RAMP, 255 - RAMP, np.full_like(RAMP, 90)], axis=2)
 
 
 def saved(image: Image.Image, image_format: str = "TIFF", **options: object) -> bytes:
@@ -25,17 +25,17 @@ def grey(values: np.ndarray) -> np.ndarray:
     return np.repeat(values[:, :, None], 3, axis=2)
 
 
-def on_white(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+def on_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     opacity = alpha[:, :, None] / 255
-    return np.asarray(picture * opacity + 255 * (1 - opacity))
+    return np.asarray(pixels * opacity + 255 * (1 - opacity))
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "WEBP", "TIFF"])
 def test_alpha_is_laid_on_white(image_format: str) -> None:
     alpha = (255 - RAMP).astype(np.uint8)
-    image = Image.fromarray(np.dstack([PICTURE, alpha]), "RGBA")
+    image = Image.fromarray(np.dstack([PIXELS, alpha]), "RGBA")
     pixels = decode(saved(image, image_format, **({"lossless": True, "exact": True} if image_format == "WEBP" else {})))
-    assert np.abs(pixels - on_white(PICTURE, alpha)).max() <= 1
+    assert np.abs(pixels - on_white(PIXELS, alpha)).max() <= 1
 
 
 def test_grey_with_alpha_is_laid_on_white() -> None:
@@ -68,8 +68,8 @@ def test_a_palette_without_transparency_keeps_its_colours(image_format: str) -> 
 
 
 def test_the_transparent_colour_of_an_rgb_png_becomes_white() -> None:
-    pixels = decode(saved(Image.fromarray(PICTURE), "PNG", transparency=tuple(PICTURE[2, 3].tolist())))
-    expected = PICTURE.copy()
+    pixels = decode(saved(Image.fromarray(PIXELS), "PNG", transparency=tuple(PIXELS[2, 3].tolist())))
+    expected = PIXELS.copy()
     expected[2, 3] = 255
     np.testing.assert_array_equal(pixels, expected)
 
@@ -130,12 +130,12 @@ def test_one_bit_images_become_black_and_white(image_format: str) -> None:
 
 @pytest.mark.parametrize("mode", ["LAB", "CMYK", "YCbCr"])
 def test_other_colour_spaces_come_back_to_rgb(mode: str) -> None:
-    pixels = decode(saved(Image.fromarray(PICTURE).convert(mode)))
-    assert np.abs(pixels.astype(int) - PICTURE).mean() < 8
+    pixels = decode(saved(Image.fromarray(PIXELS).convert(mode)))
+    assert np.abs(pixels.astype(int) - PIXELS).mean() < 8
 
 
 def test_bands_of_rows_join_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
-    image = Image.fromarray(np.dstack([PICTURE, RAMP]), "RGBA")
+    image = Image.fromarray(np.dstack([PIXELS, RAMP]), "RGBA")
     whole = colour.rgb_on_white(image)
     monkeypatch.setattr(colour, "_BAND", 4 * WIDTH)  # 11 rows: bands of 4, 4 and 3
     np.testing.assert_array_equal(colour.rgb_on_white(image), whole)

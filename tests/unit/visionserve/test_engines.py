@@ -43,10 +43,10 @@ def test_the_quantized_network_stays_close_to_the_eager_one(tiny: TinyBundle, ru
 def test_an_images_outputs_do_not_depend_on_its_batch(tiny: TinyBundle, form: str, runtime: Runtime) -> None:
     engine = engines.load(tiny.directory / f"model.{form}.onnx", runtime=runtime)
     together = engine.run(tiny.images[::-1].copy())
-    for place, image in enumerate(tiny.images[::-1]):
+    for index, image in enumerate(tiny.images[::-1]):
         alone = engine.run(image[None])
         for name, values in vars(alone).items():
-            assert np.array_equal(values[0], getattr(together, name)[place]), name
+            assert np.array_equal(values[0], getattr(together, name)[index]), name
 
 
 @pytest.mark.parametrize("form", ["fp32", "int8"])
@@ -87,17 +87,17 @@ def test_an_engine_may_be_used_by_many_threads(tiny: TinyBundle, runtime: Runtim
     engine = engines.load(tiny.directory / "model.int8.onnx", runtime=runtime)
     expected = engine.run(tiny.images).logits
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: engine.run(tiny.images).logits, range(16)))
-    assert all(np.array_equal(logits, expected) for logits in found)
+        logits_of_all = list(pool.map(lambda _: engine.run(tiny.images).logits, range(16)))
+    assert all(np.array_equal(logits, expected) for logits in logits_of_all)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_outputs_stay_as_they_are_when_the_engine_runs_again(tiny: TinyBundle, runtime: Runtime) -> None:
     engine = engines.load(tiny.directory / "model.int8.onnx", runtime=runtime)
     first = engine.run(tiny.images[:1])
-    kept = first.logits.copy()
+    logits = first.logits.copy()
     engine.run(tiny.images[1:2])
-    assert np.array_equal(first.logits, kept)
+    assert np.array_equal(first.logits, logits)
 
 
 def test_the_default_engine_is_openvino_where_it_is_installed(

@@ -46,9 +46,9 @@ UNREADABLE = {
 
 def drawn(image_format: str, **options: object) -> bytes:
     rows, columns = np.mgrid[0:11, 0:17]
-    picture = np.stack([15 * columns, 25 * rows, 9 * (columns ^ rows)], axis=2).astype(np.uint8)
+    pixels = np.stack([15 * columns, 25 * rows, 9 * (columns ^ rows)], axis=2).astype(np.uint8)
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, image_format, **options)
+    Image.fromarray(pixels).save(file, image_format, **options)
     return file.getvalue()
 
 

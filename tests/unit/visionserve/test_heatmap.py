@@ -28,11 +28,11 @@ def test_places_that_speak_against_the_label_stay_dark() -> None:
     assert pixels(heatmap.grey_png(CLASS_MAP, 70))[50:60, 10:20].max() == 0
 
 
-def test_the_overlay_leaves_the_photograph_alone_where_nothing_speaks_for_the_label() -> None:
-    photograph = np.random.default_rng(0).integers(0, 256, (70, 70, 3), dtype=np.uint8)
-    overlay = pixels(heatmap.overlay_png(photograph, CLASS_MAP))
-    assert np.array_equal(overlay[40:], photograph[40:])
-    assert not np.array_equal(overlay[10:20, 50:60], photograph[10:20, 50:60])
+def test_the_overlay_leaves_the_image_alone_where_nothing_speaks_for_the_label() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (70, 70, 3), dtype=np.uint8)
+    overlay = pixels(heatmap.overlay_png(image, CLASS_MAP))
+    assert np.array_equal(overlay[40:], image[40:])
+    assert not np.array_equal(overlay[10:20, 50:60], image[10:20, 50:60])
 
 
 def test_a_map_without_any_evidence_is_black_rather_than_an_error() -> None:

@@ -15,16 +15,16 @@ from visionserve.images import Limits, decode
 WIDTH, HEIGHT = 17, 11
 ROWS, COLUMNS = np.mgrid[0:HEIGHT, 0:WIDTH]
 # A ramp to the right in red, downwards in green: a swapped axis, a mirror or a swapped channel shows.
-PICTURE = np.stack([15 * COLUMNS, 25 * ROWS, np.full((HEIGHT, WIDTH), 60)], axis=2).astype(np.uint8)
+PIXELS = np.stack([15 * COLUMNS, 25 * ROWS, np.full((HEIGHT, WIDTH), 60)], axis=2).astype(np.uint8)
 
 
-def encoded(image_format: str, picture: np.ndarray = PICTURE, mode: str = "RGB", **options: Any) -> bytes:
+def encoded(image_format: str, pixels: np.ndarray = PIXELS, mode: str = "RGB", **options: Any) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(picture).convert(mode).save(file, image_format, **options)
+    Image.fromarray(pixels).convert(mode).save(file, image_format, **options)
     return file.getvalue()
 
 
-def photograph(width: int, height: int, **options: Any) -> bytes:
+def photo(width: int, height: int, **options: Any) -> bytes:
     small = np.random.default_rng(0).integers(0, 256, (height // 20 + 2, width // 20 + 2, 3), dtype=np.uint8)
     return encoded("JPEG", np.asarray(Image.fromarray(small).resize((width, height))), **options)
 
@@ -56,18 +56,18 @@ def each(files: dict[str, bytes]) -> pytest.MarkDecorator:
 
 @each(LOSSLESS)
 def test_lossless_formats_keep_every_pixel_in_its_place(file: bytes) -> None:
-    np.testing.assert_array_equal(decode(file), PICTURE)
+    np.testing.assert_array_equal(decode(file), PIXELS)
 
 
 @each(JPEGS)
 def test_jpegs_of_every_kind_come_close_to_what_was_drawn(file: bytes) -> None:
-    error = np.abs(decode(file).astype(int) - PICTURE)
+    error = np.abs(decode(file).astype(int) - PIXELS)
     assert error.mean() < 8
 
 
 def test_a_grey_jpeg_becomes_rgb() -> None:
     pixels = decode(encoded("JPEG", mode="L", quality=100))
-    expected = np.asarray(Image.fromarray(PICTURE).convert("L"))
+    expected = np.asarray(Image.fromarray(PIXELS).convert("L"))
     assert np.abs(pixels.astype(int) - expected[:, :, None]).max() <= 2
 
 
@@ -105,7 +105,7 @@ def test_every_exif_orientation_is_undone(image_format: str, orientation: int) -
 def test_a_jpeg_decoded_at_a_reduced_scale_is_turned_too(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    file = photograph(400, 240, exif=exif)
+    file = photo(400, 240, exif=exif)
     reduced, full = decode(file, min_side=50), decode(file)
     assert reduced.shape == ((100, 60, 3) if orientation == 6 else (60, 100, 3))
     shrunk = np.asarray(Image.fromarray(full).resize(reduced.shape[1::-1], Image.Resampling.BOX))
@@ -133,7 +133,7 @@ def test_a_damaged_exif_block_does_not_refuse_the_photograph(exif: bytes) -> Non
 def test_an_animation_gives_its_first_frame(image_format: str, options: dict[str, Any]) -> None:
     later = Image.new("RGB", (WIDTH, HEIGHT), "magenta")
     file = encoded(image_format, save_all=True, append_images=[later, later], **options)
-    np.testing.assert_array_equal(decode(file), PICTURE)
+    np.testing.assert_array_equal(decode(file), PIXELS)
 
 
 def test_a_file_of_several_jpegs_gives_the_first() -> None:
@@ -145,7 +145,7 @@ def test_a_file_of_several_jpegs_gives_the_first() -> None:
 def test_an_orientation_that_means_nothing_turns_nothing(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    np.testing.assert_array_equal(decode(encoded("PNG", exif=exif)), PICTURE)
+    np.testing.assert_array_equal(decode(encoded("PNG", exif=exif)), PIXELS)
 
 
 def test_an_empty_body_is_told_apart() -> None:
@@ -178,7 +178,7 @@ def test_a_jpeg_cut_at_any_byte_is_refused(file: bytes) -> None:
 
 
 def test_a_large_truncated_jpeg_is_refused_at_a_reduced_scale_too() -> None:
-    file = photograph(640, 480)
+    file = photo(640, 480)
     with pytest.raises(CorruptImage):
         decode(file[: len(file) - 100], min_side=64)
 
@@ -208,7 +208,7 @@ def test_one_byte_too_many_is_refused() -> None:
     [(None, (480, 640, 3)), (241, (480, 640, 3)), (240, (240, 320, 3)), (61, (120, 160, 3)), (1, (60, 80, 3))],
 )
 def test_a_reduced_jpeg_keeps_its_shorter_side_at_min_side(min_side: int | None, shape: tuple[int, ...]) -> None:
-    assert decode(photograph(640, 480), min_side=min_side).shape == shape
+    assert decode(photo(640, 480), min_side=min_side).shape == shape
 
 
 def test_min_side_enlarges_nothing() -> None:
@@ -218,14 +218,14 @@ def test_min_side_enlarges_nothing() -> None:
 def test_a_photograph_with_a_long_comment_is_welcome() -> None:
     text = PngImagePlugin.PngInfo()
     text.add_text("Comment", "x" * 10_000, zip=True)
-    np.testing.assert_array_equal(decode(encoded("PNG", pnginfo=text)), PICTURE)
+    np.testing.assert_array_equal(decode(encoded("PNG", pnginfo=text)), PIXELS)
 
 
 def test_an_image_above_pillows_own_warning_limit_is_decided_by_our_limits_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # 17 x 11 is above it, below twice it
-    np.testing.assert_array_equal(decode(FILES["png"]), PICTURE)
+    np.testing.assert_array_equal(decode(FILES["png"]), PIXELS)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 90)
     with pytest.raises(ImageTooLarge):
         decode(FILES["png"])

@@ -71,20 +71,20 @@ def test_weights_of_another_family_cannot_be_adapted() -> None:
 
 def grad_cam(eager: nn.Module, inputs: Tensor, index: int) -> np.ndarray:
     """Grad-CAM (Selvaraju et al. 2017, equations 1 and 2) at the last block, by hooks and gradients."""
-    kept: list[Tensor] = []
-    hook = eager.get_submodule("layer4").register_forward_hook(lambda _m, _i, output: kept.append(output))
+    feature_maps: list[Tensor] = []
+    hook = eager.get_submodule("layer4").register_forward_hook(lambda _m, _i, output: feature_maps.append(output))
     logits = eager(inputs)
     hook.remove()
-    (gradient,) = torch.autograd.grad(logits[0, index], kept[0])
+    (gradient,) = torch.autograd.grad(logits[0, index], feature_maps[0])
     weights = gradient.mean((2, 3), keepdim=True)
-    return torch.relu((weights * kept[0]).sum(1))[0].detach().numpy()
+    return torch.relu((weights * feature_maps[0]).sum(1))[0].detach().numpy()
 
 
-@pytest.mark.parametrize("photograph", ["flower.jpg", "china.jpg"])
-def test_class_maps_are_what_grad_cam_computes_with_gradients(photograph: str) -> None:
+@pytest.mark.parametrize("name", ["flower.jpg", "china.jpg"])
+def test_class_maps_are_what_grad_cam_computes_with_gradients(name: str) -> None:
     eager = network.build("resnet18", 3).eval()
     form = network.ExportForm(eager, network.MEAN, network.STD).eval()
-    pixels = torch.from_numpy(Preprocessing(224, 0.875)(np.array(load_sample_image(photograph)))[None])
+    pixels = torch.from_numpy(Preprocessing(224, 0.875)(np.array(load_sample_image(name)))[None])
     with torch.no_grad():
         _, class_maps, _ = form(pixels)
     for index in range(3):

@@ -10,7 +10,7 @@ from visionserve.novelty import Reference
 RANDOM = np.random.default_rng(0)
 MEANS = np.array([[5, 0, 0, 0], [0, 5, 0, 0]], dtype=np.float32)
 LABELS = np.arange(400) % 2
-SPREAD = np.array([1, 1, 1, 0.2])  # one direction in which the photographs hardly differ
+SPREAD = np.array([1, 1, 1, 0.2])  # one direction in which the images hardly differ
 SURE = np.array([8, 0], dtype=np.float32)
 
 

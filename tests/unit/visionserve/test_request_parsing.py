@@ -121,8 +121,8 @@ def binary(*elements: bytes, cut: int = 0, junk: bytes = b"", header: str | None
 
 
 def test_v2_takes_binary_data_behind_the_json() -> None:
-    wanted = Request((IMAGE, b"{other"), "v2", 2, "json", explain=False, id="a")
-    assert binary(IMAGE, b"{other") == wanted
+    expected = Request((IMAGE, b"{other"), "v2", 2, "json", explain=False, id="a")
+    assert binary(IMAGE, b"{other") == expected
 
 
 def test_v2_without_binary_data_may_still_say_how_long_its_json_is() -> None:
@@ -169,7 +169,7 @@ def test_binary_data_needs_one_tensor(inputs: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "headers", "wanted"),
+    ("fields", "headers", "expected"),
     [
         ({"body": b' {"id": "a", "inputs": ['}, {}, True),
         ({"data": '{"inputs": 1}'}, {}, True),
@@ -181,8 +181,10 @@ def test_binary_data_needs_one_tensor(inputs: Any) -> None:
         ({}, {}, False),
     ],
 )
-def test_open_inference_is_known_by_its_looks(fields: dict[str, Field], headers: dict[str, str], wanted: bool) -> None:
-    assert is_v2(RawRequest("id", fields, headers)) is wanted
+def test_open_inference_is_known_by_its_looks(
+    fields: dict[str, Field], headers: dict[str, str], expected: bool
+) -> None:
+    assert is_v2(RawRequest("id", fields, headers)) is expected
 
 
 def test_more_binary_images_than_the_limit_are_refused() -> None:
@@ -196,10 +198,10 @@ def test_no_binary_data_whatever_raises_anything_but_a_service_error() -> None:
     entry: dict[str, Any] = {"datatype": "BYTES", "shape": [2], "parameters": {"binary_data_size": len(tail)}}
     start = json.dumps({"inputs": [entry]}).encode()
     whole, headers = start + tail, {"inference-header-content-length": str(len(start))}
-    for place in range(len(whole)):
+    for index in range(len(whole)):
         for replacement in (b"", b"\x00", b"\xff", b"9"):
             with contextlib.suppress(ServiceError):
-                parse(RawRequest("id", {"body": whole[:place] + replacement + whole[place + 1 :]}, headers), CLASSES)
+                parse(RawRequest("id", {"body": whole[:index] + replacement + whole[index + 1 :]}, headers), CLASSES)
 
 
 def test_more_images_than_the_limit_are_refused() -> None:
@@ -253,9 +255,9 @@ def test_png_is_an_answer_to_an_explanation_of_one_image_only() -> None:
 def test_no_bytes_whatever_raise_anything_but_a_service_error() -> None:
     seeds = [v1(TEXT, parameters={"top_k": 2}), v2([TEXT], id="a")]
     for seed in seeds:
-        for place in range(len(seed)):
+        for index in range(len(seed)):
             for replacement in (b"", b"\x00", b"[", b'"', b"9"):
                 try:
-                    parsed({"body": seed[:place] + replacement + seed[place + 1 :]})
+                    parsed({"body": seed[:index] + replacement + seed[index + 1 :]})
                 except ServiceError:
                     continue

@@ -45,9 +45,9 @@ def test_exported_and_in_int8_it_answers_alike_in_any_batch(tmp_path: Path) -> N
         expected = network.ExportForm(eager, network.MEAN, network.STD).eval()(torch.from_numpy(images))[0].numpy()
     for file, allowed in (("fp32.onnx", 1e-4), ("int8.onnx", 0.1 * np.abs(expected).max())):
         engine = engines.load(tmp_path / file)
-        found = engine.run(images)
-        assert np.abs(found.logits - expected).max() < allowed
-        assert items_that_depend_on_their_batch(engine, images, found) == 0
+        outputs = engine.run(images)
+        assert np.abs(outputs.logits - expected).max() < allowed
+        assert items_that_depend_on_their_batch(engine, images, outputs) == 0
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,9 @@ def test_a_resnet_of_timm_takes_the_weights_of_torchvisions() -> None:
     weights = network.build("resnet18", 5).state_dict()
     ours = network.build("timm/resnet18", 3)
     load_body(ours, network.adapt_imagenet(weights))
-    kept = ours.state_dict()
-    assert torch.equal(kept["layer4.1.conv2.weight"], weights["layer4.1.conv2.weight"])
-    assert kept["fc.weight"].shape == (3, 512)
+    state = ours.state_dict()
+    assert torch.equal(state["layer4.1.conv2.weight"], weights["layer4.1.conv2.weight"])
+    assert state["fc.weight"].shape == (3, 512)
 
 
 def test_trying_a_network_draws_no_random_numbers_and_leaves_it_training_in_single_precision() -> None:
