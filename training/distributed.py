@@ -1,7 +1,7 @@
-"""Several processes that train as one: who is first, who launched them, and what Lightning is told.
+"""Several processes that train as one: which is rank zero, who launched them, and the settings of Lightning's Trainer.
 
-    python -m training fit --machine.devices 2        Lightning starts the second process itself, after `once`
-    torchrun ... -m -- training fit, a PyTorchJob      all start at the same time; `once` makes the others wait
+    python -m training fit --machine.devices 2        Lightning starts the second itself, after `rank_zero_first`
+    torchrun ... -m -- training fit, a PyTorchJob      all start at once; `rank_zero_first` makes the others wait
 
 This is the only module that reads the launchers' environment variables.
 """
@@ -21,15 +21,15 @@ from training.recipe import Recipe
 from visionserve.errors import BundleError
 
 T = TypeVar("T")
-PATIENCE = timedelta(days=1)  # for hashing the photographs of a large data set on a slow volume
+TIMEOUT = timedelta(days=1)  # for hashing the images of a large data set on a slow volume
 
 
-def first() -> bool:
-    """Tell whether this process is the one that writes files and speaks."""
+def is_rank_zero() -> bool:
+    """Whether this process is the one that writes files and logs."""
     return bool(rank_zero_only.rank == 0)  # type: ignore[attr-defined]  # Lightning sets it
 
 
-def adopt(recipe: Recipe) -> Recipe:
+def from_launcher(recipe: Recipe) -> Recipe:
     """Return the recipe with the processes that a launcher has started, if one has; its numbers win.
 
     Raises:
@@ -47,18 +47,18 @@ def adopt(recipe: Recipe) -> Recipe:
     return recipe
 
 
-def once(write: Callable[[], T], read: Callable[[], T]) -> T:
+def rank_zero_first(write: Callable[[], T], read: Callable[[], T]) -> T:
     """Return ``write()`` in the first process and, when that is done, ``read()`` in all others."""
-    if first():
-        made = write()
-        _meet()
-        return made
-    _meet()
+    if is_rank_zero():
+        result = write()
+        _barrier()
+        return result
+    _barrier()
     return read()
 
 
-def settings(recipe: Recipe) -> dict[str, Any]:
-    """Return what Lightning's Trainer is told about devices.
+def trainer_settings(recipe: Recipe) -> dict[str, Any]:
+    """Return the settings of Lightning's Trainer that concern devices.
 
     Raises:
         BundleError: there are fewer GPUs than processes to use them.
@@ -72,15 +72,17 @@ def settings(recipe: Recipe) -> dict[str, Any]:
     if machine.processes == 1:
         return single
     freezes = recipe.optimizer.head_epochs > 0 or any(stage.freeze for stage in recipe.stages)
-    # Frozen parts have no gradient to wait for; buffers are the same everywhere, because batch norms are synchronised.
-    return single | {"strategy": DDPStrategy(find_unused_parameters=freezes, forward_sync_buffers=False)}
+    # Frozen parts have no gradient to wait for. On GPUs batch norms are synchronised, so buffers are equal everywhere.
+    # PyTorch has none for CPUs: there each process normalises by its share, and rank zero's statistics count.
+    synchronised = torch.cuda.is_available()
+    return single | {"strategy": DDPStrategy(find_unused_parameters=freezes, forward_sync_buffers=not synchronised)}
 
 
-def _meet() -> None:
-    """Wait for all processes, if somebody else than Lightning has started them."""
+def _barrier() -> None:
+    """Wait for all processes, if a launcher has started them."""
     if "RANK" not in os.environ or _world() == 1:
         return
-    distributed.init_process_group("gloo", timeout=PATIENCE)
+    distributed.init_process_group("gloo", timeout=TIMEOUT)
     distributed.barrier()
     distributed.destroy_process_group()
 

@@ -6,6 +6,7 @@ line, environment, file.
 
 import argparse
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -21,26 +22,27 @@ from visionserve.files import write_text
 SourceName = Literal["flowers102", "cub200", "cats-and-dogs", "imagefolder"]
 SplitName = Literal["stratified", "given", "given-test"]
 PrecisionName = Literal["auto", "bf16-mixed", "16-mixed", "32-true"]
+RENAMED = {"optimiser": "optimizer", "data.broken": "data.corrupt"}  # entries: former name -> name
 TrackerName = Literal["tensorboard", "mlflow", "wandb", "none"]
 
 
 @dataclass(frozen=True)
 class Data:
-    """Where the photographs are and how they are divided.
+    """Where the images are and how they are divided.
 
     Attributes:
         source: layout of the folder.
         root: the folder; None downloads what the source publishes.
-        split: ``stratified`` divides every photograph on disk 80/10/10 per label; ``given`` takes the source's own
-            division (the official split of Oxford 102, or train/val/test folders); ``given-test`` its test split
+        split: ``stratified`` divides every image on disk 80/10/10 per label; ``given`` takes the source's own
+            split (the official split of Oxford 102, or train/val/test folders); ``given-test`` its test split
             only, and divides the rest 90/10 per label.
         seed: of the stratified split; kept apart from the run's seed so that runs can be compared.
-        manifest: a division that was written once, to be used again instead of a new one; ``split`` and ``seed`` are
+        manifest: a split that was written once, to be used again instead of a new one; ``split`` and ``seed`` are
             then of no account.
-        broken: photographs that do not decode end the run, or are left out and listed in its folder.
-        cache_side: photographs wait in memory with this shorter side at most, in pixels.
+        corrupt: images that do not decode end the run, or are left out and listed in its folder.
+        cache_side: images wait in memory with this shorter side at most, in pixels.
         workers: processes that augment; 0 does it in the training process.
-        cache: keep decoded photographs on disk; off, every epoch decodes the JPEGs anew, to the same pixels.
+        cache: keep decoded images on disk; off, every epoch decodes the JPEGs again, to the same pixels.
     """
 
     source: SourceName = "flowers102"
@@ -48,7 +50,7 @@ class Data:
     split: SplitName = "stratified"
     seed: int = 1
     manifest: str | None = None
-    broken: Literal["refuse", "skip"] = "refuse"
+    corrupt: Literal["error", "skip"] = "error"
     cache_side: int = 256
     workers: int = 2
     cache: bool = True
@@ -56,7 +58,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Input:
-    """What the served network will see: a square of ``size`` pixels, ``crop`` of the photograph's shorter side."""
+    """What the served network will see: a square of ``size`` pixels, ``crop`` of the image's shorter side."""
 
     size: int = 224
     crop: float = 0.875
@@ -64,12 +66,12 @@ class Input:
 
 @dataclass(frozen=True)
 class Augment:
-    """How training photographs are varied.
+    """How training images are varied.
 
     Attributes:
-        min_area: smallest share of the photograph that a random crop keeps.
+        min_area: smallest share of the image that a random crop keeps.
         policy: automatic augmentation after crop and flip; TrivialAugment (arXiv 2103.10158) has nothing to tune.
-        policy_probability: share of the photographs that the policy touches.
+        policy_probability: share of the images that the policy touches.
         mixup: probability that a batch is blended (arXiv 1710.09412).
         cutmix: probability that a batch swaps rectangles instead (arXiv 1905.04899).
     """
@@ -120,12 +122,12 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A finished network whose answers are learnt besides the labels (distillation, arXiv 1503.02531).
+    """A finished network whose outputs are learned from besides the labels (distillation, arXiv 1503.02531).
 
     Attributes:
         bundle: its folder, with the labels of this run; None learns from the labels alone.
         share: of the loss that comes from the teacher, 0-1; the labels have the rest.
-        temperature: softens both networks' answers, so that what the teacher thinks of the other labels counts.
+        temperature: softens both networks' outputs, so that the teacher's probabilities of the other labels count.
     """
 
     bundle: str | None = None
@@ -155,7 +157,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Tracking:
-    """Where a run's figures and pictures are kept besides its folder.
+    """Where a run's figures and images are kept besides its folder.
 
     Attributes:
         tracker: TensorBoard writes below the run's folder; MLflow and Weights & Biases as ``uri`` and ``offline`` say.
@@ -189,7 +191,7 @@ class Recipe:
             weights and widths, head included; anything else is a safetensors file with a torchvision state dict for
             ImageNet's normalisation.
         init_note: where those weights come from, for the card.
-        data_note: what the photographs are, for the card.
+        data_note: what the images are, for the card.
         licence: of the resulting weights, for the card.
         patience: epochs without a better validation accuracy before the run stops early.
         stages: progressive resizing; the last one must reach 1.
@@ -218,14 +220,14 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 2:
-            raise BundleError("a recipe needs at least one epoch and two photographs per batch")
+            raise BundleError("a recipe needs at least one epoch and two images per batch")
         if min(self.machine.devices, self.machine.nodes) < 1 or self.optimizer.clip < 0:
             raise BundleError("machine.devices and machine.nodes are at least 1, optimizer.clip at least 0")
         processes = self.machine.processes
         if processes > 1 and self.batch_size % (2 * processes):
             raise BundleError(
                 f"batch_size {self.batch_size} is that of all {processes} processes together and must give each the "
-                f"same even number of photographs: take a multiple of {2 * processes}"
+                f"same even number of images: take a multiple of {2 * processes}"
             )
         ends = [stage.until for stage in self.stages]
         if not ends or ends != sorted(ends) or ends[0] <= 0 or ends[-1] != 1.0:
@@ -250,30 +252,34 @@ class RecipeParser(ArgumentParser):
     def parse_args(  # type: ignore[override]  # argparse declares overloads
         self, args: Sequence[str] | None = None, *rest: Any, **settings: Any
     ) -> Namespace:
-        """Parse the command line; a file that is not there is a usage error."""
+        """Parse the command line; a file that does not exist or an entry's former name is a usage error."""
         first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         first.add_argument("-c", "--config")
-        found, others = first.parse_known_args(args)
-        if found.config is not None:
-            if not Path(found.config).is_file():
-                self.error(f"there is no recipe {found.config}")
-            self.default_config_files = [found.config]
+        known, others = first.parse_known_args(args)
+        former = _former_option([*others, *os.environ])
+        if known.config is not None:
+            if not Path(known.config).is_file():
+                self.error(f"recipe {known.config} does not exist")
+            former = former or _former_entry(Path(known.config).read_text(encoding="utf-8"))
+            self.default_config_files = [known.config]
+        if former:
+            self.error(former)
         return super().parse_args(others, *rest, **settings)
 
 
 def parser() -> RecipeParser:
     """Return a parser with ``--config`` and one option per entry of the recipe."""
-    made = RecipeParser(default_env=True, env_prefix="TRAIN")
-    made.add_argument("-c", "--config", help="a recipe in YAML; TRAIN_* variables and options win over it")
-    made.add_class_arguments(Recipe)
-    return made
+    parser = RecipeParser(default_env=True, env_prefix="TRAIN")
+    parser.add_argument("-c", "--config", help="a recipe in YAML; TRAIN_* variables and options win over it")
+    parser.add_class_arguments(Recipe)
+    return parser
 
 
 def resolve(options: Namespace) -> Recipe:
     """Return the recipe among parsed options; an impossible one is a BundleError."""
-    chosen = Namespace(**{name: options[name] for name in _NAMES})  # type: ignore[no-untyped-call]
-    made = _bare(exit_on_error=True).instantiate(chosen)
-    return Recipe(**{name: made[name] for name in _NAMES})
+    entries = Namespace(**{name: options[name] for name in _NAMES})  # type: ignore[no-untyped-call]
+    values = _bare(exit_on_error=True).instantiate(entries)
+    return Recipe(**{name: values[name] for name in _NAMES})
 
 
 def save(recipe: Recipe, path: Path) -> None:
@@ -290,9 +296,12 @@ def load(path: Path) -> Recipe:
     """Read a recipe from YAML; an unknown key or a wrong type is a BundleError."""
     bare = _bare(exit_on_error=False)
     try:
-        return resolve(bare.parse_string(path.read_text(encoding="utf-8")))
-    except (OSError, ArgumentError) as error:
-        raise BundleError(f"{path} is no usable recipe: {error}") from error
+        content = path.read_text(encoding="utf-8")
+        return resolve(bare.parse_string(content))
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+    except ArgumentError as error:
+        raise BundleError(f"{path} is not a valid recipe: {_former_entry(content) or error}") from error
 
 
 def revise(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -302,18 +311,18 @@ def revise(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     """
     content = plain(recipe)
     for entry, new in changes.items():
-        place, last = _find(content, entry)
-        place[last] = new
+        section, key = _find(content, entry)
+        section[key] = new
     try:
         return resolve(_bare(exit_on_error=False).parse_object(content))
     except ArgumentError as error:
-        raise BundleError(f"no usable recipe with {dict(changes)}: {' '.join(str(error).split())}") from error
+        raise BundleError(f"invalid recipe with {dict(changes)}: {' '.join(str(error).split())}") from error
 
 
 def value(recipe: Recipe, entry: str) -> Any:
     """Return the value of an entry such as ``stages.0.size``; a BundleError when there is none."""
-    place, last = _find(plain(recipe), entry)
-    return place[last]
+    section, key = _find(plain(recipe), entry)
+    return section[key]
 
 
 def plain(recipe: Recipe) -> dict[str, Any]:
@@ -335,10 +344,40 @@ def _find(content: Any, entry: str) -> tuple[Any, str | int]:
     return content, last
 
 
+def _former_entry(content: str) -> str:
+    """Return a sentence on the first entry of a YAML text that has another name now; an empty one if there is none."""
+    try:
+        entries = yaml.safe_load(content)
+    except yaml.YAMLError:
+        return ""  # the parser says what is wrong with it
+    for former, now in RENAMED.items():
+        section: Any = entries
+        for part in former.split("."):
+            section = section.get(part) if isinstance(section, dict) else None
+        if section is not None:
+            return _now_called(former, now)
+    return ""
+
+
+def _former_option(names: Sequence[str]) -> str:
+    """Return the same for options and environment variables."""
+    for former, now in RENAMED.items():
+        variable = "TRAIN_" + former.upper().replace(".", "__")
+        for name in names:
+            if name.startswith((f"--{former}.", f"--{former}=", variable)) or name == f"--{former}":
+                return _now_called(former, now)
+    return ""
+
+
+def _now_called(former: str, now: str) -> str:
+    values = ", error or skip" if now == "data.corrupt" else ""
+    return f"the entry `{former}` is now called `{now}`{values}"
+
+
 _NAMES = tuple(entry.name for entry in fields(Recipe))
 
 
 def _bare(exit_on_error: bool) -> ArgumentParser:
-    made = ArgumentParser(exit_on_error=exit_on_error)
-    made.add_class_arguments(Recipe)
-    return made
+    parser = ArgumentParser(exit_on_error=exit_on_error)
+    parser.add_class_arguments(Recipe)
+    return parser

@@ -61,12 +61,12 @@ def describe(args: argparse.Namespace) -> int:
     manifest = prepare.given(args.manifest, collection) if args.manifest is not None else None
     folder = args.output if args.output is not None else Path("runs", "describe", args.source)
     facts = report.describe(args.source, collection, folder, args.seed, manifest)
-    balance, duplicates = facts["balance"], facts["twins"]
-    print(f"{facts['photographs']} images of {balance['labels']} labels, {balance['least']}-{balance['most']} each")
-    print(f"files that cannot be used: {len(facts['broken'])}")
+    balance, duplicates = facts["balance"], facts["duplicates"]
+    print(f"{facts['images']} images of {balance['labels']} labels, {balance['least']}-{balance['most']} each")
+    print(f"files that cannot be used: {len(facts['corrupt'])}")
     print(f"identical files: {len(duplicates['same_files'])}; pairs that look the same: {len(duplicates['pairs'])}")
-    for name, split in facts["divisions"].items():
-        print(f"test images with a duplicate in training, {name}: {split['tested_with_a_twin_in_training']}")
+    for name, split in facts["splits"].items():
+        print(f"test images with a duplicate in training, {name}: {split['tested_with_a_duplicate_in_training']}")
     print(folder / report.REPORT)
     return 0
 

@@ -36,7 +36,7 @@ def fit(args: "Namespace") -> int:
     from training import distributed
 
     accuracy, run = train(args)
-    if distributed.first():
+    if distributed.is_rank_zero():
         print(f"{run.folder}: validation accuracy {100 * accuracy:.2f} %")
     return 0
 
@@ -44,7 +44,7 @@ def fit(args: "Namespace") -> int:
 def train(args: "Namespace") -> "tuple[float, Run]":
     """Train what the options say; return the validation accuracy (0-1) and the run.
 
-    Several processes all return; the `distributed.first` of them has written the run.
+    Several processes all return; the `distributed.is_rank_zero` of them has written the run.
 
     Raises:
         Stopped: by Ctrl-C or SIGTERM; the last line on stderr says how to go on.
@@ -52,18 +52,18 @@ def train(args: "Namespace") -> "tuple[float, Run]":
     from training import distributed
     from training import recipe as recipes
     from training.fit import trainer
-    from training.fit.graceful_stop import Stopped, attention
+    from training.fit.graceful_stop import Stopped, stop_on_signals
 
-    logging.basicConfig(level=logging.INFO if distributed.first() else logging.ERROR, format="%(message)s")
-    recipe = distributed.adopt(recipes.resolve(args))
+    logging.basicConfig(level=logging.INFO if distributed.is_rank_zero() else logging.ERROR, format="%(message)s")
+    recipe = distributed.from_launcher(recipes.resolve(args))
     run = trainer.Run(Path(args.run if args.run is not None else f"runs/{recipe.name}"))
     settings: dict[str, Any] = {"resume": args.resume, "fast": args.fast_dev_run}
     try:
-        with attention() as listener:
+        with stop_on_signals() as listener:
             cache = Path(args.cache) if args.cache else None
             return trainer.fit(recipe, run, cache=cache, callbacks=[listener], **settings), run
     except Stopped:
-        if distributed.first():
+        if distributed.is_rank_zero():
             last = run.checkpoints / trainer.LAST
             print(f"\npython -m training fit: stopped; {_how_to_resume(last)}", file=sys.stderr)
         raise
@@ -81,7 +81,7 @@ def everything(args: "Namespace") -> int:
     from training.cli import export
 
     _, run = train(args)
-    if distributed.first() and not args.fast_dev_run:
+    if distributed.is_rank_zero() and not args.fast_dev_run:
         folder = Path(args.output) if args.output else None
         export.print_headline(export.make_bundle(run, export.bundle_folder(run.folder, folder)))
     return 0
@@ -102,7 +102,7 @@ def sweep(args: "Namespace") -> int:
     """Search; print a line per trial, then the table."""
     from training import recipe as recipes
     from training.fit import search_space, sweep_report
-    from training.fit.graceful_stop import Stopped, attention
+    from training.fit.graceful_stop import Stopped, stop_on_signals
     from training.fit.sweep import Sweep
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -112,7 +112,7 @@ def sweep(args: "Namespace") -> int:
     cache = Path(args.cache) if args.cache else folder.parent / "cache"
     search = Sweep(recipe, search_space.load(Path(args.space), recipe), folder, cache)
     try:
-        with attention() as listener:
+        with stop_on_signals() as listener:
             study = search.run(args.trials, 60 * args.timeout if args.timeout is not None else None, listener)
     except Stopped:
         print("\npython -m training sweep: stopped; the same command goes on, this trial first", file=sys.stderr)
@@ -133,14 +133,13 @@ def lr_find_options(parser: "ArgumentParser") -> None:
 def lr_find(args: "Namespace") -> int:
     """Test which learning rates the recipe can take; print the table and the entry for the recipe."""
     from training import recipe as recipes
-    from training.fit import lr_finder_report as report
-    from training.fit.lr_finder import range_test
+    from training.fit import lr_finder
 
     recipe = recipes.resolve(args)
     cache = Path(args.cache) if args.cache else Path("runs/cache")
-    test = range_test(recipe, cache, args.lowest, args.highest, args.steps)
-    report.draw(test, recipe.optimizer.learning_rate, Path(args.output))
-    print(report.table(test))
+    test = lr_finder.range_test(recipe, cache, args.lowest, args.highest, args.steps)
+    lr_finder.draw(test, recipe.optimizer.learning_rate, Path(args.output))
+    print(lr_finder.table(test))
     print(f"{'the loss diverged' if test.diverged else 'no divergence'} at {test.rates[-1]:.2g}; plot: {args.output}")
     if test.suggested is None:
         raise BundleError("the loss falls at none of the rates: begin with a lower --lowest, or look at the recipe")

@@ -1,4 +1,4 @@
-"""Variation of training photographs: random crop, flip, automatic augmentation; then, per batch, mixup or cutmix.
+"""Variation of training images: random crop, flip, automatic augmentation; then, per batch, mixup or cutmix.
 
 Every draw follows from numbers given by the caller, so a resumed run repeats exactly what an uninterrupted one does.
 """
@@ -18,31 +18,31 @@ from training.recipe import Augment
 
 _POLICIES = {"trivial": v2.TrivialAugmentWide, "rand": v2.RandAugment}
 CUTMIX_ALPHA = 1.0  # rectangles of every size, as in the paper
-MIXUP_ALPHA = 0.2  # mostly one photograph with a veil of the other
+MIXUP_ALPHA = 0.2  # mostly one image with a veil of the other
 ASPECT = 4 / 3  # random crops are at most this much wider or taller than square
 
 
 class Augmentation:
-    """One photograph (H, W, 3) uint8 -> a varied (size, size, 3) uint8."""
+    """One image (H, W, 3) uint8 -> a varied (size, size, 3) uint8."""
 
     def __init__(self, settings: Augment) -> None:
         self._settings = settings
         self._policy = _POLICIES[settings.policy]() if settings.policy in _POLICIES else None
 
-    def __call__(self, photograph: Pixels, size: int, seed: int) -> Tensor:
+    def __call__(self, image: Pixels, size: int, seed: int) -> Tensor:
         """Return the variation that belongs to ``seed``."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            top, left, height, width = random_box(photograph.shape[0], photograph.shape[1], self._settings.min_area)
-            piece = torch.from_numpy(photograph[top : top + height, left : left + width].copy())
+            top, left, height, width = random_box(image.shape[0], image.shape[1], self._settings.min_area)
+            piece = torch.from_numpy(image[top : top + height, left : left + width].copy())
             planes = functional.resize(piece.permute(2, 0, 1), [size, size], antialias=True)  # (3, size, size)
             if _chance(0.5):
                 planes = functional.horizontal_flip(planes)
             varied: Tensor = planes.permute(1, 2, 0).contiguous()
             if self._policy is None or not _chance(self._settings.policy_probability):
                 return varied
-            picture: Image.Image = self._policy(Image.fromarray(varied.numpy()))  # 3 times faster than on tensors
-            return torch.from_numpy(np.array(picture))
+            augmented: Image.Image = self._policy(Image.fromarray(varied.numpy()))  # 3 times faster than on tensors
+            return torch.from_numpy(np.array(augmented))
 
 
 def random_box(height: int, width: int, min_area: float) -> tuple[int, int, int, int]:
@@ -71,14 +71,14 @@ class Blend:
 
 def blend(images: Tensor, settings: Augment, seed: int) -> Blend:
     """Mix (B, 3, S, S) float images with each other, or not, as ``seed`` decides."""
-    generator = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     partner = _neighbours(len(images)).to(images.device)
-    choice = generator.random()
+    choice = rng.random()
     if choice < settings.mixup:
-        share = float(generator.beta(MIXUP_ALPHA, MIXUP_ALPHA))
+        share = float(rng.beta(MIXUP_ALPHA, MIXUP_ALPHA))
         return Blend(images.lerp(images[partner], 1 - share), partner, share)
     if choice < settings.mixup + settings.cutmix:
-        return _cutmix(images, partner, generator)
+        return _cutmix(images, partner, rng)
     return Blend(images, partner, 1.0)
 
 
@@ -87,10 +87,10 @@ def _neighbours(count: int) -> Tensor:
     return (torch.arange(count) ^ 1).clamp(max=count - 1)
 
 
-def _cutmix(images: Tensor, partner: Tensor, generator: np.random.Generator) -> Blend:
+def _cutmix(images: Tensor, partner: Tensor, rng: np.random.Generator) -> Blend:
     height, width = images.shape[2:]
-    side = math.sqrt(1 - generator.beta(CUTMIX_ALPHA, CUTMIX_ALPHA))
-    row, column = generator.integers(height), generator.integers(width)
+    side = math.sqrt(1 - rng.beta(CUTMIX_ALPHA, CUTMIX_ALPHA))
+    row, column = rng.integers(height), rng.integers(width)
     top, bottom = (int(np.clip(row + sign * side * height / 2, 0, height)) for sign in (-1, 1))
     left, right = (int(np.clip(column + sign * side * width / 2, 0, width)) for sign in (-1, 1))
     mixed = images.clone()

@@ -1,7 +1,7 @@
-"""Decoded photographs on disk, memory-mapped: each JPEG is decoded once per manifest, not once per epoch.
+"""Decoded images on disk, memory-mapped: each JPEG is decoded once per manifest, not once per epoch.
 
-The decoder is the one that serves. Files: ``<digest>.pixels`` (all photographs end to end, H x W x 3 uint8) and
-``<digest>.index.npy`` (one row of offset, height, width per photograph).
+The decoder is the one that serves. Files: ``<digest>.pixels`` (all images end to end, H x W x 3 uint8) and
+``<digest>.index.npy`` (one row of offset, height, width per image).
 """
 
 import logging
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class Cache:
-    """All photographs of a manifest as (H, W, 3) uint8 arrays, shorter side at most ``side`` pixels."""
+    """All images of a manifest as (H, W, 3) uint8 arrays, shorter side at most ``side`` pixels."""
 
     def __init__(self, pixels: Path, index: Path) -> None:
         self._pixels: Pixels = np.memmap(pixels, np.uint8, mode="r")
@@ -32,9 +32,9 @@ class Cache:
     def __len__(self) -> int:
         return len(self._index)
 
-    def __getitem__(self, place: int) -> Pixels:
-        """Return the photograph of the manifest's row ``place``, read-only."""
-        offset, height, width = (int(value) for value in self._index[place])
+    def __getitem__(self, index: int) -> Pixels:
+        """Return the image of the manifest's row ``index``, read-only."""
+        offset, height, width = (int(value) for value in self._index[index])
         return self._pixels[offset : offset + height * width * 3].reshape(height, width, 3)
 
     @property
@@ -44,7 +44,7 @@ class Cache:
 
 
 class Files:
-    """The same photographs, to the pixel, decoded anew whenever one is asked for."""
+    """The same images, to the pixel, decoded again each time one is requested."""
 
     def __init__(self, manifest: Manifest, side: int) -> None:
         self._manifest, self._side = manifest, side
@@ -52,18 +52,18 @@ class Files:
     def __len__(self) -> int:
         return len(self._manifest.rows)
 
-    def __getitem__(self, place: int) -> Pixels:
-        """Return the photograph of the manifest's row ``place``."""
-        return _decode(self._manifest.root / self._manifest.rows[place].path, self._side)
+    def __getitem__(self, index: int) -> Pixels:
+        """Return the image of the manifest's row ``index``."""
+        return _decode(self._manifest.root / self._manifest.rows[index].path, self._side)
 
 
 def open_cache(manifest: Manifest, folder: Path, side: int) -> Cache:
-    """Return the manifest's cache below ``folder``, decoding the photographs first if it is not there."""
+    """Return the manifest's cache below ``folder``, decoding the images first if it is not there."""
     stem = folder / f"{manifest.digest[:16]}-{side}"
     pixels, index = stem.with_suffix(".pixels"), stem.with_suffix(".index.npy")
     if not index.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        _log.info("decoding %d photographs to %s", len(manifest.rows), pixels)
+        _log.info("decoding %d images to %s", len(manifest.rows), pixels)
         _write(manifest, side, pixels, index)
     cache = Cache(pixels, index)
     if cache.size > memory():
@@ -72,7 +72,7 @@ def open_cache(manifest: Manifest, folder: Path, side: int) -> Cache:
 
 
 def read(path: Path) -> bytes:
-    """Return a photograph's bytes; a BundleError when there is no such file."""
+    """Return an image's bytes; a BundleError if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -83,20 +83,20 @@ def _write(manifest: Manifest, side: int, pixels: Path, index: Path) -> None:
     entries, offset = [], 0
     with atomic_write(pixels) as unfinished, unfinished.open("wb") as file:
         for row in manifest.rows:
-            photograph = _decode(manifest.root / row.path, side)
-            file.write(photograph.tobytes())
-            entries.append((offset, *photograph.shape[:2]))
-            offset += photograph.size
+            image = _decode(manifest.root / row.path, side)
+            file.write(image.tobytes())
+            entries.append((offset, *image.shape[:2]))
+            offset += image.size
     with atomic_write(index) as unfinished:
-        np.save(unfinished, np.array(entries, np.int64))  # last: its presence says that the cache is whole
+        np.save(unfinished, np.array(entries, np.int64))  # last: its presence says that the cache is complete
 
 
 def _decode(path: Path, side: int) -> Pixels:
     try:
-        photograph = decode(read(path), min_side=side)
+        image = decode(read(path), min_side=side)
     except ServiceError as error:
         raise BundleError(f"{path} cannot be used: {error.message}") from error
-    if min(photograph.shape[:2]) <= side:
-        return photograph
-    planes = functional.resize(torch.from_numpy(photograph).permute(2, 0, 1), [side], antialias=True)
+    if min(image.shape[:2]) <= side:
+        return image
+    planes = functional.resize(torch.from_numpy(image).permute(2, 0, 1), [side], antialias=True)
     return np.ascontiguousarray(planes.permute(1, 2, 0).numpy())

@@ -1,6 +1,6 @@
-"""Photographs that cannot be used: found before training by decoding every one as the service would, listed, left out.
+"""Images that cannot be used: corrupt before training by decoding every one as the service would, listed, left out.
 
-What was found is remembered by the bytes' SHA-256, so that a photograph is tried once and not once a run.
+What was found is remembered by the bytes' SHA-256, so that an image is tried once and not once a run.
 """
 
 import csv
@@ -15,8 +15,8 @@ from training.data.datasets import Collection
 from visionserve.errors import BundleError, ServiceError
 from visionserve.images import decode
 
-FILE_NAME = "broken.csv"
-MEMORY = "decoded.csv"  # in the folder of decoded photographs: sha256 and reason, empty for one that decodes
+FILE_NAME = "corrupt.csv"
+MEMORY = "decoded.csv"  # in the folder of decoded images: sha256 and reason, empty for one that decodes
 # The service's messages speak to somebody who sends an image.
 _REASONS = {
     "empty_body": "empty",
@@ -24,19 +24,19 @@ _REASONS = {
     "image_too_large": "more bytes or pixels than the service takes",
     "unsupported_image": "not an image of an accepted format",
 }
-NO_PHOTOGRAPH = "no photograph by its name"
+NOT_AN_IMAGE = "not an image by its name"
 
 
 @dataclass(frozen=True)
-class Broken:
+class CorruptFile:
     """A file that is left out: its path below the root, and why."""
 
     path: str
     reason: str
 
 
-def find(collection: Collection, digests: Mapping[str, str], folder: Path | None = None) -> tuple[Broken, ...]:
-    """Return the photographs that do not decode, in the collection's order; ``folder`` remembers what was tried.
+def find(collection: Collection, digests: Mapping[str, str], folder: Path | None = None) -> tuple[CorruptFile, ...]:
+    """Return the images that do not decode, in the collection's order; ``folder`` remembers what was tried.
 
     Raises:
         BundleError: a file cannot be read.
@@ -48,11 +48,11 @@ def find(collection: Collection, digests: Mapping[str, str], folder: Path | None
         tried = dict(zip(unknown, thread_map(problem, files, desc="decoding", unit="", disable=None), strict=True))
         _remember(folder, tried)
         reasons |= tried
-    return tuple(Broken(path, reason) for path, digest in digests.items() if (reason := reasons[digest]))
+    return tuple(CorruptFile(path, reason) for path, digest in digests.items() if (reason := reasons[digest]))
 
 
 def problem(file: Path) -> str:
-    """Return why a photograph cannot be used, in a few words; an empty string if it can."""
+    """Return why an image cannot be used, in a few words; an empty string if it can."""
     try:
         decode(read(file))
     except ServiceError as error:
@@ -65,25 +65,25 @@ def reason(error: ServiceError) -> str:
     return _REASONS[error.code]
 
 
-def refuse(collection: Collection, found: tuple[Broken, ...]) -> None:
-    """Raise a BundleError for the first of the broken photographs, if there is one."""
-    if found:
+def refuse_any(collection: Collection, corrupt: tuple[CorruptFile, ...]) -> None:
+    """Raise a BundleError for the first of the corrupt images, if there is one."""
+    if corrupt:
         raise BundleError(
-            f"{collection.root / found[0].path} cannot be used ({found[0].reason}), and with it {len(found)} of "
-            f"{len(collection.photographs)} photographs: mend them, or leave such files out with --data.broken skip"
+            f"{collection.root / corrupt[0].path} cannot be used ({corrupt[0].reason}), and with it {len(corrupt)} of "
+            f"{len(collection.images)} images: repair or remove them, or leave such files out with --data.corrupt skip"
         )
 
 
-def without(collection: Collection, found: Iterable[Broken]) -> Collection:
-    """Return the collection without these photographs; a BundleError if a label has no other."""
-    left_out = {broken.path for broken in found}
-    return replace(collection, photographs=tuple(p for p in collection.photographs if p.path not in left_out))
+def without(collection: Collection, corrupt: Iterable[CorruptFile]) -> Collection:
+    """Return the collection without these images; a BundleError if a label has no other."""
+    left_out = {file.path for file in corrupt}
+    return replace(collection, images=tuple(p for p in collection.images if p.path not in left_out))
 
 
-def save(found: Iterable[Broken], path: Path) -> None:
+def save(corrupt: Iterable[CorruptFile], path: Path) -> None:
     """Write the list as CSV."""
     with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([("path", "reason"), *(astuple(broken) for broken in found)])
+        csv.writer(file, lineterminator="\n").writerows([("path", "reason"), *(astuple(file) for file in corrupt)])
 
 
 def _recall(folder: Path | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The photographs of a run as batches: varied ones from the cache to learn from, served ones to measure on.
+"""The images of a run as batches: varied ones from the cache to learn from, served ones to measure on.
 
 manifest -> cache -> Augmentation        -> train: uint8 (B, S, S, 3), S as the stage says
          `-> files -> transforms.load    -> val:   uint8 (B, size, size, 3), exactly as served
@@ -28,34 +28,34 @@ Batch = tuple[Tensor, Tensor]
 VAL_BATCH = 64
 
 
-class Draw(NamedTuple):
-    """What a sampler asks of the data set: a place, a size in pixels and the seed of the variation."""
+class SampleSpec(NamedTuple):
+    """What a sampler requests: a row of the manifest, a size in pixels and the seed of the variation."""
 
-    place: int
+    row: int
     size: int
     seed: int
 
 
-class Varied(Dataset[tuple[Tensor, int]]):
-    """Training photographs, each drawn anew."""
+class AugmentedDataset(Dataset[tuple[Tensor, int]]):
+    """Training images, varied at random."""
 
     def __init__(self, cache: Cache | Files, targets: list[int], augmentation: Augmentation) -> None:
         self._cache, self._targets, self._augmentation = cache, targets, augmentation
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
+    def __getitem__(self, sample: SampleSpec) -> tuple[Tensor, int]:
         """Return (S, S, 3) uint8 and the label's index."""
-        return self._augmentation(self._cache[draw.place], draw.size, draw.seed), self._targets[draw.place]
+        return self._augmentation(self._cache[sample.row], sample.size, sample.seed), self._targets[sample.row]
 
 
-class EpochSampler(Sampler[Draw]):
-    """Every place once, in an order and in variations that follow from the recipe's seed and the epoch alone.
+class EpochSampler(Sampler[SampleSpec]):
+    """Every image once, in an order and in variations that follow from the recipe's seed and the epoch alone.
 
-    Of several processes, number ``rank`` gets its share of each batch: together they learn from the same photographs at
+    Of several processes, number ``rank`` gets its share of each batch: together they learn from the same images at
     every step as one process would.
     """
 
-    def __init__(self, places: list[int], recipe: Recipe, rank: int = 0) -> None:
-        self._places, self._recipe, self._rank, self._epoch = places, recipe, rank, 0
+    def __init__(self, indices: list[int], recipe: Recipe, rank: int = 0) -> None:
+        self._places, self._recipe, self._rank, self._epoch = indices, recipe, rank, 0
         self.share = recipe.batch_size // recipe.machine.processes
 
     def set_epoch(self, epoch: int) -> None:
@@ -67,19 +67,21 @@ class EpochSampler(Sampler[Draw]):
             return len(self._places)
         return len(self._places) // self._recipe.batch_size * self.share
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[SampleSpec]:
         generator = np.random.default_rng([self._recipe.seed, self._epoch])
         size = self._recipe.stage(self._epoch).size
         seeds = generator.integers(2**62, size=len(self._places)).tolist()
         order = generator.permutation(self._places).tolist()
-        draws = (Draw(place, size, seed) for place, seed in zip(order, seeds, strict=True))
+        samples = (SampleSpec(index, size, seed) for index, seed in zip(order, seeds, strict=True))
         first = self._rank * self.share
-        mine = (draw for at, draw in enumerate(draws) if first <= at % self._recipe.batch_size < first + self.share)
+        mine = (
+            sample for at, sample in enumerate(samples) if first <= at % self._recipe.batch_size < first + self.share
+        )
         return islice(mine, len(self))
 
 
-class Photographs(LightningDataModule):
-    """The batches of one recipe and manifest; decoded photographs are cached below ``cache``."""
+class ImageDataModule(LightningDataModule):
+    """The batches of one recipe and manifest; decoded images are cached below ``cache``."""
 
     def __init__(self, recipe: Recipe, manifest: Manifest, cache: Path) -> None:
         super().__init__()
@@ -93,7 +95,7 @@ class Photographs(LightningDataModule):
         self.decoded()
 
     def decoded(self) -> Cache | Files:
-        """Return the manifest's photographs as arrays, from the cache or, if the recipe wants none, from the files."""
+        """Return the manifest's images as arrays, from the cache or, if the recipe wants none, from the files."""
         settings = self._recipe.data
         if settings.cache:
             return open_cache(self.manifest, self._folder, settings.cache_side)
@@ -107,19 +109,19 @@ class Photographs(LightningDataModule):
         """Return shuffled, varied batches; the last, incomplete one is dropped unless it is the only one."""
         if self._cache is None:
             raise RuntimeError("setup() comes first")
-        places = self.manifest.part("train")
+        indices = self.manifest.part("train")
         workers = self._recipe.data.workers
-        sampler = EpochSampler(places, self._recipe, self.trainer.global_rank if self.trainer is not None else 0)
+        sampler = EpochSampler(indices, self._recipe, self.trainer.global_rank if self.trainer is not None else 0)
         if not len(sampler):
             raise BundleError(
-                f"{len(places)} photographs to learn from are less than one batch of {self._recipe.batch_size}, "
+                f"{len(indices)} images to learn from are less than one batch of {self._recipe.batch_size}, "
                 "which several processes would share: take a smaller batch_size or one process"
             )
         return DataLoader(
-            Varied(self._cache, self._targets, Augmentation(self._recipe.augment)),
+            AugmentedDataset(self._cache, self._targets, Augmentation(self._recipe.augment)),
             batch_size=sampler.share,
             sampler=sampler,
-            generator=torch.Generator(),  # a loader draws a number, in a resumed epoch earlier: not from dropout's
+            generator=torch.Generator(),  # a loader samples a number, in a resumed epoch earlier: not from dropout's
             num_workers=workers,
             persistent_workers=False,
             prefetch_factor=4 if workers else None,
@@ -128,7 +130,7 @@ class Photographs(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
-        """Return the validation photographs as the service would see them."""
+        """Return the validation images as the service would see them."""
         if not self._val:
             preprocessing = Preprocessing(self._recipe.input.size, self._recipe.input.crop)
             images, targets = served(self.manifest, "val", preprocessing)
@@ -138,9 +140,9 @@ class Photographs(LightningDataModule):
 
 def served(manifest: Manifest, split: Split, preprocessing: Preprocessing) -> tuple[Pixels, np.ndarray]:
     """Return a split as serving prepares it: (N, S, S, 3) uint8, and the label indices (N,)."""
-    places, targets = manifest.part(split), manifest.targets()
-    images = load_served([manifest.root / manifest.rows[place].path for place in places], preprocessing)
-    return images, np.array([targets[place] for place in places])
+    indices, targets = manifest.part(split), manifest.targets()
+    images = load_served([manifest.root / manifest.rows[index].path for index in indices], preprocessing)
+    return images, np.array([targets[index] for index in indices])
 
 
 def load_served(files: Sequence[Path], preprocessing: Preprocessing) -> Pixels:

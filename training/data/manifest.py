@@ -1,4 +1,4 @@
-"""The manifest: path, label, split and SHA-256 of every photograph of a run, written once and verified ever after.
+"""The manifest: path, label, split and SHA-256 of every image of a run, written once, verified whenever it is used.
 
 Its own hash goes into the model card: it says exactly what the model has and has not seen.
 """
@@ -22,7 +22,7 @@ HEADER = ("path", "label", "split", "sha256")
 
 @dataclass(frozen=True)
 class Row:
-    """One photograph, below the manifest's root."""
+    """One image, below the manifest's root."""
 
     path: str
     label: str
@@ -32,7 +32,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The photographs of a run; ``labels`` in the order of the network's outputs."""
+    """The images of a run; ``labels`` in the order of the network's outputs."""
 
     root: Path
     labels: tuple[str, ...]
@@ -44,12 +44,12 @@ class Manifest:
         return hashlib.sha256(self._csv().encode()).hexdigest()
 
     def part(self, split: Split) -> list[int]:
-        """Return the places in ``rows`` of one split's photographs."""
-        return [place for place, row in enumerate(self.rows) if row.split == split]
+        """Return the indices in ``rows`` of one split's images."""
+        return [index for index, row in enumerate(self.rows) if row.split == split]
 
     def targets(self) -> list[int]:
         """Return the index of each row's label."""
-        index = {label: place for place, label in enumerate(self.labels)}
+        index = {label: index for index, label in enumerate(self.labels)}
         return [index[row.label] for row in self.rows]
 
     def save(self, path: Path) -> None:
@@ -57,7 +57,7 @@ class Manifest:
         write_text(path, self._csv())
 
     def verify(self) -> None:
-        """Raise a BundleError when a photograph has gone or changed since the manifest was written."""
+        """Raise a BundleError when an image is missing or has changed since the manifest was written."""
         for row in self.rows:
             file = self.root / row.path
             if not file.is_file() or hash_file(file) != row.sha256:
@@ -73,19 +73,19 @@ class Manifest:
 
 
 def digests(collection: Collection) -> dict[str, str]:
-    """Return path -> SHA-256 of every photograph."""
-    return {p.path: hash_file(collection.root / p.path) for p in collection.photographs}
+    """Return path -> SHA-256 of every image."""
+    return {p.path: hash_file(collection.root / p.path) for p in collection.images}
 
 
-def build(collection: Collection, split: str, seed: int, known: Mapping[str, str] | None = None) -> Manifest:
-    """Hash every photograph, divide them as `splits.divide` says and return the manifest, sorted by path.
+def build(collection: Collection, split: str, seed: int, known_digests: Mapping[str, str] | None = None) -> Manifest:
+    """Hash every image, split them as `splits.divide` says and return the manifest, sorted by path.
 
-    ``known`` are the photographs' `digests`, if they were made already.
+    ``known_digests`` are the images' `digests`, if they were made already.
     """
-    found = known if known is not None else digests(collection)
-    photographs = collection.photographs
-    division = splits.divide(split, photographs, {p.path: found[p.path] for p in photographs}, seed)
-    rows = (Row(p.path, p.label, division[p.path], found[p.path]) for p in photographs if p.path in division)
+    by_path = known_digests if known_digests is not None else digests(collection)
+    images = collection.images
+    assigned = splits.divide(split, images, {p.path: by_path[p.path] for p in images}, seed)
+    rows = (Row(p.path, p.label, assigned[p.path], by_path[p.path]) for p in images if p.path in assigned)
     return Manifest(collection.root, collection.labels, tuple(sorted(rows, key=lambda row: row.path)))
 
 
@@ -97,16 +97,16 @@ def load(path: Path, root: Path, labels: tuple[str, ...]) -> Manifest:
     except (OSError, ValueError, csv.Error) as error:
         raise BundleError(f"no readable manifest at {path}: {error}") from error
     if not lines or tuple(lines[0]) != HEADER:
-        raise BundleError(f"{path} is no manifest: its first line must be {','.join(HEADER)}")
+        raise BundleError(f"{path} is not a manifest: its first line must be {','.join(HEADER)}")
     rows = []
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(HEADER):
             raise BundleError(f"{path}: line {number} has {len(line)} entries instead of {len(HEADER)}")
         name, label, split, digest = line
-        place = next((known for known in SPLITS if known == split), None)
-        if place is None or label not in labels:
+        side = next((name for name in SPLITS if name == split), None)
+        if side is None or label not in labels:
             raise BundleError(f"{path}: {name} has an unknown split or label ({split}, {label})")
-        rows.append(Row(name, label, place, digest))
+        rows.append(Row(name, label, side, digest))
     return Manifest(root, labels, tuple(rows))
 
 

@@ -11,7 +11,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from visionserve.files import atomic_write
 
 
-class WholeCheckpoints(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the old checkpoint, then takes its place.
 
     Lightning's own writes to the system's temporary folder: a move from there to another volume can be cut short.
@@ -23,7 +23,7 @@ class WholeCheckpoints(TorchCheckpointIO):
             torch.save(checkpoint, unfinished)
 
 
-class Patience(EarlyStopping):
+class ResumableEarlyStopping(EarlyStopping):
     """Early stopping that is remembered: resumed after it, a run does not train one more epoch."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002

@@ -1,7 +1,7 @@
-"""Distillation: learning from a finished bundle, by its weights to start from or by its answers to imitate.
+"""Distillation: learning from a finished bundle, by its weights to start from or by its outputs as targets.
 
 images --+--> network --> logits ----+--> cross entropy with the labels            x (1 - share)
-         `--> teacher --> its logits `--> divergence from the teacher's answers    x share
+         `--> teacher --> its logits `--> divergence from the teacher's outputs    x share
 """
 
 from pathlib import Path
@@ -18,8 +18,8 @@ from visionserve.model_card import ModelCard
 from visionserve.network import MEAN, STD
 
 
-class Imitation:
-    """Compares a network in training with its teacher, whose weights belong to no checkpoint and are not trained."""
+class DistillationLoss:
+    """Compares a network in training with its teacher, whose weights are in no checkpoint and are not trained."""
 
     def __init__(self, settings: Teacher) -> None:
         """Load the teacher, if there is one."""
@@ -31,20 +31,20 @@ class Imitation:
             self._network.to(memory_format=torch.channels_last)
 
     def loss(self, inputs: Tensor, logits: Tensor) -> Tensor:
-        """Return how far ``logits`` (B, C) are from the teacher's answers to the same normalised ``inputs``."""
+        """Return how far ``logits`` (B, C) are from the teacher's outputs to the same normalised ``inputs``."""
         if self._network is None:
             return logits.new_zeros(())
         with torch.no_grad():
-            wanted = self._network.to(inputs.device)(inputs).float()
-        return divergence(logits, wanted, self._temperature)
+            expected = self._network.to(inputs.device)(inputs).float()
+        return divergence(logits, expected, self._temperature)
 
 
-def divergence(logits: Tensor, wanted: Tensor, temperature: float) -> Tensor:
-    """Return the mean Kullback-Leibler divergence of softened answers (B, C) from the ``wanted`` ones.
+def divergence(logits: Tensor, expected: Tensor, temperature: float) -> Tensor:
+    """Return the mean Kullback-Leibler divergence of softened answers (B, C) from the ``expected`` ones.
 
     Times the temperature squared, so that its gradient is as large as that of the labels' loss (arXiv 1503.02531, 2).
     """
-    softened, targets = (log_softmax(answers / temperature, dim=1) for answers in (logits, wanted))
+    softened, targets = (log_softmax(answers / temperature, dim=1) for answers in (logits, expected))
     return kl_div(softened, targets, reduction="batchmean", log_target=True) * temperature**2
 
 
@@ -54,6 +54,6 @@ def check_labels(recipe: Recipe, labels: tuple[str, ...]) -> None:
     for folder in [*bundles, *([recipe.teacher.bundle] if recipe.teacher.bundle is not None else [])]:
         card = ModelCard.load(Path(folder) / CARD)
         if card.labels != labels:
-            raise BundleError(f"{folder} has other labels than these photographs: learn from a bundle with the same")
+            raise BundleError(f"{folder} has other labels than these images: learn from a bundle with the same")
         if (card.input.mean, card.input.std) != (MEAN, STD):
             raise BundleError(f"{folder} has another normalisation of its input: learn from a bundle made here")

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM: a run ends at once, and says how it goes on.
+"""Ctrl-C and SIGTERM: a run ends at once, and prints how to resume it.
 
 Nothing is saved on the way out. What the run needs is on disk, whole, since the end of the last epoch, and the epoch
-that was begun will be repeated exactly; so being stopped and being killed are the same, but for the sentence.
+that was begun will be repeated exactly; so being stopped and being killed differ by the message only.
 """
 
 import os
@@ -18,13 +18,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(SystemExit):
-    """The run was told to stop; the exit status is 128 and the signal's number, as a shell has it."""
+    """The run was stopped by a signal; the exit status is 128 and the signal's number, as a shell has it."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(128 + signum)
 
 
-class Attention(Callback):
+class SignalListener(Callback):
     """Raises `Stopped` when a signal arrives.
 
     Lightning puts its own handlers in place when training begins; they would wait for the batch, and several processes
@@ -58,10 +58,10 @@ class Attention(Callback):
 
 
 @contextmanager
-def attention() -> Iterator[Attention]:
+def stop_on_signals() -> Iterator[SignalListener]:
     """Yield a callback; within the block, Ctrl-C and SIGTERM raise `Stopped`."""
     before = {signum: signal.getsignal(signum) for signum in SIGNALS}
-    listener = Attention()
+    listener = SignalListener()
     listener.listen()
     try:
         yield listener

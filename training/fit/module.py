@@ -17,7 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from training.data.augment import blend
 from training.data.datamodule import Batch
-from training.fit.distillation import Imitation
+from training.fit.distillation import DistillationLoss
 from training.recipe import Recipe
 from visionserve.errors import BundleError
 from visionserve.network import MEAN, STD, Normalisation, adopt_widths, build, head
@@ -36,17 +36,17 @@ class Classification(LightningModule):
             self.network.load_state_dict(weights)  # a finished network: its head is for the same labels
         elif weights is not None:
             load_body(self.network, weights)
-        if recipe.machine.processes > 1:
-            from training.fit import sync_batchnorm  # timm takes a while to import
+        if recipe.machine.processes > 1 and torch.cuda.is_available():
+            from timm.layers.norm_act import convert_sync_batchnorm  # torch's own does not know timm's norms
 
-            self.network = sync_batchnorm.synchronise(self.network, cuda=torch.cuda.is_available())
+            self.network = convert_sync_batchnorm(self.network)  # type: ignore[no-untyped-call]
         self.network.to(memory_format=torch.channels_last)
         self.average = AveragedModel(
             self.network, multi_avg_fn=_averaging(recipe.optimizer.average_decay), use_buffers=True
         )
         self.average.requires_grad_(False)
         self.normalise = Normalisation(MEAN, STD)
-        self.imitation = Imitation(recipe.teacher)
+        self.distillation = DistillationLoss(recipe.teacher)
         self.train_accuracy = MulticlassAccuracy(classes, average="micro")
         self.val_accuracy = MulticlassAccuracy(classes, average="micro")
 
@@ -58,9 +58,9 @@ class Classification(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Freeze what the stage freezes; in the head's epochs, everything else.
 
-        Dropout draws anew from the seed: the random numbers of an epoch do not depend on where the run was resumed.
+        Dropout is seeded again: the random numbers of an epoch do not depend on where the run was resumed.
         """
-        torch.manual_seed(_draws(self.recipe.seed, self.current_epoch, self.global_rank))
+        torch.manual_seed(_epoch_seed(self.recipe.seed, self.current_epoch, self.global_rank))
         self.average.eval()
         settings = self.recipe.optimizer
         head_only = self.current_epoch < settings.head_epochs
@@ -75,15 +75,15 @@ class Classification(LightningModule):
     def training_step(self, batch: Batch) -> Tensor:
         """Return the loss of one batch, blended or not."""
         images, targets = batch
-        mixed = blend(self.prepare(images), self.recipe.augment, _mix(self.recipe.seed, self.global_step))
+        mixed = blend(self.prepare(images), self.recipe.augment, _step_seed(self.recipe.seed, self.global_step))
         logits = self.network(mixed.images).float()
         smoothing = self.recipe.optimizer.label_smoothing
         loss: Tensor = mixed.share * cross_entropy(logits, targets, label_smoothing=smoothing)
         if mixed.share < 1:
             loss = loss + (1 - mixed.share) * cross_entropy(logits, targets[mixed.partner], label_smoothing=smoothing)
-        share = self.imitation.share
+        share = self.distillation.share
         if share:
-            loss = (1 - share) * loss + share * self.imitation.loss(mixed.images, logits)
+            loss = (1 - share) * loss + share * self.distillation.loss(mixed.images, logits)
         self.train_accuracy(logits, targets)
         self.log("train/loss", loss, prog_bar=True, on_step=False, on_epoch=True, sync_dist=True)
         self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
@@ -129,21 +129,39 @@ def rate(progress: float, warmup: float) -> float:
 def load_body(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Load published weights, except those of the head, whose labels are not ours."""
     last = head(network)
-    own = {id(parameter) for parameter in last.parameters()}
-    skipped = {name for name, parameter in network.named_parameters() if id(parameter) in own}
-    found = network.load_state_dict({n: t for n, t in weights.items() if n not in skipped}, strict=False)
-    missing = [name for name in found.missing_keys if name not in skipped and not name.endswith("num_batches_tracked")]
-    if missing or found.unexpected_keys:
-        raise BundleError(f"the weights do not fit the network: {(missing + found.unexpected_keys)[0]}")
+    head_ids = {id(parameter) for parameter in last.parameters()}
+    skipped = {name for name, parameter in network.named_parameters() if id(parameter) in head_ids}
+    result = network.load_state_dict({n: t for n, t in weights.items() if n not in skipped}, strict=False)
+    missing = [name for name in result.missing_keys if name not in skipped and not name.endswith("num_batches_tracked")]
+    if missing or result.unexpected_keys:
+        raise BundleError(f"the weights do not fit the network: {(missing + result.unexpected_keys)[0]}")
+
+
+def compile_network(network: nn.Module) -> None:
+    """Have ``network`` compiled at its first step, in place: its state keeps its names.
+
+    Raises:
+        BundleError: this machine cannot compile.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.compile(_trial)(torch.ones(8, device=device))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BundleError(
+            f"machine.compile needs a C++ compiler and Python's headers (Debian: g++, python3-dev) besides PyTorch: "
+            f"install them or set it to false ({reason})"
+        ) from error
+    network.compile(dynamic=False)  # every size of image has its own code: there are few, and it is faster
 
 
 def _groups(network: nn.Module, learning_rate: float, head_factor: float, decay: float) -> list[dict[str, Any]]:
-    own = {id(parameter) for parameter in head(network).parameters()}
+    head_ids = {id(parameter) for parameter in head(network).parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in network.parameters():
-        key = (learning_rate * (head_factor if id(parameter) in own else 1), decay if parameter.ndim > 1 else 0.0)
+        key = (learning_rate * (head_factor if id(parameter) in head_ids else 1), decay if parameter.ndim > 1 else 0.0)
         groups.setdefault(key, []).append(parameter)
-    return [{"params": found, "lr": lr, "weight_decay": wd} for (lr, wd), found in groups.items()]
+    return [{"params": group, "lr": lr, "weight_decay": wd} for (lr, wd), group in groups.items()]
 
 
 def _averaging(decay: float) -> Any:
@@ -161,9 +179,13 @@ def _averaging(decay: float) -> Any:
     return torch.no_grad()(update)
 
 
-def _draws(*numbers: int) -> int:
+def _epoch_seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def _mix(seed: int, step: int) -> int:
+def _step_seed(seed: int, step: int) -> int:
     return seed * 1_000_003 + step
+
+
+def _trial(values: torch.Tensor) -> torch.Tensor:
+    return values.sin() + values

@@ -19,77 +19,77 @@ MARKDOWN, DATA = "profile.md", "profile.json"
 TOGETHER = 0.85  # of the slower one's rate: less says that loading and step take time from each other
 
 
-def write(found: Profile, facts: dict[str, Any], recipe: Recipe, folder: Path) -> str:
+def write(profile: Profile, facts: dict[str, Any], recipe: Recipe, folder: Path) -> str:
     """Write profile.md and profile.json into ``folder`` and return the Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = markdown(found, facts, recipe)
+    text = markdown(profile, facts, recipe)
     (folder / MARKDOWN).write_text(text, encoding="utf-8")
-    content = {"machine": facts, "recipe": recipes.plain(recipe)} | asdict(found)
+    content = {"machine": facts, "recipe": recipes.plain(recipe)} | asdict(profile)
     (folder / DATA).write_text(json.dumps(content, indent=1), encoding="utf-8")
     return text
 
 
 def limit(stage: StageProfile, cache: bool) -> str:
-    """Say in a few words whether loading or the step limits a stage, and whether they hinder each other."""
+    """Say in a few words whether loading or the step limits a stage, and whether they slow each other down."""
     loading = median(stage.cached if cache else stage.decoded)
     step, both = median(stage.step), median(stage.both)
     slower = min(loading, step)
     words = "loading" if loading < step else "the step"
     if both < TOGETHER * slower:
-        return f"{words}; they hinder each other: together {100 * both / slower:.0f} % of it"
+        return f"{words}; they slow each other down: together {100 * both / slower:.0f} % of it"
     return words
 
 
-def markdown(found: Profile, facts: dict[str, Any], recipe: Recipe) -> str:
+def markdown(profile: Profile, facts: dict[str, Any], recipe: Recipe) -> str:
     """Return the tables."""
     workers = recipe.data.workers
     source = "the cache" if recipe.data.cache else "the JPEGs"
-    rounds = len(found.stages[0].both)
+    rounds = len(profile.stages[0].both)
     lines = [
         f"# Profile of {recipe.name}",
         "",
-        f"{recipe.architecture}, batches of {recipe.batch_size}, {found.precision}, {workers} loading "
-        f"{'process' if workers == 1 else 'processes'}, photographs from {source}.",
+        f"{recipe.architecture}, batches of {recipe.batch_size}, {profile.precision}, {workers} loading "
+        f"{'process' if workers == 1 else 'processes'}, images from {source}.",
         "",
-        f"Images/s: medians of {rounds} interleaved rounds of {found.steps} steps (lowest-highest).",
+        f"Images/s: medians of {rounds} interleaved rounds of {profile.steps} steps (lowest-highest).",
         "",
-        *_rates(found, recipe),
+        *_rates(profile, recipe),
         "",
-        f"Milliseconds of a step in the loop, medians of {len(found.stages[0].parts)} steps (quartiles), and shares:",
+        f"Milliseconds of a step in the loop, medians of {len(profile.stages[0].parts)} steps (quartiles), and shares:",
         "",
-        *_parts(found),
+        *_parts(profile),
         "",
     ]
-    for stage in found.stages:
+    for stage in profile.stages:
         lines += [
             f"Operators at {_name(stage)}: own share of the step's time, calls per step",
             "",
             *_operators(stage),
             "",
         ]
-    return "\n".join([*lines, _memory(found, facts), "", machine.sentence(facts), ""])
+    return "\n".join([*lines, _memory(profile, facts), "", machine.sentence(facts), ""])
 
 
-def _rates(found: Profile, recipe: Recipe) -> list[str]:
+def _rates(profile: Profile, recipe: Recipe) -> list[str]:
     rows = [
         [
             _name(stage),
             *(_spread(values) for values in (stage.cached, stage.decoded, stage.step, stage.both)),
             limit(stage, recipe.data.cache),
         ]
-        for stage in found.stages
+        for stage in profile.stages
     ]
     return _table(["stage", "loading, cache", "loading, JPEGs", "step alone", "both", "limited by"], rows)
 
 
-def _parts(found: Profile) -> list[str]:
+def _parts(profile: Profile) -> list[str]:
     columns = []
-    for stage in found.stages:
+    for stage in profile.stages:
         wholes = [sum(step.values()) for step in stage.parts]
         cells = [_time([step[part] for step in stage.parts], median(wholes)) for part in PARTS]
         columns.append([*cells, _time(wholes, median(wholes))])
     rows = [list(row) for row in zip([*PARTS, "**a step**"], *columns, strict=True)]
-    return _table(["part", *(_name(stage) for stage in found.stages)], rows)
+    return _table(["part", *(_name(stage) for stage in profile.stages)], rows)
 
 
 def _operators(stage: StageProfile) -> list[str]:
@@ -97,13 +97,13 @@ def _operators(stage: StageProfile) -> list[str]:
     return _table(["operator", "share", "calls"], rows)
 
 
-def _memory(found: Profile, facts: dict[str, Any]) -> str:
-    gigabytes = {name: size / 1e9 for name, size in found.memory.items()}
+def _memory(profile: Profile, facts: dict[str, Any]) -> str:
+    gigabytes = {name: size / 1e9 for name, size in profile.memory.items()}
     gpu = f", {gigabytes['gpu']:.2f} GB on the GPU" if "gpu" in gigabytes else ""
     fits = "fits into" if gigabytes["cache"] < facts["memory_gb"] else "does not fit into"
     return (
         f"Memory at its peak: {gigabytes['process']:.2f} GB, {gigabytes['worker']:.2f} GB in a loading process{gpu}. "
-        f"The cache of decoded photographs has {gigabytes['cache']:.2f} GB and {fits} the memory of "
+        f"The cache of decoded images has {gigabytes['cache']:.2f} GB and {fits} the memory of "
         f"{facts['memory_gb']:g} GB."
     )
 

@@ -1,6 +1,6 @@
 """Profile: how fast a recipe loads and learns on this machine, which of the two limits it, where a step's time goes.
 
-Each stage is measured by itself, on the recipe's own photographs: in every round the loading alone, the step alone (one
+Each stage is measured by itself, on the recipe's own images: in every round the loading alone, the step alone (one
 batch kept in memory) and both together, one after the other, so that a machine that slows down slows all three. Then
 one pass with a stopwatch in the loop and one under PyTorch's profiler; the rates are not taken from these two.
 """
@@ -22,7 +22,7 @@ from torch.profiler import ProfilerActivity
 from torch.utils.data import DataLoader
 
 from training.data.cache import Cache
-from training.data.datamodule import Batch, Photographs
+from training.data.datamodule import Batch, ImageDataModule
 from training.data.manifest import Manifest
 from training.fit.module import Classification
 from training.fit.steps import Again, endless, of_stage, take
@@ -73,27 +73,27 @@ class Profile:
 def profile(recipe: Recipe, cache: Path, steps: int, rounds: int = ROUNDS) -> Profile:
     """Measure every stage of the recipe, ``steps`` warm steps of each kind per round, in one process on one device.
 
-    The photographs' cache below ``cache`` is filled if it is not, and stays.
+    The images' cache below ``cache`` is filled if it is not, and stays.
     """
     if steps < 1:
         raise BundleError(f"a profile needs at least one step, not {steps}")
     stages = [of_stage(recipe, stage) for stage in recipe.stages]
     with tempfile.TemporaryDirectory() as folder:
-        module, photographs = begin(stages[0], Run(Path(folder)), cache)
-    manifest = photographs.manifest
-    found = [_Bench(module, stage, manifest, cache, steps).measure(rounds) for stage in stages]
-    pixels = _photographs(recipe, manifest, cache, cached=True).decoded()
+        module, images = begin(stages[0], Run(Path(folder)), cache)
+    manifest = images.manifest
+    measured = [_StageBenchmark(module, stage, manifest, cache, steps).measure(rounds) for stage in stages]
+    pixels = _images(recipe, manifest, cache, cached=True).decoded()
     memory = _peaks() | {"cache": pixels.size if isinstance(pixels, Cache) else 0}
-    return Profile(str(precision(recipe.precision)), steps, found, memory)
+    return Profile(str(precision(recipe.precision)), steps, measured, memory)
 
 
-class _Bench:
-    """One stage on the measuring bench."""
+class _StageBenchmark:
+    """Measures one stage."""
 
     def __init__(self, module: Classification, recipe: Recipe, manifest: Manifest, cache: Path, steps: int) -> None:
         self._module, self._recipe, self._steps = module, recipe, steps
-        self._cached = endless(_photographs(recipe, manifest, cache, cached=True))
-        self._decoded = endless(_photographs(recipe, manifest, cache, cached=False))
+        self._cached = endless(_images(recipe, manifest, cache, cached=True))
+        self._decoded = endless(_images(recipe, manifest, cache, cached=False))
         self._loader = self._cached if recipe.data.cache else self._decoded
         self._kept = Again(next(iter(self._loader)))
         self._warm = WARM + self._loader.num_workers * (self._loader.prefetch_factor or 0)
@@ -163,17 +163,17 @@ class _Trace(Callback):
         ]
 
 
-def _photographs(recipe: Recipe, manifest: Manifest, cache: Path, *, cached: bool) -> Photographs:
-    return Photographs(replace(recipe, data=replace(recipe.data, cache=cached)), manifest, cache)
+def _images(recipe: Recipe, manifest: Manifest, cache: Path, *, cached: bool) -> ImageDataModule:
+    return ImageDataModule(replace(recipe, data=replace(recipe.data, cache=cached)), manifest, cache)
 
 
 def _peaks() -> dict[str, int]:
     """Return the largest resident sizes so far, in bytes; of the workers, that of the largest."""
     unit = 1 if sys.platform == "darwin" else 1024
-    found = {
+    peaks = {
         "process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
         "worker": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit,
     }
     if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.max_memory_allocated()
-    return found
+        peaks["gpu"] = torch.cuda.max_memory_allocated()
+    return peaks

@@ -57,9 +57,11 @@ def load(path: Path, recipe: Recipe) -> Space:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise BundleError(f"{path} is no readable space: {' '.join(str(error).split())}") from error
+        raise BundleError(f"{path} is not a readable search space: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not content:
-        raise BundleError(f"{path} is no space: it has lines like `optimizer.learning_rate: {{low: 0.001, high: 0.1}}`")
+        raise BundleError(
+            f"{path} is not a search space: it needs lines like `optimizer.learning_rate: {{low: 0.001, high: 0.1}}`"
+        )
     try:
         return tuple(_dimension(str(entry), settings, recipe) for entry, settings in content.items())
     except BundleError as error:
@@ -74,10 +76,10 @@ def plain(space: Space) -> list[dict[str, Any]]:
 def _dimension(entry: str, settings: Any, recipe: Recipe) -> Dimension:
     if not isinstance(settings, dict) or not settings.keys() <= _SETTINGS:
         raise BundleError(f"{entry} needs {{low, high}}, with log or step if wanted, or {{choices}}, not {settings}")
-    made = _choice(entry, settings) if "choices" in settings else _range(entry, settings, recipe)
-    for value in made.ends():
+    dimension = _choice(entry, settings) if "choices" in settings else _range(entry, settings, recipe)
+    for value in dimension.ends():
         recipes.revise(recipe, {entry: value})
-    return made
+    return dimension
 
 
 def _choice(entry: str, settings: dict[str, Any]) -> Dimension:

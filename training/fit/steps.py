@@ -10,14 +10,14 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 
-from training.data.datamodule import Batch, Draw, EpochSampler, Photographs
+from training.data.datamodule import Batch, EpochSampler, ImageDataModule, SampleSpec
 from training.fit.module import Classification
-from training.fit.trainer import calculator
+from training.fit.trainer import make_trainer
 from training.recipe import Recipe, Stage
 
 
 def of_stage(recipe: Recipe, stage: Stage) -> Recipe:
-    """Return the recipe as if it had this stage only, the whole network learnt from the start, in one process."""
+    """Return the recipe as if it had this stage only, the whole network trained from the start, in one process."""
     return replace(
         recipe,
         stages=(replace(stage, until=1.0),),
@@ -30,9 +30,9 @@ def take(
     module: Classification, recipe: Recipe, batches: Iterable[Batch], steps: int, *callbacks: Callback, **settings: Any
 ) -> None:
     """Train ``module`` as the recipe says, for so many steps; ``settings`` are those of Lightning's Trainer."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # it greets every Trainer anew
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # it logs a greeting for every Trainer
     module.recipe = recipe
-    trainer = calculator(
+    trainer = make_trainer(
         recipe,
         max_steps=steps,
         limit_val_batches=0,
@@ -49,15 +49,15 @@ def take(
         trainer.fit(module, train_dataloaders=batches)
 
 
-def endless(photographs: Photographs) -> DataLoader[Any]:
+def endless(images: ImageDataModule) -> DataLoader[Any]:
     """Return the training batches, the epochs strung together."""
-    photographs.prepare_data()
-    photographs.setup("fit")
-    like = photographs.train_dataloader()
+    images.prepare_data()
+    images.setup("fit")
+    like = images.train_dataloader()
     return DataLoader(
         like.dataset,
         like.batch_size,
-        sampler=_Epochs(like.sampler),  # type: ignore[arg-type]  # it is the one that Photographs gave it
+        sampler=_Epochs(like.sampler),  # type: ignore[arg-type]  # it is the one that ImageDataModule gave it
         num_workers=like.num_workers,
         prefetch_factor=like.prefetch_factor,
         pin_memory=like.pin_memory,
@@ -74,13 +74,13 @@ class Again(IterableDataset[Batch]):
         return repeat(self._batch)
 
 
-class _Epochs(Sampler[Draw]):
+class _Epochs(Sampler[SampleSpec]):
     """Epoch after epoch, without end."""
 
     def __init__(self, sampler: EpochSampler) -> None:
         self._sampler = sampler
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[SampleSpec]:
         for epoch in count():
             self._sampler.set_epoch(epoch)
             yield from self._sampler

@@ -73,7 +73,7 @@ class Sweep:
             raise BundleError(f"no trial has finished: {errors[-1] if errors else 'there was none'}")
         return recipes.revise(self.recipe, study.best_params)
 
-    def place(self, study: Study, trial: Trial | FrozenTrial) -> Run:
+    def run_of(self, study: Study, trial: Trial | FrozenTrial) -> Run:
         """Return where a trial's run is: a repeated one has the folder of the first attempt."""
         number = trial.number
         while "repeats" in (attributes := study.trials[number].user_attrs):
@@ -91,8 +91,8 @@ class Sweep:
         )
         # Another seed at every start: with the same one the sampler would begin again with the values it has tried.
         study.sampler = optuna.samplers.TPESampler(seed=self.recipe.seed + len(study.trials))
-        wanted = {"recipe": recipes.plain(self.recipe), "space": spaces.plain(self.space)}
-        for name, content in wanted.items():
+        expected = {"recipe": recipes.plain(self.recipe), "space": spaces.plain(self.space)}
+        for name, content in expected.items():
             begun = study.user_attrs.get(name)
             if begun is None:
                 study.set_user_attr(name, content)
@@ -101,12 +101,12 @@ class Sweep:
         return study
 
     def _try(self, study: Study, trial: Trial, callbacks: tuple[Callback, ...]) -> float:
-        chosen = {dimension.entry: dimension.suggest(trial) for dimension in self.space}
-        place = self.place(study, trial)
+        values = {dimension.entry: dimension.suggest(trial) for dimension in self.space}
+        run = self.run_of(study, trial)
         watch = _Watch(trial, study.trials[trial.user_attrs["repeats"]] if "repeats" in trial.user_attrs else None)
         try:
-            recipe = recipes.revise(self.recipe, chosen)
-            accuracy = fit(recipe, place, resume="auto", cache=self.cache, callbacks=[*callbacks, watch])
+            recipe = recipes.revise(self.recipe, values)
+            accuracy = fit(recipe, run, resume="auto", cache=self.cache, callbacks=[*callbacks, watch])
             if watch.error:
                 raise BundleError(watch.error)
         except Exception as error:
@@ -116,7 +116,7 @@ class Sweep:
             raise
         finally:
             trial.set_user_attr("epochs", watch.epochs)
-        shutil.rmtree(place.checkpoints, ignore_errors=True)  # ten times the size of the rest
+        shutil.rmtree(run.checkpoints, ignore_errors=True)  # ten times the size of the rest
         if watch.pruned:
             raise optuna.TrialPruned
         return accuracy
@@ -129,7 +129,7 @@ def finished(study: Study) -> list[FrozenTrial]:
 
 
 class _Watch(Callback):
-    """Reports each epoch's validation accuracy, and ends the run when others did better or the loss is no number."""
+    """Reports each epoch's validation accuracy, and ends the run when others did better or the loss is not finite."""
 
     def __init__(self, trial: Trial, before: FrozenTrial | None) -> None:
         self._trial = trial
@@ -148,7 +148,7 @@ class _Watch(Callback):
         """Look at the figures of the epoch."""
         epoch = trainer.current_epoch
         if not math.isfinite(float(trainer.callback_metrics["val/loss"])):
-            self.error = f"the loss was no number any more in epoch {epoch}"
+            self.error = f"the loss was not finite in epoch {epoch}"
             trainer.should_stop = True
             return
         if epoch not in self._known:

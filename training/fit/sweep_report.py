@@ -19,17 +19,17 @@ from training.fit.trainer import read_manifest
 
 MARKDOWN, PLOT, BEST = "sweep.md", "sweep.png", "best.yaml"
 COLUMNS = 3  # of the plots of single entries
-FEWEST = 10  # completed trials that an importance is computed from: of fewer it would be chance
+FEWEST = 10  # completed trials that an importance is computed from: fewer say nothing
 _STATES = {TrialState.COMPLETE: "", TrialState.PRUNED: "stopped early", TrialState.FAIL: "failed"}
 
 
 def write(sweep: Sweep, study: Study) -> str:
     """Write sweep.md, sweep.png and best.yaml into the sweep's folder and return the Markdown."""
     best = sweep.best(study)
-    found = importances(study)
-    text = markdown(sweep, study, found)
+    shares = importances(study)
+    text = markdown(sweep, study, shares)
     (sweep.folder / MARKDOWN).write_text(text, encoding="utf-8")
-    plotting.save(draw(study, found), sweep.folder / PLOT)
+    plotting.save(draw(study, shares), sweep.folder / PLOT)
     recipes.save(best, sweep.folder / BEST)
     return text
 
@@ -42,21 +42,21 @@ def importances(study: Study) -> dict[str, float]:
     done = [trial.value for trial in study.trials if trial.state is TrialState.COMPLETE]
     if len(done) < FEWEST or len(set(done)) == 1:
         return {}
-    found = optuna.importance.get_param_importances(study)
-    return {name: share for name, share in found.items() if math.isfinite(share)}
+    shares = optuna.importance.get_param_importances(study)
+    return {name: share for name, share in shares.items() if math.isfinite(share)}
 
 
-def markdown(sweep: Sweep, study: Study, found: dict[str, float]) -> str:
+def markdown(sweep: Sweep, study: Study, shares: dict[str, float]) -> str:
     """Return the tables: the trials, the best first, and the entries' importances."""
     best = study.best_trial
-    count = len(read_manifest(sweep.place(study, best)).part("val"))
+    count = len(read_manifest(sweep.run_of(study, best)).part("val"))
     low, high = metrics.wilson(round(study.best_value * count), count)
     entries = [dimension.entry for dimension in sweep.space]
     lines = [
         f"# Sweep of {sweep.recipe.name}",
         "",
         f"{len(finished(study))} trials of {sweep.recipe.epochs} epochs at most. The best one's validation accuracy is "
-        f"{100 * study.best_value:.2f} % ({100 * low:.1f}-{100 * high:.1f}, 95 % interval of {count} photographs): "
+        f"{100 * study.best_value:.2f} % ({100 * low:.1f}-{100 * high:.1f}, 95 % interval of {count} images): "
         "being the best of many it is flattered, and smaller differences than this interval may be chance. "
         "The test split was not looked at.",
         "",
@@ -64,27 +64,27 @@ def markdown(sweep: Sweep, study: Study, found: dict[str, float]) -> str:
         "| --- " * (len(entries) + 5) + "|",
         *(_row(trial, entries) for trial in sorted(finished(study), key=_rank)),
     ]
-    if found:
+    if shares:
         lines += ["", "| entry | share in the differences |", "| --- | --- |"]
-        lines += [f"| {name} | {100 * share:.0f} % |" for name, share in found.items()]
+        lines += [f"| {name} | {100 * share:.0f} % |" for name, share in shares.items()]
     return "\n".join(
         [*lines, "", f"`{BEST}` is the recipe of trial {best.number}: `fit -c {sweep.folder / BEST}`.", ""]
     )
 
 
-def draw(study: Study, found: dict[str, float]) -> Figure:
+def draw(study: Study, shares: dict[str, float]) -> Figure:
     """Return the history of the trials and, for every entry, accuracy over its values."""
     trials = [trial for trial in finished(study) if trial.value is not None]
-    entries = sorted({name for trial in trials for name in trial.params}, key=lambda name: (-found.get(name, 0), name))
+    entries = sorted({name for trial in trials for name in trial.params}, key=lambda name: (-shares.get(name, 0), name))
     rows = -(-len(entries) // COLUMNS)
     figure = Figure(figsize=(10.5, 3.4 + 2.9 * rows), layout="constrained")
     grid = figure.add_gridspec(rows + 1, COLUMNS, height_ratios=[3.4] + [2.9] * rows)
     history = figure.add_subplot(grid[0, :])
     _history(history, study, trials)
-    for place, name in enumerate(entries):
-        axes = figure.add_subplot(grid[1 + place // COLUMNS, place % COLUMNS], sharey=history)
-        _slice(axes, name, trials, study.best_trial, found.get(name))
-        if place % COLUMNS == 0:
+    for index, name in enumerate(entries):
+        axes = figure.add_subplot(grid[1 + index // COLUMNS, index % COLUMNS], sharey=history)
+        _slice(axes, name, trials, study.best_trial, shares.get(name))
+        if index % COLUMNS == 0:
             axes.set_ylabel("validation accuracy, %", fontsize=9)
     return figure
 
@@ -117,10 +117,10 @@ def _slice(axes: Axes, name: str, trials: list[FrozenTrial], best: FrozenTrial, 
     else:
         _bounds(axes, distribution)
     _dots(axes, values, tried)
-    place = tried.index(best) if best in tried else 0
-    axes.axvline(values[place], color=plotting.ACCENT, linewidth=1, linestyle="--", zorder=1)
-    known = "" if share is None else f"  ({100 * share:.0f} %)"
-    axes.set_title(name + known, color=plotting.INK, fontsize=9)
+    index = tried.index(best) if best in tried else 0
+    axes.axvline(values[index], color=plotting.ACCENT, linewidth=1, linestyle="--", zorder=1)
+    percent = "" if share is None else f"  ({100 * share:.0f} %)"
+    axes.set_title(name + percent, color=plotting.INK, fontsize=9)
     plotting.plain(axes)
 
 
@@ -139,15 +139,15 @@ def _bounds(axes: Axes, distribution: Any) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _dots(axes: Axes, places: list[float] | list[int], trials: list[FrozenTrial]) -> None:
+def _dots(axes: Axes, positions: list[float] | list[int], trials: list[FrozenTrial]) -> None:
     for state, face, label in (
         (TrialState.COMPLETE, plotting.ACCENT, "completed"),
         (TrialState.PRUNED, "white", "stopped early"),
     ):
-        chosen = [place for place, trial in enumerate(trials) if trial.state is state]
-        across = [places[place] for place in chosen]
-        height = [100 * _value(trials[place]) for place in chosen]
-        if chosen:
+        indices = [index for index, trial in enumerate(trials) if trial.state is state]
+        across = [positions[index] for index in indices]
+        height = [100 * _value(trials[index]) for index in indices]
+        if indices:
             axes.scatter(across, height, 28, face, edgecolors=plotting.ACCENT, zorder=3, label=label)
 
 

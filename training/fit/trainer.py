@@ -24,13 +24,13 @@ from torch.utils import deterministic
 
 from training import distributed, tracking
 from training import recipe as recipes
-from training.data import corrupt_files, rehearsal
+from training.data import corrupt_files
 from training.data import manifest as manifests
-from training.data import prepare as division
-from training.data.datamodule import Photographs
-from training.fit import compilation, distillation
-from training.fit.checkpoints import Patience, WholeCheckpoints
-from training.fit.module import Classification
+from training.data import prepare as preparation
+from training.data.datamodule import ImageDataModule
+from training.fit import distillation
+from training.fit.checkpoints import AtomicCheckpointIO, ResumableEarlyStopping
+from training.fit.module import Classification, compile_network
 from training.networks import load_network
 from training.recipe import PrecisionName, Recipe
 from visionserve import timm_networks
@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Run:
-    """The places of a run's files."""
+    """Where a run's files are."""
 
     folder: Path
 
@@ -88,31 +88,31 @@ def fit(
 
     Args:
         resume: ``auto`` goes on from the run's last checkpoint if there is one, ``unfinished`` only if the run has not
-            ended and was begun with this recipe and division, ``none`` starts anew, else a path.
-        cache: folder of decoded photographs; None puts it beside the run.
-        fast: one batch of everything from a handful of photographs, to see that a recipe works; nothing is kept.
-        callbacks: look on, or stop the run early.
+            ended and was begun with this recipe and split, ``none`` starts again, else a path.
+        cache: folder of decoded images; None puts it beside the run.
+        fast: one batch of everything from a handful of images, to see that a recipe works; nothing is kept.
+        callbacks: observe, or stop the run early.
     """
     if fast:
         return _rehearse(recipe, run, callbacks)
     if resume == "unfinished":
-        resume = distributed.once(lambda: "auto" if _unfinished(recipe, run) else "none", lambda: "auto")
-    module, photographs = begin(recipe, run, cache, anew=resume == "none")
-    tracker = tracking.begin(recipe, read_manifest(run), run.folder, anew=resume == "none")
+        resume = distributed.rank_zero_first(lambda: "auto" if _unfinished(recipe, run) else "none", lambda: "auto")
+    module, images = begin(recipe, run, cache, fresh=resume == "none")
+    tracker = tracking.begin(recipe, read_manifest(run), run.folder, fresh=resume == "none")
     tracked = tracking.callbacks(tracker, read_manifest(run).labels)
     trainer = _trainer(recipe, run, tracker, [*tracked, *callbacks])
     checkpoint = _resume_point(run, resume)
-    trainer.fit(module, datamodule=photographs, ckpt_path=checkpoint, weights_only=True)
+    trainer.fit(module, datamodule=images, ckpt_path=checkpoint, weights_only=True)
     return _finish(trainer, module, run)
 
 
 def begin(
-    recipe: Recipe, run: Run, cache: Path | None = None, *, anew: bool = True
-) -> tuple[Classification, Photographs]:
+    recipe: Recipe, run: Run, cache: Path | None = None, *, fresh: bool = True
+) -> tuple[Classification, ImageDataModule]:
     """Return the network as it starts, and its batches; the run's recipe and manifest are written."""
-    manifest = distributed.once(lambda: prepare(recipe, run, cache, anew=anew), lambda: read_manifest(run))
-    photographs = Photographs(recipe, manifest, cache if cache is not None else run.folder.parent / "cache")
-    return _module(recipe, manifest.labels), photographs
+    manifest = distributed.rank_zero_first(lambda: prepare(recipe, run, cache, fresh=fresh), lambda: read_manifest(run))
+    images = ImageDataModule(recipe, manifest, cache if cache is not None else run.folder.parent / "cache")
+    return _module(recipe, manifest.labels), images
 
 
 def _module(recipe: Recipe, labels: tuple[str, ...]) -> Classification:
@@ -120,39 +120,39 @@ def _module(recipe: Recipe, labels: tuple[str, ...]) -> Classification:
     distillation.check_labels(recipe, labels)
     module = Classification(recipe, len(labels), _initial(recipe))
     if recipe.machine.compile:
-        compilation.fuse(module.network)
+        compile_network(module.network)
     return module
 
 
 def _rehearse(recipe: Recipe, run: Run, callbacks: Sequence[Callback]) -> float:
     """Try one batch of everything; return the validation accuracy (0-1), which means nothing."""
-    manifest = rehearsal.handful(recipe)
+    manifest = preparation.handful(recipe)
     with TemporaryDirectory() as folder:
         trainer = _trainer(recipe, run, None, callbacks, fast=True)
-        trainer.fit(_module(recipe, manifest.labels), datamodule=Photographs(recipe, manifest, Path(folder)))
+        trainer.fit(_module(recipe, manifest.labels), datamodule=ImageDataModule(recipe, manifest, Path(folder)))
     return float(trainer.callback_metrics["val/accuracy"])
 
 
-def prepare(recipe: Recipe, run: Run, cache: Path | None = None, *, anew: bool) -> manifests.Manifest:
-    """Write the run's recipe, manifest and list of broken files, or read the manifest back and verify it.
+def prepare(recipe: Recipe, run: Run, cache: Path | None = None, *, fresh: bool) -> manifests.Manifest:
+    """Write the run's recipe, manifest and list of corrupt files, or read the manifest back and verify it.
 
     The manifest is written last: when it is there, so is the rest.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
-    if run.manifest.is_file() and not anew:
-        _same_photographs(recipes.load(run.recipe), recipe, run)
+    if run.manifest.is_file() and not fresh:
+        _same_images(recipes.load(run.recipe), recipe, run)
         recipes.save(recipe, run.recipe)
-        found = read_manifest(run)
-        found.verify()
-        return found
-    made, left_out = division.make(recipe.data, cache if cache is not None else run.folder.parent / "cache")
+        manifest = read_manifest(run)
+        manifest.verify()
+        return manifest
+    manifest, left_out = preparation.make(recipe.data, cache if cache is not None else run.folder.parent / "cache")
     for old in (run.manifest, run.checkpoints / LAST, run.checkpoints / BEST, run.weights):  # of another run
         old.unlink(missing_ok=True)
     recipes.save(recipe, run.recipe)
     corrupt_files.save(left_out, run.folder / corrupt_files.FILE_NAME)
-    _state(run, {"root": str(made.root.resolve()), "labels": list(made.labels)})
-    made.save(run.manifest)
-    return made
+    _state(run, {"root": str(manifest.root.resolve()), "labels": list(manifest.labels)})
+    manifest.save(run.manifest)
+    return manifest
 
 
 def read_manifest(run: Run) -> manifests.Manifest:
@@ -168,12 +168,12 @@ def _state(run: Run, facts: dict[str, Any]) -> None:
     write_text(run.facts, json.dumps(facts, indent=1, ensure_ascii=False))
 
 
-def precision(wanted: PrecisionName) -> Precision:
+def precision(requested: PrecisionName) -> Precision:
     """Return Lightning's name of the arithmetic: bf16 where the machine computes in it, else fp32, and say so."""
-    if wanted == "16-mixed" and not torch.cuda.is_available():
+    if requested == "16-mixed" and not torch.cuda.is_available():
         raise BundleError("precision 16-mixed needs a GPU: choose bf16-mixed, 32-true or auto")
-    if wanted != "auto":
-        return wanted
+    if requested != "auto":
+        return requested
     if torch.cuda.is_available():
         fast = torch.cuda.is_bf16_supported()
     else:
@@ -194,7 +194,7 @@ def _initial(recipe: Recipe) -> dict[str, Tensor] | None:
         return load_network(Path(recipe.init)).state_dict()
     if not Path(recipe.init).is_file():
         raise BundleError(
-            f"init: there is no file {recipe.init}; it is 'torchvision', 'none', a bundle or a .safetensors file"
+            f"init: file {recipe.init} does not exist; init is 'torchvision', 'none', a bundle or a .safetensors file"
         )
     return adapt_imagenet(load_file(recipe.init))
 
@@ -215,8 +215,8 @@ def _published(architecture: str) -> dict[str, Tensor]:
     return published
 
 
-def _same_photographs(old: Recipe, new: Recipe, run: Run) -> None:
-    """Refuse to go on with other photographs: those of the new test split may already have been learnt from."""
+def _same_images(old: Recipe, new: Recipe, run: Run) -> None:
+    """Refuse to go on with other images: those of the new test split may already have been trained on."""
     for name in ("source", "split", "seed", "manifest"):
         if getattr(old.data, name) != getattr(new.data, name):
             raise BundleError(f"{run.folder} was begun with another data.{name}: use --resume none or another --run")
@@ -225,11 +225,11 @@ def _same_photographs(old: Recipe, new: Recipe, run: Run) -> None:
 
 
 def _unfinished(recipe: Recipe, run: Run) -> bool:
-    """Tell whether the run has still to end and was begun with the same recipe and division."""
+    """Whether the run has not ended and was begun with the same recipe and split."""
     if run.weights.is_file() or not run.manifest.is_file() or recipes.load(run.recipe) != recipe:
         return False
-    given = recipe.data.manifest
-    return given is None or Path(given).read_bytes() == run.manifest.read_bytes()
+    manifest = recipe.data.manifest
+    return manifest is None or Path(manifest).read_bytes() == run.manifest.read_bytes()
 
 
 def _resume_point(run: Run, resume: str) -> Path | None:
@@ -240,16 +240,16 @@ def _resume_point(run: Run, resume: str) -> Path | None:
         return last
     if resume == "auto":
         return None
-    raise BundleError(f"there is no checkpoint {last} to resume from")
+    raise BundleError(f"checkpoint {last} does not exist")
 
 
-def calculator(recipe: Recipe, **settings: Any) -> Trainer:
+def make_trainer(recipe: Recipe, **settings: Any) -> Trainer:
     """Return a Trainer that computes as the recipe says; ``settings`` are Lightning's, on what else it does."""
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # a choice of the recipe
     # A debugging aid of deterministic mode: it writes every new tensor twice.
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return Trainer(
-        **distributed.settings(recipe),
+        **distributed.trainer_settings(recipe),
         precision=precision(recipe.precision),
         gradient_clip_val=recipe.optimizer.clip or None,
         deterministic="warn",
@@ -265,8 +265,8 @@ def _trainer(
 ) -> Trainer:
     best = ModelCheckpoint(run.checkpoints, "best", monitor="val/accuracy", mode="max", enable_version_counter=False)
     last = ModelCheckpoint(run.checkpoints, "last", enable_version_counter=False)  # of every epoch, to resume from
-    stop = Patience("val/accuracy", mode="max", patience=recipe.patience)
-    return calculator(
+    stop = ResumableEarlyStopping("val/accuracy", mode="max", patience=recipe.patience)
+    return make_trainer(
         recipe,
         max_epochs=recipe.epochs,
         logger=tracker or False,
@@ -275,7 +275,7 @@ def _trainer(
             *([] if fast else [best, last, stop]),
             *callbacks,
         ],
-        plugins=[WholeCheckpoints()],
+        plugins=[AtomicCheckpointIO()],
         fast_dev_run=fast,
         log_every_n_steps=20,
     )
@@ -286,7 +286,7 @@ def _finish(trainer: Trainer, module: Classification, run: Run) -> float:
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     keep = next(c for c in callbacks if isinstance(c, ModelCheckpoint) and c.monitor)
     accuracy = float(keep.best_model_score if keep.best_model_score is not None else 0.0)
-    if not distributed.first():
+    if not distributed.is_rank_zero():
         return accuracy
     best = torch.load(run.checkpoints / BEST, map_location="cpu", weights_only=True)
     module.load_state_dict(best["state_dict"])

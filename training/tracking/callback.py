@@ -1,4 +1,4 @@
-"""Pictures of the best epoch: what the network takes for what, and photographs with its answers."""
+"""Figures of the best epoch: the confusion matrix, and images with their predicted labels."""
 
 import time
 from typing import Any
@@ -11,12 +11,12 @@ from torch import Tensor
 
 from training.evaluation import metrics, plots
 from training.tracking import image_grid
-from training.tracking.logger import Journal
+from training.tracking.logger import TrackerLogger
 
 PAUSE_S = 60.0  # drawing takes two seconds; an epoch on a large GPU may take no more
 
 
-class Pictures(Callback):
+class ImageLogger(Callback):
     """Draws from the logits of the validation that has just been; nothing is computed twice."""
 
     def __init__(self, logger: Logger, labels: tuple[str, ...]) -> None:
@@ -43,7 +43,7 @@ class Pictures(Callback):
         """Remember the logits of the best epoch, and draw them unless it was done a moment ago."""
         if not _improved(trainer):
             return
-        # The step of this epoch's curves; each process validates all photographs.
+        # The step of this epoch's curves; each process validates all images.
         self._best = (torch.cat(self._logits).float().cpu(), trainer.current_epoch, trainer.global_step - 1)
         if time.monotonic() >= self._not_before:
             self._draw(trainer)
@@ -53,28 +53,28 @@ class Pictures(Callback):
         self._draw(trainer)
 
     def _draw(self, trainer: Trainer) -> None:
-        if self._best is None or not isinstance(self._logger, Journal):
+        if self._best is None or not isinstance(self._logger, TrackerLogger):
             return
         logits, epoch, step = self._best
         self._best, self._not_before = None, time.monotonic() + PAUSE_S
-        photographs = _photographs(trainer)
-        targets = torch.tensor([target for _, target in photographs])
+        images = _images(trainer)
+        targets = torch.tensor([target for _, target in images])
         counts = metrics.confusion(logits.numpy(), targets.numpy())
         answers = image_grid.Answers(logits.softmax(1), targets, self._labels, epoch)
-        pictures = {
+        figures = {
             "confusion": plots.confusion_matrix(counts, self._labels),
-            "samples": image_grid.samples(photographs, answers),
-            "mistakes": image_grid.mistakes(photographs, answers),
+            "samples": image_grid.samples(images, answers),
+            "mistakes": image_grid.mistakes(images, answers),
         }
-        for name, figure in pictures.items():
+        for name, figure in figures.items():
             if figure is not None:
-                self._logger.log_picture(f"pictures/{name}", image_grid.pixels(figure), step)
+                self._logger.log_image(f"images/{name}", image_grid.pixels(figure), step)
 
 
-def _photographs(trainer: Trainer) -> image_grid.Photographs:
-    """Return the validation split as `training.data.datamodule.Photographs` loads it, in the manifest's order."""
-    found: image_grid.Photographs = trainer.val_dataloaders.dataset  # type: ignore[union-attr]
-    return found
+def _images(trainer: Trainer) -> image_grid.LabelledImages:
+    """Return the validation split as `training.data.datamodule.ImageDataModule` loads it, in the manifest's order."""
+    dataset: image_grid.LabelledImages = trainer.val_dataloaders.dataset  # type: ignore[union-attr]
+    return dataset
 
 
 def _improved(trainer: Trainer) -> bool:

@@ -1,4 +1,4 @@
-"""Sheets of validation photographs, each with its label, the answer and the answer's probability."""
+"""Grids of validation images, each with its label, the predicted label and its probability."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from training.data.cache import Pixels
 
-Photographs = Sequence[tuple[Tensor, int]]
+LabelledImages = Sequence[tuple[Tensor, int]]
 SAMPLES, MISTAKES, COLUMNS = 24, 12, 6
 _INK, _RIGHT, _WRONG = "#263238", "#00796b", "#c62828"
 _DPI = 100
@@ -27,22 +27,22 @@ class Answers:
     epoch: int
 
 
-def samples(photographs: Photographs, answers: Answers) -> Figure:
-    """Return the same photographs at every epoch, spread evenly over the split."""
-    count = min(SAMPLES, len(photographs))
-    chosen = np.linspace(0, len(photographs) - 1, count).round().astype(int).tolist()
-    return _sheet(photographs, answers, chosen, f"Validation photographs after epoch {answers.epoch + 1}")
+def samples(images: LabelledImages, answers: Answers) -> Figure:
+    """Return the same images at every epoch, spread evenly over the split."""
+    count = min(SAMPLES, len(images))
+    indices = np.linspace(0, len(images) - 1, count).round().astype(int).tolist()
+    return _grid(images, answers, indices, f"Validation images after epoch {answers.epoch + 1}")
 
 
-def mistakes(photographs: Photographs, answers: Answers) -> Figure | None:
+def mistakes(images: LabelledImages, answers: Answers) -> Figure | None:
     """Return the wrong answers that the network was surest of; None when there are none."""
-    probability, said = answers.probabilities.max(1)
-    wrong = torch.nonzero(said != answers.targets).flatten()
+    probability, predicted = answers.probabilities.max(1)
+    wrong = torch.nonzero(predicted != answers.targets).flatten()
     if not len(wrong):
         return None
-    chosen = wrong[probability[wrong].argsort(descending=True, stable=True)][:MISTAKES].tolist()
-    title = f"The surest of {len(wrong)} mistakes in {len(photographs)} after epoch {answers.epoch + 1}"
-    return _sheet(photographs, answers, chosen, title)
+    indices = wrong[probability[wrong].argsort(descending=True, stable=True)][:MISTAKES].tolist()
+    title = f"The surest of {len(wrong)} mistakes in {len(images)} after epoch {answers.epoch + 1}"
+    return _grid(images, answers, indices, title)
 
 
 def pixels(figure: Figure) -> Pixels:
@@ -54,18 +54,18 @@ def pixels(figure: Figure) -> Pixels:
     return np.ascontiguousarray(coloured[..., :3])
 
 
-def _sheet(photographs: Photographs, answers: Answers, chosen: list[int], title: str) -> Figure:
-    rows = -(-len(chosen) // COLUMNS)
+def _grid(images: LabelledImages, answers: Answers, indices: list[int], title: str) -> Figure:
+    rows = -(-len(indices) // COLUMNS)
     figure = Figure(figsize=(2 * COLUMNS, 2.45 * rows + 0.4), layout="constrained")
     figure.suptitle(f"{title}; probabilities are not calibrated yet", color=_INK, fontsize=13)
     grid = figure.subplots(rows, COLUMNS, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    for axes, place in zip(grid.flat, chosen, strict=False):
-        image, target = photographs[place]
-        probability, said = answers.probabilities[place].max(0)
-        right = int(said) == target
-        answer = f"{answers.labels[int(said)]} {100 * float(probability):.0f} %"
+    for axes, index in zip(grid.flat, indices, strict=False):
+        image, target = images[index]
+        probability, predicted = answers.probabilities[index].max(0)
+        right = int(predicted) == target
+        answer = f"{answers.labels[int(predicted)]} {100 * float(probability):.0f} %"
         axes.imshow(image.numpy())
         text = answer if right else f"{answer}\nis {answers.labels[target]}"
         axes.set_title(text, fontsize=10, color=_RIGHT if right else _WRONG)

@@ -1,4 +1,4 @@
-"""Journal: Lightning's logger of a run. Each point once, patience with a tracker that is away, no end to a training."""
+"""Lightning's logger of a run: logs each point once, retries when the tracker is unavailable, never ends a training."""
 
 import logging
 import time
@@ -13,15 +13,14 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from training.data.cache import Pixels
-from training.tracking.state import State
-from training.tracking.tracker import Tracker
+from training.tracking.tracker import State, Tracker
 
 PAUSE_S = 60.0  # a server that hangs would cost a timeout at every point otherwise
-MOST_WAITING = 1000  # pictures among them: some hundred MB at worst
+MOST_WAITING = 1000  # images among them: some hundred MB at worst
 _log = logging.getLogger(__name__)
 
 
-class Journal(Logger):
+class TrackerLogger(Logger):
     """Hands what Lightning logs to a tracker.
 
     A resumed run repeats points that were logged before it was stopped: those are left out. What a tracker does not
@@ -52,23 +51,23 @@ class Journal(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log points of curves, except those that were logged before."""
-        place = step or 0
-        fresh = {name: float(value) for name, value in metrics.items() if self._is_new(name, place)}
+        at = step or 0
+        fresh = {name: float(value) for name, value in metrics.items() if self._is_new(name, at)}
         if fresh:
-            self._send(partial(self._tracker.metrics, fresh, place), tuple(fresh), place)
+            self._send(partial(self._tracker.metrics, fresh, at), tuple(fresh), at)
 
     @rank_zero_only
-    def log_picture(self, name: str, pixels: Pixels, step: int) -> None:
-        """Log a picture, (H, W, 3) uint8."""
+    def log_image(self, name: str, pixels: Pixels, step: int) -> None:
+        """Log an image, (H, W, 3) uint8."""
         if self._is_new(name, step):
-            self._send(partial(self._tracker.picture, name, pixels, step), (name,), step)
+            self._send(partial(self._tracker.image, name, pixels, step), (name,), step)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Offer what waits once more and close the tracker's run."""
         self._offer()
         if self._waiting:
-            _log.warning("%s did not come back: %d entries are lost", self.name, len(self._waiting))
+            _log.warning("%s stayed unavailable: %d entries are lost", self.name, len(self._waiting))
         try:
             self._tracker.close(status)
         except Exception as error:  # noqa: BLE001  # see _offer
@@ -99,7 +98,7 @@ class Journal(Logger):
 
     def _warn(self, error: Exception) -> None:
         if not self._warned:
-            _log.warning("%s fails (%s): the training goes on, it is tried again", self.name, sentence(error))
+            _log.warning("%s fails (%s): the training goes on, it will be retried", self.name, sentence(error))
         self._warned = True
 
 

@@ -1,7 +1,7 @@
 """MLflow: a server, or a local store beside the run; the bundle becomes a version of a registered model.
 
 runs/mlflow.db          the local store: parameters, curves, registry (SQLite)
-runs/mlflow-artifacts/  its files: pictures, bundles
+runs/mlflow-artifacts/  its files: images, bundles
 """
 
 import logging
@@ -20,8 +20,7 @@ from mlflow.exceptions import MlflowException
 
 from training.data.cache import Pixels
 from training.recipe import Recipe
-from training.tracking.state import State
-from training.tracking.tracker import Parameter, headline
+from training.tracking.tracker import Parameter, State, headline
 from visionserve.errors import BundleError
 from visionserve.model_card import ModelCard
 
@@ -36,14 +35,14 @@ class Mlflow:
     def __init__(self, client: MlflowClient, run_id: str, uri: str) -> None:
         self._client, self.id = client, run_id
         self._logger = MLFlowLogger(tracking_uri=uri, run_id=run_id)
-        self.place = f"MLflow run {run_id} at {uri}"
+        self.location = f"MLflow run {run_id} at {uri}"
 
     def parameters(self, values: Mapping[str, Parameter], text: str) -> None:
         """Log the recipe; parameters of MLflow cannot change, so what a resumed run changed becomes a tag."""
-        known = self._client.get_run(self.id).data.params
-        self._logger.log_hyperparams({name: value for name, value in values.items() if name not in known})
+        logged = self._client.get_run(self.id).data.params
+        self._logger.log_hyperparams({name: value for name, value in values.items() if name not in logged})
         for name, value in values.items():
-            if name in known and known[name] != str(value)[: len(known[name])]:
+            if name in logged and logged[name] != str(value)[: len(logged[name])]:
                 self._client.set_tag(self.id, f"resumed.{name}", str(value))
         self._client.log_text(self.id, text, "recipe.yaml")
 
@@ -51,16 +50,16 @@ class Mlflow:
         """Log points."""
         self._logger.log_metrics(values, step)
 
-    def picture(self, name: str, pixels: Pixels, step: int) -> None:  # noqa: ARG002  # the picture says its epoch
-        """Log a picture in place of the last one."""
+    def image(self, name: str, pixels: Pixels, step: int) -> None:  # noqa: ARG002  # the image says its epoch
+        """Log an image in place of the last one."""
         self._client.log_image(self.id, pixels, f"{name}.png")
 
     def bundle(self, folder: Path, card: ModelCard, step: int) -> None:
         """Log the bundle's files and register them; each card has a folder of its own, so a version never changes."""
-        place = f"bundle/{card.version}-{card.digest[:8]}"
-        self._client.log_artifacts(self.id, str(folder), place)
+        folder_name = f"bundle/{card.version}-{card.digest[:8]}"
+        self._client.log_artifacts(self.id, str(folder), folder_name)
         self.metrics(headline(card), step)
-        self._register(card, f"{self._client.get_run(self.id).info.artifact_uri}/{place}")
+        self._register(card, f"{self._client.get_run(self.id).info.artifact_uri}/{folder_name}")
 
     def close(self, status: str) -> None:
         """Say how the run ended."""
@@ -76,8 +75,8 @@ class Mlflow:
         }
         if not self._client.search_registered_models(f"name = '{card.name}'"):
             self._client.create_registered_model(card.name, description=str(card.provenance.get("trained_on", "")))
-        found = self._client.search_model_versions(f"name = '{card.name}' and run_id = '{self.id}'")
-        if all(version.tags.get("card_sha256") != card.digest for version in found):
+        versions = self._client.search_model_versions(f"name = '{card.name}' and run_id = '{self.id}'")
+        if all(version.tags.get("card_sha256") != card.digest for version in versions):
             self._client.create_model_version(card.name, source, self.id, tags, description=_description(card))
 
 
@@ -93,7 +92,7 @@ def open_tracker(recipe: Recipe, folder: Path, state: State) -> Mlflow:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             raise BundleError(
-                f"MLflow knows no run {state.id} any more: delete {folder / 'tracking.json'} to begin another"
+                f"MLflow no longer has run {state.id}: delete {folder / 'tracking.json'} to begin another"
             ) from error
         return Mlflow(client, state.id, uri)
     experiment = client.get_experiment_by_name(settings.project)

@@ -11,8 +11,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from training.data.cache import Pixels
 from training.recipe import Recipe
-from training.tracking.state import State
-from training.tracking.tracker import Parameter, headline
+from training.tracking.tracker import Parameter, State, headline
 from visionserve.model_card import ModelCard
 
 COMPARED = ("val/accuracy", "val/loss", "bundle/top1")  # beside the parameters of every run, on the HParams page
@@ -21,15 +20,15 @@ COMPARED = ("val/accuracy", "val/loss", "bundle/top1")  # beside the parameters 
 class TensorBoard:
     """One folder of event files; a resumed run adds a file to it."""
 
-    def __init__(self, logger: TensorBoardLogger, known: bool) -> None:
-        self._logger, self._known = logger, known
+    def __init__(self, logger: TensorBoardLogger, resumed: bool) -> None:
+        self._logger, self._resumed = logger, resumed
         self.id = Path(logger.log_dir).name
-        self.place = logger.log_dir
+        self.location = logger.log_dir
 
     def parameters(self, values: Mapping[str, Parameter], text: str) -> None:
         """Log the recipe as text, and for the HParams page, which reads no second one."""
         self._writer.add_text("recipe", _code(text))
-        if not self._known:
+        if not self._resumed:
             for summary in hparams(dict(values), dict.fromkeys(COMPARED)):  # type: ignore[no-untyped-call]
                 self._writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
         self._logger.save()
@@ -39,8 +38,8 @@ class TensorBoard:
         self._logger.log_metrics(dict(values), step)
         self._logger.save()
 
-    def picture(self, name: str, pixels: Pixels, step: int) -> None:
-        """Log a picture beside those of earlier steps."""
+    def image(self, name: str, pixels: Pixels, step: int) -> None:
+        """Log an image beside those of earlier steps."""
         self._writer.add_image(name, pixels, step, dataformats="HWC")
 
     def bundle(self, folder: Path, card: ModelCard, step: int) -> None:
@@ -63,7 +62,7 @@ class TensorBoard:
 def open_tracker(recipe: Recipe, folder: Path, state: State) -> TensorBoard:  # noqa: ARG001  # as the other two
     """Open the run's folder of event files, or a new one."""
     logger = TensorBoardLogger(folder, name="", version=state.id or None, default_hp_metric=False)
-    return TensorBoard(logger, known=bool(state.id))
+    return TensorBoard(logger, resumed=bool(state.id))
 
 
 def _code(text: str) -> str:

@@ -15,8 +15,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from training.data.cache import Pixels
 from training.recipe import Recipe
-from training.tracking.state import State
-from training.tracking.tracker import Parameter, headline
+from training.tracking.tracker import Parameter, State, headline
 from visionserve.model_card import ModelCard
 
 _STEP = "trainer/global_step"  # Lightning's name of the axis
@@ -25,11 +24,11 @@ _STEP = "trainer/global_step"  # Lightning's name of the axis
 class WeightsAndBiases:
     """One run; each process that goes on with it offline leaves a folder of its own, with the same id."""
 
-    def __init__(self, run: wandb.Run, rows: int, place: Path) -> None:
+    def __init__(self, run: wandb.Run, rows: int, folder: Path) -> None:
         self._run, self._rows = run, rows
         self._logger = WandbLogger(experiment=run)
         self.id = str(run.id)
-        self.place = str(place)
+        self.location = str(folder)
 
     def parameters(self, values: Mapping[str, Parameter], text: str) -> None:  # noqa: ARG002  # the values say it all
         """Log the recipe as the run's configuration."""
@@ -39,8 +38,8 @@ class WeightsAndBiases:
         """Log points."""
         self._log(values, step)
 
-    def picture(self, name: str, pixels: Pixels, step: int) -> None:
-        """Log a picture beside those of earlier steps."""
+    def image(self, name: str, pixels: Pixels, step: int) -> None:
+        """Log an image beside those of earlier steps."""
         self._log({name: wandb.Image(pixels)}, step)
 
     def bundle(self, folder: Path, card: ModelCard, step: int) -> None:
@@ -58,7 +57,7 @@ class WeightsAndBiases:
     def _log(self, values: Mapping[str, object], step: int) -> None:
         """Log a row.
 
-        Rows are numbered by us: an offline run that goes on would count from 0 again, and what stands under a number
+        We number the rows: an offline run that goes on would count from 0 again, and what stands under a number
         that was used before is thrown away when the run is sent.
         """
         self._run.log({**values, _STEP: step}, step=self._rows)
@@ -67,10 +66,10 @@ class WeightsAndBiases:
 
 def open_tracker(recipe: Recipe, folder: Path, state: State) -> WeightsAndBiases:
     """Open the run of ``state``, or begin one named after the run's folder in the recipe's project."""
-    settings, place = recipe.tracking, folder / "wandb"
-    place.mkdir(parents=True, exist_ok=True)
+    settings, store = recipe.tracking, folder / "wandb"
+    store.mkdir(parents=True, exist_ok=True)
     for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"):  # copies of artifacts, which would go to the home folder
-        os.environ.setdefault(name, str(place.resolve()))
+        os.environ.setdefault(name, str(store.resolve()))
     run = wandb.init(
         name=folder.name,
         project=settings.project,
@@ -82,4 +81,4 @@ def open_tracker(recipe: Recipe, folder: Path, state: State) -> WeightsAndBiases
     )
     run.define_metric(_STEP)
     run.define_metric("*", step_metric=_STEP, step_sync=True)
-    return WeightsAndBiases(run, state.sent, place)
+    return WeightsAndBiases(run, state.sent, store)

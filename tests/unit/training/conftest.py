@@ -1,4 +1,4 @@
-"""One thread: on pictures this small a second one only waits for the first."""
+"""One thread: on images this small a second one only waits for the first."""
 
 from collections.abc import Iterator
 

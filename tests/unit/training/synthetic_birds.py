@@ -23,7 +23,7 @@ SIDE = 64
 
 
 def folder(root: Path) -> Path:
-    """Write the layout: 24 photographs listed, 23 on disk; every other one is for training."""
+    """Write the layout: 24 images listed, 23 on disk; every other one is for training."""
     (root / "parts").mkdir(parents=True)
     lists: dict[str, list[str]] = {name: [] for name in ("images", "labels", "split", "boxes", "parts")}
     for number in range(1, len(CLASSES) * PER_CLASS + 1):
@@ -96,5 +96,5 @@ def _draw(class_id: int, x: int, y: int, *, grey: bool, path: Path) -> None:
     pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     pixels[(rows - y) ** 2 + (columns - x) ** 2 <= RADIUS**2, class_id - 1] = 230
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(pixels)
-    (picture.convert("L") if grey else picture).save(path, quality=95)
+    image = Image.fromarray(pixels)
+    (image.convert("L") if grey else image).save(path, quality=95)

@@ -17,15 +17,15 @@ def image_folder(root: Path, per_label: int = 12) -> Path:
     for place, (label, colour) in enumerate(COLOURS.items()):
         (root / label).mkdir(parents=True)
         for number in range(per_label):
-            picture(colour, 100 * place + number).save(root / label / f"{number:02d}.png")
+            image(colour, 100 * place + number).save(root / label / f"{number:02d}.png")
     return root
 
 
 def flowers(root: Path, labels: list[int], train: list[int], val: list[int], test: list[int]) -> Path:
-    """Write Oxford 102's layout; ``labels`` holds the class id of photographs 1, 2, ..."""
+    """Write Oxford 102's layout; ``labels`` holds the class id of images 1, 2, ..."""
     (root / "jpg").mkdir(parents=True)
     for number, class_id in enumerate(labels, start=1):
-        picture((class_id, 90, 40), number).save(root / "jpg" / f"image_{number:05d}.jpg", quality=95)
+        image((class_id, 90, 40), number).save(root / "jpg" / f"image_{number:05d}.jpg", quality=95)
     savemat(root / "imagelabels.mat", {"labels": np.array([labels])})
     savemat(root / "setid.mat", {"trnid": np.array([train]), "valid": np.array([val]), "tstid": np.array([test])})
     return root
@@ -38,12 +38,12 @@ def pets(root: Path, per_label: int = 10) -> Path:
         folder.mkdir(parents=True)
         (folder / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
         for number in range(per_label):
-            picture((60 + 120 * place, 90, 40), 100 * place + number).save(folder / f"{number}.jpg", quality=95)
+            image((60 + 120 * place, 90, 40), 100 * place + number).save(folder / f"{number}.jpg", quality=95)
     return root
 
 
 def damage(folder: Path) -> dict[str, str]:
-    """Break three photographs as those of the published cats and dogs are broken; return name -> what is wrong."""
+    """Break three images as those of the published cats and dogs are broken; return name -> what is wrong."""
     whole = (folder / "2.jpg").read_bytes()
     (folder / "0.jpg").write_bytes(b"")
     (folder / "2.jpg").write_bytes(whole[: len(whole) // 2])
@@ -55,7 +55,7 @@ def damage(folder: Path) -> dict[str, str]:
     }
 
 
-def picture(colour: tuple[int, int, int], seed: int) -> Image.Image:
+def image(colour: tuple[int, int, int], seed: int) -> Image.Image:
     """Draw a noisy square of one colour, higher than wide."""
     noise = np.random.default_rng(seed).integers(-25, 25, (41, 35, 3))
     return Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8))

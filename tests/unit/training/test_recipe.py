@@ -27,7 +27,7 @@ def test_a_recipe_survives_being_written_and_read(tmp_path: Path) -> None:
 )
 def test_an_unknown_key_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(BundleError, match="no usable recipe"):
+    with pytest.raises(BundleError, match="not a valid recipe"):
         recipes.load(tmp_path / "recipe.yaml")
 
 
@@ -64,7 +64,7 @@ def test_each_epoch_belongs_to_the_stage_that_its_middle_falls_in() -> None:
 def test_a_recipe_that_is_not_there_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         recipes.parser().parse_args(["--config", "none.yaml"])
-    assert "there is no recipe none.yaml" in capsys.readouterr().err
+    assert "recipe none.yaml does not exist" in capsys.readouterr().err
 
 
 def test_an_unknown_key_in_the_file_of_the_command_line_is_a_usage_error(
@@ -74,3 +74,22 @@ def test_an_unknown_key_in_the_file_of_the_command_line_is_a_usage_error(
     with pytest.raises(SystemExit):
         recipes.parser().parse_args(["--config", str(tmp_path / "recipe.yaml")])
     assert "epoch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "option", "now"),
+    [
+        ("optimiser: {clip: 1.0}", "--optimiser.clip=1", "optimizer"),
+        ("data: {broken: skip}", "--data.broken", "data.corrupt"),
+    ],
+)
+def test_the_former_name_of_an_entry_is_refused_with_the_new_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, option: str, now: str
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(BundleError, match=f"is now called `{now}`"):
+        recipes.load(tmp_path / "recipe.yaml")
+    for arguments in (["--config", str(tmp_path / "recipe.yaml")], [option, "1"]):
+        with pytest.raises(SystemExit, match="2"):
+            recipes.parser().parse_args(arguments)
+        assert f"is now called `{now}`" in capsys.readouterr().err

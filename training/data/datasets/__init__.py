@@ -1,6 +1,6 @@
-"""Sources: folders of labelled photographs in the layouts they are published in.
+"""Data sets: folders of labelled images in the layouts they are published in.
 
-A source knows where photographs lie, what they show and, if so published, which split they belong to. It opens none.
+A source knows where images lie, what they show and, if so published, which split they belong to. It opens none.
 """
 
 import importlib
@@ -15,7 +15,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
-class Photograph:
+class ImageFile:
     """One file: its path below the root with forward slashes, its label and, if the source says so, its split."""
 
     path: str
@@ -29,22 +29,22 @@ class Collection:
 
     Attributes:
         labels: in the order of the network's outputs.
-        others: paths of files among the photographs that are none by their names; nothing reads them.
+        others: paths of files among the images whose names are not those of images; they are not read.
     """
 
     root: Path
     labels: tuple[str, ...]
-    photographs: tuple[Photograph, ...]
+    images: tuple[ImageFile, ...]
     others: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        empty = sorted(set(self.labels) - {photograph.label for photograph in self.photographs})
+        empty = sorted(set(self.labels) - {image.label for image in self.images})
         if empty:
-            raise BundleError(f"{self.root}: no photograph for {len(empty)} labels, {empty[0]!r} among them")
+            raise BundleError(f"{self.root}: no image for {len(empty)} labels, {empty[0]!r} among them")
 
 
 def collect(source: str, root: Path | None) -> Collection:
-    """Index the photographs of ``source`` below ``root``; None downloads what is published.
+    """Index the images of ``source`` below ``root``; None downloads what is published.
 
     Raises:
         BundleError: the folder is not there, cannot be read, or has not the source's layout.
@@ -52,11 +52,11 @@ def collect(source: str, root: Path | None) -> Collection:
     from training.data.datasets import published  # here, so that a source can import this module
 
     layout = importlib.import_module(f"training.data.datasets.{source.replace('-', '_')}")
-    place = root if root is not None else published.download(source)
+    folder = root if root is not None else published.download(source)
     try:
-        if not place.is_dir():
-            raise BundleError(f"there is no folder {place}")
-        found: Collection = layout.collect(place)
+        if not folder.is_dir():
+            raise BundleError(f"folder {folder} does not exist")
+        collection: Collection = layout.collect(folder)
     except OSError as error:
         raise BundleError(f"{error.filename} cannot be read: {error.strerror}") from error
-    return found
+    return collection

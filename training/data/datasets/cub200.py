@@ -1,7 +1,7 @@
 """CUB-200-2011 (Wah et al. 2011) in its published layout: lists in text files, images/, parts/.
 
-The official split has a train and a test part; `--data.split given-test` takes photographs to validate on out of the
-former. Photographs that are not on disk are left out, so a part of the data set is a data set too. Bounding boxes and
+The official split has a train and a test part; `--data.split given-test` takes images to validate on out of the
+former. Images that are not on disk are left out, so a part of the data set is a data set too. Bounding boxes and
 part locations are read only when somebody asks for them.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.data.datasets import Collection, Photograph, Split
+from training.data.datasets import Collection, ImageFile, Split
 from visionserve.errors import BundleError
 
 IMAGES = "images"
@@ -38,57 +38,57 @@ class Part:
 
 @dataclass(frozen=True)
 class Annotation:
-    """What is known about the bird of one photograph besides its label."""
+    """What is known about the bird of one image besides its label."""
 
     box: Box
     parts: tuple[Part, ...]
 
 
 def collect(root: Path) -> Collection:
-    """Index the photographs on disk with their labels and official splits; labels are those of photographs on disk.
+    """Index the images on disk with their labels and official splits; labels are those of images on disk.
 
     Raises:
         BundleError: a list is missing or has a line that cannot be right; the message names file and line.
     """
     classes = dict(_lines(root / "classes.txt", int, str))
     class_of = dict(_lines(root / "image_class_labels.txt", int, int))
-    learnt = dict(_lines(root / "train_test_split.txt", int, int))
-    photographs, present = [], set()
+    in_training = dict(_lines(root / "train_test_split.txt", int, int))
+    images, present = [], set()
     for number, name in _lines(root / "images.txt", int, str):
         label = classes.get(class_of.get(number, 0))
-        if label is None or learnt.get(number) not in (0, 1):
+        if label is None or in_training.get(number) not in (0, 1):
             raise BundleError(
-                f"{root}: photograph {number} needs a class of classes.txt and a 0 or 1 in train_test_split.txt, "
-                f"not {class_of.get(number)} and {learnt.get(number)}"
+                f"{root}: image {number} needs a class of classes.txt and a 0 or 1 in train_test_split.txt, "
+                f"not {class_of.get(number)} and {in_training.get(number)}"
             )
         if (root / IMAGES / name).is_file():
             present.add(label)
-            split: Split = "train" if learnt[number] else "test"
-            photographs.append(Photograph(f"{IMAGES}/{name}", readable(label), split))
-    if not photographs:
-        raise BundleError(f"none of the photographs that {root / 'images.txt'} lists is in {root / IMAGES}")
-    return Collection(root, tuple(readable(name) for name in classes.values() if name in present), tuple(photographs))
+            split: Split = "train" if in_training[number] else "test"
+            images.append(ImageFile(f"{IMAGES}/{name}", readable(label), split))
+    if not images:
+        raise BundleError(f"none of the images that {root / 'images.txt'} lists is in {root / IMAGES}")
+    return Collection(root, tuple(readable(name) for name in classes.values() if name in present), tuple(images))
 
 
 def annotations(root: Path) -> dict[str, Annotation]:
-    """Return path below ``root`` -> annotation, for every photograph that is listed, on disk or not.
+    """Return path below ``root`` -> annotation, for every image that is listed, on disk or not.
 
     Raises:
-        BundleError: a list is missing, has a line that cannot be right, or knows no box of a photograph.
+        BundleError: a list is missing, has a line that cannot be right, or knows no box of an image.
     """
     boxes = {number: Box(*place) for number, *place in _lines(root / "bounding_boxes.txt", int, *[float] * 4)}
     names = dict(_lines(root / "parts" / "parts.txt", int, str))
     parts: dict[int, list[Part]] = {}
     for number, part, x, y, visible in _lines(root / "parts" / "part_locs.txt", int, int, float, float, int):
         if part not in names:
-            raise BundleError(f"{root / 'parts' / 'part_locs.txt'}: photograph {number} has an unknown part {part}")
+            raise BundleError(f"{root / 'parts' / 'part_locs.txt'}: image {number} has an unknown part {part}")
         parts.setdefault(number, []).append(Part(names[part], x, y, bool(visible)))
-    found = {}
+    annotations = {}
     for number, name in _lines(root / "images.txt", int, str):
         if number not in boxes:
-            raise BundleError(f"{root / 'bounding_boxes.txt'} has no box of photograph {number}")
-        found[f"{IMAGES}/{name}"] = Annotation(boxes[number], tuple(parts.get(number, ())))
-    return found
+            raise BundleError(f"{root / 'bounding_boxes.txt'} has no box of image {number}")
+        annotations[f"{IMAGES}/{name}"] = Annotation(boxes[number], tuple(parts.get(number, ())))
+    return annotations
 
 
 def readable(name: str) -> str:
@@ -100,9 +100,9 @@ def _lines(path: Path, *types: type) -> Iterator[tuple[Any, ...]]:
     """Yield the typed entries of each line of a list; the last entry takes the rest of its line."""
     if not path.is_file():
         raise BundleError(f"{path} is missing: a CUB-200-2011 folder has it as the archive unpacks")
-    for place, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         entries = line.split(maxsplit=len(types) - 1)
         try:
             yield tuple(kind(entry) for kind, entry in zip(types, entries, strict=True))
         except ValueError as error:
-            raise BundleError(f"{path} line {place} cannot be read ({error}): {line!r}") from error
+            raise BundleError(f"{path} line {number} cannot be read ({error}): {line!r}") from error

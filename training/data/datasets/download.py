@@ -88,10 +88,10 @@ def unpack(archive: Path, folder: Path) -> None:
 
     Nothing is written outside the folder: tar members with such names are refused (PEP 706), zip members left out.
     """
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as place:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as unpacked:
         kept_inside = {"filter": "data"} if archive.suffix != ".zip" else {}
-        shutil.unpack_archive(archive, place, **kept_inside)  # type: ignore[arg-type]  # the stub knows no filter
-        for entry in Path(place).iterdir():
+        shutil.unpack_archive(archive, unpacked, **kept_inside)  # type: ignore[arg-type]  # the stub knows no filter
+        for entry in Path(unpacked).iterdir():
             target = folder / entry.name
             if target.is_dir():
                 shutil.rmtree(target)

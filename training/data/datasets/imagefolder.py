@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.data.datasets import SPLITS, Collection, Photograph, Split
+from training.data.datasets import SPLITS, Collection, ImageFile, Split
 from visionserve.errors import BundleError
 from visionserve.files import is_image
 
@@ -17,15 +17,15 @@ def collect(root: Path) -> Collection:
         parts = [(root, None)]
     labels = tuple(sorted({folder.name for part, _ in parts for folder in _folders(part)}))
     if len(labels) < 2:
-        raise BundleError(f"{root} needs a folder of photographs for each of two or more labels")
+        raise BundleError(f"{root} needs a folder of images for each of two or more labels")
     files = [
         (path, folder.name, split) for part, split in parts for folder in _folders(part) for path in _files(folder)
     ]
-    photographs = tuple(
-        Photograph(path.relative_to(root).as_posix(), label, split) for path, label, split in files if is_image(path)
+    images = tuple(
+        ImageFile(path.relative_to(root).as_posix(), label, split) for path, label, split in files if is_image(path)
     )
     others = tuple(path.relative_to(root).as_posix() for path, _, _ in files if not is_image(path))
-    return Collection(root, labels, photographs, others)
+    return Collection(root, labels, images, others)
 
 
 def _folders(part: Path) -> list[Path]:

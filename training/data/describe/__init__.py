@@ -1,1 +1,1 @@
-"""What is in a folder of photographs, before any training: a report with figures, plots and samples."""
+"""What is in a folder of images, before any training: a report with figures, plots and samples."""

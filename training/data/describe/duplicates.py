@@ -1,4 +1,4 @@
-"""Twins: photographs that are the same file, or look the same, and whether a division puts them on two sides."""
+"""Duplicates: images that are the same file, or look the same, and whether a split puts them on two sides."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,35 +10,35 @@ from training.data.datasets import Split
 from training.data.describe.scan import WORDS, Hash, Measured
 
 # Of 256 bits. Looked at on Oxford 102: up to here nearly every pair shows one motif; from 76 on chance begins to match
-# single flowers on black. Two photographs that have nothing in common differ in 128 bits, give or take 8.
+# single flowers on black. Two images that have nothing in common differ in 128 bits, give or take 8.
 DISTANCE = 72
-_BLOCK = 512  # photographs compared with all others at a time
+_BLOCK = 512  # images compared with all others at a time
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two photographs that look the same: their places among the measured ones, and the bits that differ."""
+    """Two images that look the same: their indices among the measured ones, and the bits that differ."""
 
     one: int
     other: int
     distance: int
 
 
-def exact(photographs: Sequence[Measured]) -> list[list[int]]:
-    """Return the places of photographs that are byte for byte the same, a list per file."""
-    places: dict[str, list[int]] = defaultdict(list)
-    for place, measured in enumerate(photographs):
-        places[measured.sha256].append(place)
-    return [same for same in places.values() if len(same) > 1]
+def exact(images: Sequence[Measured]) -> list[list[int]]:
+    """Return the indices of images that are byte for byte the same, a list per file."""
+    indices: dict[str, list[int]] = defaultdict(list)
+    for index, measured in enumerate(images):
+        indices[measured.sha256].append(index)
+    return [same for same in indices.values() if len(same) > 1]
 
 
-def near(photographs: Sequence[Measured], distance: int = DISTANCE) -> tuple[list[Pair], np.ndarray]:
-    """Return the pairs at most ``distance`` bits apart, nearest first, and each photograph's distance to its nearest.
+def near(images: Sequence[Measured], distance: int = DISTANCE) -> tuple[list[Pair], np.ndarray]:
+    """Return the pairs at most ``distance`` bits apart, nearest first, and each image's distance to its nearest.
 
     Every pair is compared, a block of rows at a time.
     """
-    count = len(photographs)
-    looks: Hash = np.stack([m.look for m in photographs]) if photographs else np.empty((0, WORDS), np.uint64)
+    count = len(images)
+    looks: Hash = np.stack([m.look for m in images]) if images else np.empty((0, WORDS), np.uint64)
     nearest = np.full(count, 64 * WORDS, np.int16)
     pairs: list[Pair] = []
     for first in range(0, count, _BLOCK):
@@ -48,23 +48,23 @@ def near(photographs: Sequence[Measured], distance: int = DISTANCE) -> tuple[lis
         )
         apart[np.arange(len(rows)), np.arange(first, first + len(rows))] = 64 * WORDS  # itself
         nearest[first : first + len(rows)] = apart.min(1, initial=64 * WORDS)
-        found = np.argwhere(apart <= distance) + np.array([first, 0])
-        pairs += [Pair(a, b, int(apart[a - first, b])) for a, b in found.tolist() if a < b]
+        near_pairs = np.argwhere(apart <= distance) + np.array([first, 0])
+        pairs += [Pair(a, b, int(apart[a - first, b])) for a, b in near_pairs.tolist() if a < b]
     return sorted(pairs, key=lambda pair: (pair.distance, pair.one, pair.other)), nearest
 
 
-def crossing(pairs: Sequence[Pair], photographs: Sequence[Measured], division: Mapping[str, Split]) -> list[Pair]:
-    """Return the pairs whose photographs a division puts on two sides."""
-    sides = [[division.get(photographs[place].photograph.path) for place in (p.one, p.other)] for p in pairs]
+def crossing(pairs: Sequence[Pair], images: Sequence[Measured], split: Mapping[str, Split]) -> list[Pair]:
+    """Return the pairs whose images a split puts on two sides."""
+    sides = [[split.get(images[index].image.path) for index in (p.one, p.other)] for p in pairs]
     return [pair for pair, (a, b) in zip(pairs, sides, strict=True) if a != b and a is not None and b is not None]
 
 
-def leaked(pairs: Sequence[Pair], photographs: Sequence[Measured], division: Mapping[str, Split], split: Split) -> int:
-    """Return how many photographs of a split have a twin in the training split."""
-    found = set()
+def leaked(pairs: Sequence[Pair], images: Sequence[Measured], splits: Mapping[str, Split], split: Split) -> int:
+    """Return how many images of a split have a duplicate in the training split."""
+    leaked_images = set()
     for pair in pairs:
-        for held, learnt in ((pair.one, pair.other), (pair.other, pair.one)):
-            sides = [division.get(photographs[place].photograph.path) for place in (held, learnt)]
+        for held_out, train in ((pair.one, pair.other), (pair.other, pair.one)):
+            sides = [splits.get(images[index].image.path) for index in (held_out, train)]
             if sides == [split, "train"]:
-                found.add(held)
-    return len(found)
+                leaked_images.add(held_out)
+    return len(leaked_images)

@@ -1,4 +1,4 @@
-"""The plots of a description as PNG files: photographs per label, their sizes and shapes, how alike they are."""
+"""The plots of a description as PNG files: images per label, their sizes and shapes, how alike they are."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,20 +21,20 @@ def labels(counts: Mapping[str, int], path: Path) -> None:
     parts = np.array_split(np.arange(len(entries)), columns)
     figure = Figure(figsize=(max(6.4, 3.6 * columns), 1.2 + 0.22 * len(parts[0])), layout="constrained")
     for axes, part in zip(np.atleast_1d(figure.subplots(1, columns, sharex=True)), parts, strict=True):
-        chosen = [entries[place] for place in part]
-        axes.barh(range(len(chosen)), [count for _, count in chosen], color=PALE, edgecolor=ACCENT, height=0.7)
-        for place, (_, count) in enumerate(chosen):
-            axes.annotate(f" {count}", (count, place), va="center", fontsize=7, color=INK)
-        axes.set_yticks(range(len(chosen)), [name for name, _ in chosen], fontsize=8)
+        shown = [entries[index] for index in part]
+        axes.barh(range(len(shown)), [count for _, count in shown], color=PALE, edgecolor=ACCENT, height=0.7)
+        for index, (_, count) in enumerate(shown):
+            axes.annotate(f" {count}", (count, index), va="center", fontsize=7, color=INK)
+        axes.set_yticks(range(len(shown)), [name for name, _ in shown], fontsize=8)
         axes.set(xlim=(0, 1.12 * entries[0][1]), ylim=(max(len(parts[0]), 1) - 0.4, -0.6))
         plain(axes)
-    figure.suptitle(f"Photographs of each of {len(entries)} labels", color=INK)
+    figure.suptitle(f"Images of each of {len(entries)} labels", color=INK)
     save(figure, path)
 
 
-def sizes(photographs: Sequence[Measured], path: Path) -> None:
+def sizes(images: Sequence[Measured], path: Path) -> None:
     """Write widths against heights, the shorter sides and the shapes."""
-    width, height = (np.array([getattr(m, name) for m in photographs], float) for name in ("width", "height"))
+    width, height = (np.array([getattr(m, name) for m in images], float) for name in ("width", "height"))
     figure = Figure(figsize=(12.5, 4.4), layout="constrained")
     scatter, side, shape = figure.subplots(1, 3)
     scatter.scatter(width, height, 12, ACCENT, alpha=min(1.0, max(0.06, 60 / len(width))), linewidths=0)
@@ -53,16 +53,18 @@ def sizes(photographs: Sequence[Measured], path: Path) -> None:
 
 
 def alike(nearest: np.ndarray, distance: int, path: Path) -> None:
-    """Write how many bits of its hash part each photograph from the one most like it; (N,) distances."""
+    """Write how many bits of its hash part each image from the one most like it; (N,) distances."""
     figure = Figure(figsize=(9.5, 3.8), layout="constrained")
     axes = figure.subplots()
     axes.hist(nearest, range(0, 64 * WORDS // 2 + 4, 2), color=PALE, edgecolor=ACCENT)
     axes.axvline(distance, color=INK, linewidth=1, linestyle="--")
     axes.set_yscale("symlog", linthresh=10)
-    axes.annotate("twins ", (distance, 0.94), xycoords=("data", "axes fraction"), ha="right", color=INK, fontsize=9)
-    axes.set(xlim=(0, 64 * WORDS // 2), xlabel="bits of 256 that differ from the photograph most like it")
-    axes.set_ylabel("photographs")
-    axes.set_title("How alike the most alike photographs are", color=INK, fontsize=11)
+    axes.annotate(
+        "duplicates ", (distance, 0.94), xycoords=("data", "axes fraction"), ha="right", color=INK, fontsize=9
+    )
+    axes.set(xlim=(0, 64 * WORDS // 2), xlabel="bits of 256 that differ from the image most like it")
+    axes.set_ylabel("images")
+    axes.set_title("How alike the most alike images are", color=INK, fontsize=11)
     plain(axes)
     save(figure, path)
 
@@ -72,4 +74,4 @@ def _histogram(axes: Axes, values: np.ndarray, label: str, span: tuple[float, fl
         middle, spread = float(np.median(values)), float(np.ptp(values))
         span = (values.min(), values.max()) if spread > 0.1 * middle else (0.9 * middle, 1.1 * middle)
     axes.hist(values, 40, range=span, color=PALE, edgecolor=ACCENT)
-    axes.set(xlabel=label, ylabel="photographs")
+    axes.set(xlabel=label, ylabel="images")

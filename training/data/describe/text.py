@@ -3,20 +3,20 @@
 from typing import Any
 
 MOST_LISTED = 50  # files in a list; describe.json has all of them
-_LEAKS = ("validated_with_a_twin_in_training", "tested_with_a_twin_in_training")
+_LEAKS = ("validated_with_a_duplicate_in_training", "tested_with_a_duplicate_in_training")
 
 
 def markdown(facts: dict[str, Any]) -> str:
-    """Return the report; the pictures lie beside it."""
-    parts = [_head(facts), _labels(facts), _sizes(facts), _twins(facts), _broken(facts["broken"])]
+    """Return the report; its figures lie beside it."""
+    parts = [_head(facts), _labels(facts), _sizes(facts), _duplicates(facts), _corrupt(facts["corrupt"])]
     samples = "## Samples\n\nChosen at random, the same ones every time.\n\n![Samples of every label](samples.jpg)"
     return "\n\n".join([*parts, samples]) + "\n"
 
 
 def _head(facts: dict[str, Any]) -> str:
-    lost = len(facts["broken"])
+    lost = len(facts["corrupt"])
     return (
-        f"# {facts['source']}: {_number(facts['photographs'])} photographs of {facts['balance']['labels']} labels\n\n"
+        f"# {facts['source']}: {_number(facts['images'])} images of {facts['balance']['labels']} labels\n\n"
         f"In `{facts['root']}`: {facts['bytes'] / 1e6:,.0f} MB, "
         f"{lost or 'no'} file{'' if lost == 1 else 's'} that cannot be used."
     )
@@ -26,8 +26,8 @@ def _labels(facts: dict[str, Any]) -> str:
     balance, ratio = facts["balance"], facts["balance"]["most_to_least"]
     share = f"the most frequent label has {ratio:g} times as many as the rarest" if ratio else "some label has none"
     return (
-        f"## Labels\n\nPhotographs of a label: {balance['least']} at least, {balance['median']:g} in the middle, "
-        f"{balance['most']} at most; {share}.\n\n![Photographs of each label](labels.png)"
+        f"## Labels\n\nImages of a label: {balance['least']} at least, {balance['median']:g} in the middle, "
+        f"{balance['most']} at most; {share}.\n\n![Images of each label](labels.png)"
     )
 
 
@@ -51,42 +51,43 @@ def _sizes(facts: dict[str, Any]) -> str:
     )
 
 
-def _twins(facts: dict[str, Any]) -> str:
-    found, pairs = facts["twins"], facts["twins"]["pairs"]
+def _duplicates(facts: dict[str, Any]) -> str:
+    duplicates, pairs = facts["duplicates"], facts["duplicates"]["pairs"]
     parts = [
-        "## Twins",
-        f"Files that are there more than once, byte for byte: {len(found['same_files'])}. Pairs that look the same, "
-        f"those included: {len(pairs)}; at most {found['distance']} of the 256 bits of their perceptual hashes differ. "
-        "That finds copies at another size, quality or brightness, and many shots of one motif a moment apart; "
+        "## Duplicates",
+        f"Files that are there more than once, byte for byte: {len(duplicates['same_files'])}. Pairs that look the "
+        f"same, those included: {len(pairs)}; at most {duplicates['distance']} of the 256 bits of their perceptual "
+        "hashes differ. "
+        "That finds copies at another size, quality or brightness, and many shots of one scene taken a moment apart; "
         "it does not find what was cropped far, mirrored, or taken from another side.",
-        "![How alike the most alike photographs are](alike.png)",
-        _divisions(facts["divisions"]),
+        "![How alike the most alike images are](alike.png)",
+        _splits(facts["splits"]),
         _two_labels(pairs),
     ]
     if pairs:
-        parts += [_listed(pairs), "![The pairs, nearest first, with their distances](twins.jpg)"]
+        parts += [_listed(pairs), "![The pairs, nearest first, with their distances](duplicates.jpg)"]
     return "\n\n".join(part for part in parts if part)
 
 
-def _divisions(divisions: dict[str, Any]) -> str:
+def _splits(splits: dict[str, Any]) -> str:
     rows = [
         [
             name,
-            *(_number(count) for count in of["photographs"].values()),
-            *(str(of[name]) for name in ("same_files_across", "twins_across", *_LEAKS)),
+            *(_number(count) for count in of["images"].values()),
+            *(str(of[name]) for name in ("same_files_across", "duplicates_across", *_LEAKS)),
         ]
-        for name, of in divisions.items()
+        for name, of in splits.items()
     ]
     titles = [
-        "division",
+        "split",
         "train",
         "val",
         "test",
         "same files across",
-        "twins across",
+        "duplicates across",
         *(n.replace("_", " ") for n in _LEAKS),
     ]
-    return _table(titles, rows) if rows else "There are too few photographs of a label to divide them."
+    return _table(titles, rows) if rows else "There are too few images of a label to split them."
 
 
 def _two_labels(pairs: list[dict[str, Any]]) -> str:
@@ -96,7 +97,7 @@ def _two_labels(pairs: list[dict[str, Any]]) -> str:
         if pair["labels"][0] != pair["labels"][1]
         for a, b in [pair["paths"]]
     ]
-    return "\n".join(["Twins under two labels, of which one may be wrong:", "", *lines]) if lines else ""
+    return "\n".join(["Duplicates under two labels, of which one may be wrong:", "", *lines]) if lines else ""
 
 
 def _listed(pairs: list[dict[str, Any]]) -> str:
@@ -104,17 +105,17 @@ def _listed(pairs: list[dict[str, Any]]) -> str:
         ["0, same file" if pair["same_file"] else str(pair["distance"]), *(f"`{path}`" for path in pair["paths"])]
         for pair in pairs[:MOST_LISTED]
     ]
-    return _table(["bits", "photograph", "its twin"], rows)
+    return _table(["bits", "image", "its duplicate"], rows)
 
 
-def _broken(files: list[dict[str, str]]) -> str:
+def _corrupt(files: list[dict[str, str]]) -> str:
     if not files:
-        return "## Broken files\n\nNone: every photograph decodes as the service would decode it."
+        return "## Corrupt files\n\nNone: every image decodes as the service would decode it."
     rows = [[f"`{file['path']}`", file["reason"]] for file in files[:MOST_LISTED]]
     more = f"\n\n{len(files) - MOST_LISTED} more are in describe.json." if len(files) > MOST_LISTED else ""
     return (
-        "## Broken files\n\nA run stops at the first that does not decode, or leaves all of them out with "
-        "`--data.broken skip`. Files that are no photographs by their names are never read.\n\n"
+        "## Corrupt files\n\nA run stops at the first that does not decode, or leaves all of them out with "
+        "`--data.corrupt skip`. Files whose names are not those of images are never read.\n\n"
         f"{_table(['file', 'what is wrong'], rows)}{more}"
     )
 

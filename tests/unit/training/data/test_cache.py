@@ -9,13 +9,13 @@ from training.data.cache import Files, open_cache
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> manifest.Manifest:
+def images(tmp_path_factory: pytest.TempPathFactory) -> manifest.Manifest:
     root = synthetic_images.image_folder(tmp_path_factory.mktemp("data") / "colours", per_label=4)
     return manifest.build(datasets.collect("imagefolder", root), "stratified", 1)
 
 
-def test_without_a_cache_the_pixels_are_the_same(photographs: manifest.Manifest, tmp_path: Path) -> None:
-    kept, anew = open_cache(photographs, tmp_path, 24), Files(photographs, 24)
+def test_without_a_cache_the_pixels_are_the_same(images: manifest.Manifest, tmp_path: Path) -> None:
+    kept, anew = open_cache(images, tmp_path, 24), Files(images, 24)
     assert len(kept) == len(anew) == 12
     assert kept.size == sum(kept[place].size for place in range(12))
     for place in range(12):
@@ -23,8 +23,8 @@ def test_without_a_cache_the_pixels_are_the_same(photographs: manifest.Manifest,
 
 
 def test_a_cache_larger_than_memory_says_what_else_there_is(
-    photographs: manifest.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    images: manifest.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(cache, "memory", lambda: 1000)
-    open_cache(photographs, tmp_path, 24)
+    open_cache(images, tmp_path, 24)
     assert "--data.cache false" in caplog.text

@@ -1,4 +1,4 @@
-"""Photographs that do not decode: named, or left out and listed, and tried only once."""
+"""Images that do not decode: named, or left out and listed, and tried only once."""
 
 import csv
 from pathlib import Path
@@ -18,25 +18,25 @@ def pets(root: Path, **settings: object) -> Data:
     return Data(source="cats-and-dogs", root=str(root), **settings)  # type: ignore[arg-type]
 
 
-def test_the_first_broken_photograph_is_named_with_the_option_that_leaves_it_out(tmp_path: Path) -> None:
+def test_the_first_corrupt_image_is_named_with_the_option_that_leaves_it_out(tmp_path: Path) -> None:
     synthetic_images.damage(synthetic_images.pets(tmp_path) / "PetImages" / "Cat")
     with pytest.raises(BundleError) as caught:
         prepare.make(pets(tmp_path))
     assert str(caught.value) == (
-        f"{tmp_path}/PetImages/Cat/0.jpg cannot be used (empty), and with it 3 of 20 photographs: "
-        "mend them, or leave such files out with --data.broken skip"
+        f"{tmp_path}/PetImages/Cat/0.jpg cannot be used (empty), and with it 3 of 20 images: "
+        "repair or remove them, or leave such files out with --data.corrupt skip"
     )
 
 
-def test_broken_photographs_are_left_out_and_listed(tmp_path: Path) -> None:
+def test_corrupt_images_are_left_out_and_listed(tmp_path: Path) -> None:
     wrong = synthetic_images.damage(synthetic_images.pets(tmp_path / "data") / "PetImages" / "Cat")
     output = tmp_path / "out" / "manifest.csv"
-    options = ["--data.source", "cats-and-dogs", "--data.root", str(tmp_path / "data"), "--data.broken", "skip"]
+    options = ["--data.source", "cats-and-dogs", "--data.root", str(tmp_path / "data"), "--data.corrupt", "skip"]
     assert main(["data", "manifest", *options, "--cache", str(tmp_path), "--output", str(output)]) == 0
-    with (tmp_path / "out" / "broken.csv").open(encoding="utf-8") as file:
+    with (tmp_path / "out" / "corrupt.csv").open(encoding="utf-8") as file:
         listed = {row["path"]: row["reason"] for row in csv.DictReader(file)}
     assert listed == {f"PetImages/Cat/{name}": reason for name, reason in wrong.items()} | {
-        f"PetImages/{kind}/Thumbs.db": "no photograph by its name" for kind in ("Cat", "Dog")
+        f"PetImages/{kind}/Thumbs.db": "not an image by its name" for kind in ("Cat", "Dog")
     }
     rows = manifests.load(output, tmp_path / "data", ("cat", "dog")).rows
     assert len(rows) == 17
@@ -46,11 +46,11 @@ def test_broken_photographs_are_left_out_and_listed(tmp_path: Path) -> None:
 def test_a_label_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
     for file in (synthetic_images.pets(tmp_path) / "PetImages" / "Dog").glob("*.jpg"):
         file.write_bytes(b"")
-    with pytest.raises(BundleError, match="no photograph for 1 labels, 'dog'"):
-        prepare.make(pets(tmp_path, broken="skip"))
+    with pytest.raises(BundleError, match="no image for 1 labels, 'dog'"):
+        prepare.make(pets(tmp_path, corrupt="skip"))
 
 
-def test_a_photograph_is_tried_once_and_again_when_its_bytes_change(tmp_path: Path) -> None:
+def test_an_image_is_tried_once_and_again_when_its_bytes_change(tmp_path: Path) -> None:
     synthetic_images.damage(synthetic_images.pets(tmp_path / "data") / "PetImages" / "Cat")
     collection = collect("cats-and-dogs", tmp_path / "data")
     digests = manifests.digests(collection)

@@ -14,7 +14,7 @@ from scipy.io import savemat
 from tests.unit.training import synthetic_images
 from training.__main__ import main
 from training.data import manifest as manifests
-from training.data import prepare as division
+from training.data import prepare as preparation
 from training.data.datasets import collect
 from training.fit.trainer import Run, prepare
 from training.recipe import Data
@@ -29,12 +29,12 @@ def test_cats_and_dogs_are_found_where_the_archive_leaves_them(tmp_path: Path, b
     root = synthetic_images.pets(tmp_path, per_label=12)
     found = collect("cats-and-dogs", root if below == "" else root / below)
     assert found.labels == ("cat", "dog")
-    assert [Path(p.path).name for p in found.photographs if p.label == "dog"] == [f"{n}.jpg" for n in range(12)]
+    assert [Path(p.path).name for p in found.images if p.label == "dog"] == [f"{n}.jpg" for n in range(12)]
     assert {Path(path).name for path in found.others} == {"Thumbs.db"}
 
 
 def test_cats_and_dogs_are_divided_within_each_label(tmp_path: Path) -> None:
-    found, _ = division.make(Data(source="cats-and-dogs", root=str(synthetic_images.pets(tmp_path, per_label=20))))
+    found, _ = preparation.make(Data(source="cats-and-dogs", root=str(synthetic_images.pets(tmp_path, per_label=20))))
     counts = Counter((row.label, row.split) for row in found.rows)
     assert counts == {(label, split): n for label in ("cat", "dog") for split, n in zip(*SHARES, strict=True)}
 
@@ -46,10 +46,10 @@ def test_folders_of_train_val_and_test_are_kept_as_they_are(tmp_path: Path) -> N
     for number, split in enumerate(("train", "val", "test")):
         synthetic_images.image_folder(tmp_path / split, per_label=3 - number)
     for file in (tmp_path / "train").rglob("*.png"):
-        synthetic_images.picture((9, 9, 9), hash(file.as_posix()) % 2**31).save(file)
+        synthetic_images.image((9, 9, 9), hash(file.as_posix()) % 2**31).save(file)
     (tmp_path / "train" / "red" / "notes.txt").write_text("none of them", encoding="utf-8")
     found = collect("imagefolder", tmp_path)
-    assert Counter(p.split for p in found.photographs) == {"train": 9, "val": 6, "test": 3}
+    assert Counter(p.split for p in found.images) == {"train": 9, "val": 6, "test": 3}
     assert found.labels == ("blue", "green", "red")
     assert found.others == ("train/red/notes.txt",)
 
@@ -89,16 +89,16 @@ def _no_mat(root: Path) -> None:
 
 
 BAD = {
-    "missing folder": ("imagefolder", shutil.rmtree, "there is no folder {root}"),
+    "missing folder": ("imagefolder", shutil.rmtree, "folder {root} does not exist"),
     "one class only": (
         "imagefolder",
         _one_label,
-        "{root} needs a folder of photographs for each of two or more labels",
+        "{root} needs a folder of images for each of two or more labels",
     ),
-    "empty class": ("imagefolder", _empty_label, "{root}: no photograph for 1 labels, 'red' among them"),
+    "empty class": ("imagefolder", _empty_label, "{root}: no image for 1 labels, 'red' among them"),
     "unreadable image": ("imagefolder", _unreadable, "{root}/green/03.png cannot be used (not an image of"),
-    "another layout": ("cats-and-dogs", _nothing, "{root} is no folder of cats and dogs: Cat/ is missing"),
-    "no flowers": ("flowers102", _nothing, "{root} is no Oxford 102 Flowers folder: imagelabels.mat is missing"),
+    "another layout": ("cats-and-dogs", _nothing, "{root} is not a folder of cats and dogs: Cat/ is missing"),
+    "no flowers": ("flowers102", _nothing, "{root} is not an Oxford 102 Flowers folder: imagelabels.mat is missing"),
     "label 0": ("flowers102", _class_0, "{root}/imagelabels.mat has the class 0; there are 1 to 102"),
     "label 103": ("flowers102", _class_103, "{root}/imagelabels.mat has the class 103; there are 1 to 102"),
     "other file": ("flowers102", _other_mat, "{root}/imagelabels.mat is not the published file: it holds no labels"),
@@ -161,26 +161,26 @@ def given(root: Path, manifest: Path) -> Data:
 
 def test_a_manifest_that_was_written_once_is_used_again_to_the_byte(tmp_path: Path) -> None:
     root = synthetic_images.image_folder(tmp_path / "data")
-    first, _ = division.make(Data(source="imagefolder", root=str(root), seed=7))
+    first, _ = preparation.make(Data(source="imagefolder", root=str(root), seed=7))
     first.save(tmp_path / "once.csv")
-    synthetic_images.picture((9, 200, 200), 5000).save(root / "red" / "later.png")  # not in it, so not used
+    synthetic_images.image((9, 200, 200), 5000).save(root / "red" / "later.png")  # not in it, so not used
     run = Run(tmp_path / "run")
-    assert prepare(synthetic_images.recipe(root, data=given(root, tmp_path / "once.csv")), run, anew=True) == first
+    assert prepare(synthetic_images.recipe(root, data=given(root, tmp_path / "once.csv")), run, fresh=True) == first
     assert run.manifest.read_bytes() == (tmp_path / "once.csv").read_bytes()
 
 
 def test_a_run_begins_anew_with_its_own_manifest(tmp_path: Path) -> None:
     root, run = synthetic_images.image_folder(tmp_path / "data"), Run(tmp_path / "run")
-    first = prepare(synthetic_images.recipe(root), run, anew=True)
-    assert prepare(synthetic_images.recipe(root, data=given(root, run.manifest)), run, anew=True) == first
+    first = prepare(synthetic_images.recipe(root), run, fresh=True)
+    assert prepare(synthetic_images.recipe(root, data=given(root, run.manifest)), run, fresh=True) == first
 
 
 def test_a_manifest_of_some_labels_keeps_their_order(tmp_path: Path) -> None:
     root = synthetic_images.image_folder(tmp_path / "data")
-    whole, _ = division.make(Data(source="imagefolder", root=str(root)))
+    whole, _ = preparation.make(Data(source="imagefolder", root=str(root)))
     lines = [line for line in whole_text(whole, tmp_path).splitlines(keepends=True) if ",green," not in line]
     (tmp_path / "some.csv").write_text("".join(lines), encoding="utf-8")
-    found, _ = division.make(given(root, tmp_path / "some.csv"))
+    found, _ = preparation.make(given(root, tmp_path / "some.csv"))
     assert found.labels == ("blue", "red")
 
 
@@ -190,20 +190,20 @@ def whole_text(manifest: manifests.Manifest, folder: Path) -> str:
 
 
 WRONG = {
-    "another photograph": (",train,", ",train,00", "is missing or changed since the manifest was written"),
+    "another image": (",train,", ",train,00", "is missing or changed since the manifest was written"),
     "a label that is not there": (",red,", ",purple,", "has an unknown split or label"),
-    "no validation": (",val,", ",train,", "has no val photographs"),
+    "no validation": (",val,", ",train,", "has no val images"),
     "a line cut short": ("red/00.png,red,", "red/00.png,", "line 26 has 3 entries instead of 4"),
     "another file": ("path,label,split,sha256", "a,b", "its first line must be path,label,split,sha256"),
 }
 
 
 @pytest.mark.parametrize(("old", "new", "sentence"), WRONG.values(), ids=WRONG.keys())
-def test_a_manifest_that_is_not_of_these_photographs_is_refused(
+def test_a_manifest_that_is_not_of_these_images_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, sentence: str
 ) -> None:
     root = synthetic_images.image_folder(tmp_path / "data")
-    whole, _ = division.make(Data(source="imagefolder", root=str(root)))
+    whole, _ = preparation.make(Data(source="imagefolder", root=str(root)))
     spoiled = whole_text(whole, tmp_path).replace(old, new)
     (tmp_path / "spoiled.csv").write_text(spoiled, encoding="utf-8")
     options = ["--data.source", "imagefolder", "--data.root", str(root)]
@@ -214,24 +214,24 @@ def test_a_manifest_that_is_not_of_these_photographs_is_refused(
 def test_going_on_with_another_manifest_is_refused(tmp_path: Path) -> None:
     root = synthetic_images.image_folder(tmp_path / "data")
     run = Run(tmp_path / "run")
-    prepare(synthetic_images.recipe(root), run, anew=True)
+    prepare(synthetic_images.recipe(root), run, fresh=True)
     with pytest.raises(BundleError, match=r"data\.manifest"):
-        prepare(synthetic_images.recipe(root, data=given(root, run.manifest)), run, anew=False)
+        prepare(synthetic_images.recipe(root, data=given(root, run.manifest)), run, fresh=False)
 
 
 @real
 def test_the_published_facts_of_oxford_102_are_found() -> None:
     collection = collect("flowers102", DATA / "flowers-102")
     assert len(collection.labels) == 102
-    assert Counter(p.split for p in collection.photographs) == {"train": 1020, "val": 1020, "test": 5333}
-    assert Counter(Counter(p.label for p in collection.photographs if p.split == "val").values()) == {10: 102}
-    splits = {p.path: p.split for p in collection.photographs}
+    assert Counter(p.split for p in collection.images) == {"train": 1020, "val": 1020, "test": 5333}
+    assert Counter(Counter(p.label for p in collection.images if p.split == "val").values()) == {10: 102}
+    splits = {p.path: p.split for p in collection.images}
     by_digest: dict[str, list[str]] = {}
     for path, digest in manifests.digests(collection).items():
         by_digest.setdefault(digest, []).append(path)
-    twins = [paths for paths in by_digest.values() if len(paths) > 1]
-    assert [len(paths) for paths in twins] == [2, 2, 2, 2]
-    assert sum(splits[a] != splits[b] for a, b in twins) == 2
+    duplicates = [paths for paths in by_digest.values() if len(paths) > 1]
+    assert [len(paths) for paths in duplicates] == [2, 2, 2, 2]
+    assert sum(splits[a] != splits[b] for a, b in duplicates) == 2
 
 
 @real
@@ -245,5 +245,5 @@ def test_the_published_split_sizes_of_oxford_102_are_in_its_own_file() -> None:
 @real
 def test_two_hundred_cats_and_two_hundred_dogs_are_found() -> None:
     found = collect("cats-and-dogs", DATA / "cats-and-dogs")
-    assert Counter(p.label for p in found.photographs) == {"cat": 200, "dog": 200}
+    assert Counter(p.label for p in found.images) == {"cat": 200, "dog": 200}
     assert found.others == ()

@@ -1,4 +1,4 @@
-"""Sources, splits and manifests: the same photographs always fall on the same side, and twins on one."""
+"""Sources, splits and manifests: the same images always fall on the same side, and duplicates on one."""
 
 import os
 import shutil
@@ -41,8 +41,8 @@ def test_the_same_files_and_seed_give_the_same_manifest(tmp_path: Path) -> None:
 def test_twins_are_never_divided(tmp_path: Path) -> None:
     root = synthetic_images.image_folder(tmp_path, per_label=10)
     for number in range(10):
-        shutil.copy(root / "red" / f"{number:02d}.png", root / "red" / f"twin-{number:02d}.png")
-        synthetic_images.picture((230, 230, 10), 900 + number).save(root / "red" / f"other-{number:02d}.png")
+        shutil.copy(root / "red" / f"{number:02d}.png", root / "red" / f"duplicate-{number:02d}.png")
+        synthetic_images.image((230, 230, 10), 900 + number).save(root / "red" / f"other-{number:02d}.png")
     for seed in range(5):
         splits = defaultdict(set)
         for row in manifests.build(collect("imagefolder", root), "stratified", seed).rows:
@@ -55,12 +55,12 @@ def test_twins_across_given_splits_are_kept_only_where_they_are_measured(tmp_pat
         synthetic_images.image_folder(tmp_path / split, per_label=2)
         for place, label in enumerate(synthetic_images.COLOURS):
             for file in (tmp_path / split / label).iterdir():
-                synthetic_images.picture(
+                synthetic_images.image(
                     synthetic_images.COLOURS[label], hash(split) % 1000 + 7 * place + int(file.stem)
                 ).save(file)
-    shutil.copy(tmp_path / "train" / "red" / "00.png", tmp_path / "test" / "red" / "twin.png")
+    shutil.copy(tmp_path / "train" / "red" / "00.png", tmp_path / "test" / "red" / "duplicate.png")
     paths = {row.path for row in manifests.build(collect("imagefolder", tmp_path), "given", 1).rows}
-    assert "test/red/twin.png" in paths
+    assert "test/red/duplicate.png" in paths
     assert "train/red/00.png" not in paths
 
 
@@ -72,11 +72,11 @@ def test_a_manifest_survives_being_written_and_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("act", ["change", "remove"])
-def test_a_photograph_that_changed_or_went_stops_the_run(tmp_path: Path, act: str) -> None:
+def test_an_image_that_changed_or_went_stops_the_run(tmp_path: Path, act: str) -> None:
     found = manifests.build(collect("imagefolder", synthetic_images.image_folder(tmp_path)), "stratified", 1)
     found.verify()
     victim = tmp_path / "green" / "03.png"
-    synthetic_images.picture((0, 0, 0), 1).save(victim) if act == "change" else victim.unlink()
+    synthetic_images.image((0, 0, 0), 1).save(victim) if act == "change" else victim.unlink()
     with pytest.raises(BundleError, match="missing or changed"):
         found.verify()
 
@@ -87,13 +87,13 @@ def test_an_unknown_label_in_a_manifest_is_refused(tmp_path: Path) -> None:
         manifests.load(tmp_path / "manifest.csv", tmp_path, ("red", "green"))
 
 
-def test_photographs_that_are_not_on_disk_are_left_out_of_the_flowers(
+def test_images_that_are_not_on_disk_are_left_out_of_the_flowers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flowers102, "LABELS", ("first", "second"))
     root = synthetic_images.flowers(tmp_path, labels=[2, 1, 1, 2, 1], train=[1, 2], val=[3], test=[4, 5])
     (root / "jpg" / "image_00004.jpg").unlink()
-    found = [(p.path, p.label, p.split) for p in collect("flowers102", root).photographs]
+    found = [(p.path, p.label, p.split) for p in collect("flowers102", root).images]
     assert found == [
         ("jpg/image_00001.jpg", "second", "train"),
         ("jpg/image_00002.jpg", "first", "train"),
@@ -105,11 +105,11 @@ def test_photographs_that_are_not_on_disk_are_left_out_of_the_flowers(
 @pytest.mark.parametrize(
     ("source", "damage", "message"),
     [
-        ("imagefolder", "missing", "there is no folder"),
+        ("imagefolder", "missing", "does not exist"),
         ("imagefolder", "one label", "two or more labels"),
-        ("imagefolder", "empty label", "no photograph for 1 labels, 'red'"),
+        ("imagefolder", "empty label", "no image for 1 labels, 'red'"),
         ("imagefolder", "few", "three or more can be divided"),
-        ("flowers102", "missing", "there is no folder"),
+        ("flowers102", "missing", "does not exist"),
         ("flowers102", "another", "imagelabels.mat is missing"),
     ],
 )
@@ -131,6 +131,6 @@ def test_a_folder_that_cannot_be_used_is_refused_in_one_sentence(
 @pytest.mark.skipif("VISIONSERVE_DATA" not in os.environ, reason="VISIONSERVE_DATA names no folder with flowers-102")
 def test_the_published_split_sizes_of_oxford_102_are_found() -> None:
     collection = collect("flowers102", Path(os.environ["VISIONSERVE_DATA"], "flowers-102"))
-    counts = Counter(p.split for p in collection.photographs)
+    counts = Counter(p.split for p in collection.images)
     assert (counts["train"], counts["val"], len(collection.labels)) == (1020, 1020, 102)
-    assert set(Counter(p.label for p in collection.photographs if p.split == "train").values()) == {10}
+    assert set(Counter(p.label for p in collection.images if p.split == "train").values()) == {10}

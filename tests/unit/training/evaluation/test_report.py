@@ -50,7 +50,7 @@ def evidence(root: Path, labels: Sequence[str], targets: Sequence[int], said: Se
     logits = np.random.default_rng(0).normal(size=(count, classes)) + 5 * np.eye(classes)[list(said)]
     rows = []
     for place, target in enumerate(targets):
-        synthetic_images.picture((40 * target % 256, 90, 40), place).save(root / f"{place}.png")
+        synthetic_images.image((40 * target % 256, 90, 40), place).save(root / f"{place}.png")
         rows.append(Row(f"{place}.png", labels[target], "test", hash_file(root / f"{place}.png")))
     return Evidence(
         bundle=root,
@@ -151,7 +151,7 @@ def bundle(tiny: TinyBundle, tmp_path: Path) -> Path:
     save_file(tiny.network.state_dict(), folder / "weights.safetensors")
     rows = []
     for place, label in enumerate([LABELS[0], LABELS[0], LABELS[2]]):
-        synthetic_images.picture((90, 80 * place, 40), place).save(tmp_path / f"{place}.png")
+        synthetic_images.image((90, 80 * place, 40), place).save(tmp_path / f"{place}.png")
         rows.append(Row(f"{place}.png", label, "test", hash_file(tmp_path / f"{place}.png")))
     Manifest(tmp_path, LABELS, tuple(rows)).save(folder / "manifest.csv")
     return folder

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from tests.unit.training.synthetic_images import picture
+from tests.unit.training.synthetic_images import image
 from training.__main__ import main
 from training.data.manifest import Manifest, Row
 from training.evaluation import metrics
@@ -38,7 +38,7 @@ class Eye:
 def folder(root: Path, colour: tuple[int, int, int], count: int) -> Path:
     root.mkdir(parents=True)
     for number in range(count):
-        picture(colour, 1000 * sum(colour) + number).save(root / f"{number}.png")
+        image(colour, 1000 * sum(colour) + number).save(root / f"{number}.png")
     return root
 
 

@@ -77,7 +77,7 @@ def test_the_bundle_holds_what_packaging_and_serving_need(made: Path) -> None:
 def test_the_bundle_recognises_photographs_it_never_saw(made: Path, tmp_path: Path) -> None:
     classifier = Classifier.load(made / "bundle")
     for place, (label, colour) in enumerate(synthetic_images.COLOURS.items()):
-        synthetic_images.picture(colour, 5000 + place).save(tmp_path / "new.png")
+        synthetic_images.image(colour, 5000 + place).save(tmp_path / "new.png")
         answer = classifier.classify(classifier.prepare((tmp_path / "new.png").read_bytes())[None])[0]
         assert answer.top(1)[0].label == label
 
@@ -173,7 +173,7 @@ def test_of_a_few_photographs_int8_may_lose_one_and_no_more() -> None:
 
 def test_the_decode_gate_counts_labels_that_the_scaled_decode_changes(made: Path, tmp_path: Path) -> None:
     classifier = Classifier.load(made / "bundle")
-    synthetic_images.picture((30, 40, 200), 1).resize((800, 900)).save(tmp_path / "large.jpg", quality=95)
+    synthetic_images.image((30, 40, 200), 1).resize((800, 900)).save(tmp_path / "large.jpg", quality=95)
     finding = acceptance.decode_gate(classifier, [tmp_path / "large.jpg"])
     assert finding.measured == 0.0
     assert finding.allowed == 1.0  # one photograph, of one

@@ -63,9 +63,9 @@ def test_the_loss_is_shared_between_labels_and_teacher(bundle: Path, tmp_path: P
     with torch.no_grad():
         inputs = module.prepare(images)
         logits = module.network(inputs)
-        expected = 0.75 * cross_entropy(logits, targets) + 0.25 * module.imitation.loss(inputs, logits)
+        expected = 0.75 * cross_entropy(logits, targets) + 0.25 * module.distillation.loss(inputs, logits)
         torch.testing.assert_close(module.training_step((images, targets)), expected)
-    assert not any(name.startswith("imitation") for name in module.state_dict())
+    assert not any(name.startswith("distillation") for name in module.state_dict())
 
 
 def test_a_run_goes_on_from_a_bundle_with_its_widths_and_its_head(bundle: Path, tmp_path: Path) -> None:

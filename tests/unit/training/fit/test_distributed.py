@@ -1,4 +1,4 @@
-"""Several processes train as one: the same photographs at every step, the same losses, every file written once."""
+"""Several processes train as one: the same images at every step, the same losses, every file written once."""
 
 import os
 import subprocess
@@ -26,11 +26,11 @@ from visionserve.errors import BundleError
 pytestmark = LIGHTNING
 
 
-def _steady(photographs: Path) -> Recipe:
+def _steady(images: Path) -> Recipe:
     """A recipe in which a difference in the last digit stays one: batch norms in training would blow it up."""
     norms = [name for name, part in network.build("resnet18", 3).named_modules() if isinstance(part, nn.BatchNorm2d)]
     return synthetic_images.recipe(
-        photographs,
+        images,
         architecture="resnet18",
         optimizer=Optimizer(learning_rate=0.02, head_epochs=1, average_decay=0.9, clip=1.0),
         stages=(Stage(0.5, 24, ("conv1", *norms)), Stage(1.0, synthetic_images.SIDE, tuple(norms))),
@@ -66,12 +66,12 @@ def test_the_shares_of_the_processes_are_the_batches_of_one(tmp_path: Path) -> N
     shares = [EpochSampler(places, replace(recipe, machine=Machine(devices=2, nodes=2)), rank) for rank in range(4)]
     for sampler in (whole, *shares):
         sampler.set_epoch(3)
-    draws = list(whole)
-    assert sorted(draw.place for draw in draws) == places
+    samples = list(whole)
+    assert sorted(sample.row for sample in samples) == places
     assert [len(sampler) for sampler in shares] == [6] * 4
     for step in range(3):
-        together = [draw for sampler in shares for draw in list(sampler)[2 * step : 2 * step + 2]]
-        assert together == draws[8 * step : 8 * step + 8]
+        together = [sample for sampler in shares for sample in list(sampler)[2 * step : 2 * step + 2]]
+        assert together == samples[8 * step : 8 * step + 8]
 
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
@@ -88,13 +88,13 @@ def test_the_launcher_says_how_many_processes_there_are(tmp_path: Path, monkeypa
     for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}.items():
         monkeypatch.setenv(name, value)
     recipe = replace(synthetic_images.recipe(tmp_path), batch_size=16)
-    assert distributed.adopt(recipe).machine == Machine(devices=4, nodes=2)
+    assert distributed.from_launcher(recipe).machine == Machine(devices=4, nodes=2)
 
 
 def test_several_machines_without_a_launcher_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(BundleError, match="torchrun --nnodes 2"):
-        distributed.adopt(synthetic_images.recipe(tmp_path, machine=Machine(nodes=2)))
+        distributed.from_launcher(synthetic_images.recipe(tmp_path, machine=Machine(nodes=2)))
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(tmp_path: Path) -> None:
@@ -102,13 +102,13 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused(tmp_path: Path) -> None
         synthetic_images.recipe(tmp_path, machine=Machine(devices=3))
 
 
-def test_too_few_photographs_for_one_shared_batch_are_refused(tmp_path: Path) -> None:
-    from training.data.datamodule import Photographs
+def test_too_few_images_for_one_shared_batch_are_refused(tmp_path: Path) -> None:
+    from training.data.datamodule import ImageDataModule
     from training.fit.trainer import begin
 
     recipe = synthetic_images.recipe(synthetic_images.image_folder(tmp_path / "colours", 4), batch_size=32)
-    _, photographs = begin(recipe, Run(tmp_path / "run"))
-    shared = Photographs(replace(recipe, machine=Machine(devices=2)), photographs.manifest, tmp_path / "cache")
+    _, images = begin(recipe, Run(tmp_path / "run"))
+    shared = ImageDataModule(replace(recipe, machine=Machine(devices=2)), images.manifest, tmp_path / "cache")
     shared.setup("fit")
     with pytest.raises(BundleError, match="less than one batch"):
         shared.train_dataloader()
@@ -118,4 +118,4 @@ def test_more_processes_than_gpus_are_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(BundleError, match="has 1 GPUs"):
-        distributed.settings(synthetic_images.recipe(tmp_path, machine=Machine(devices=2)))
+        distributed.trainer_settings(synthetic_images.recipe(tmp_path, machine=Machine(devices=2)))

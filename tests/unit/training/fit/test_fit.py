@@ -1,4 +1,4 @@
-"""Fitting on drawn photographs: the same every time, also when it was stopped on the way."""
+"""Fitting on drawn images: the same every time, also when it was stopped on the way."""
 
 from pathlib import Path
 
@@ -20,20 +20,20 @@ pytestmark = LIGHTNING
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return synthetic_images.image_folder(tmp_path_factory.mktemp("data") / "colours")
 
 
 @pytest.fixture(scope="module")
-def whole(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def whole(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that nobody interrupted."""
     run = Run(tmp_path_factory.mktemp("runs") / "whole")
-    fit(synthetic_images.recipe(photographs), run)
+    fit(synthetic_images.recipe(images), run)
     return run
 
 
-def test_a_run_leaves_everything_that_bundling_needs(whole: Run, photographs: Path) -> None:
-    assert recipes.load(whole.recipe) == synthetic_images.recipe(photographs)
+def test_a_run_leaves_everything_that_bundling_needs(whole: Run, images: Path) -> None:
+    assert recipes.load(whole.recipe) == synthetic_images.recipe(images)
     assert read_manifest(whole).labels == ("blue", "green", "red")
     assert {"best.ckpt", "last.ckpt"} <= {path.name for path in whole.checkpoints.iterdir()}
     assert torch.load(whole.checkpoints / "last.ckpt", weights_only=True)["epoch"] == 2
@@ -41,50 +41,48 @@ def test_a_run_leaves_everything_that_bundling_needs(whole: Run, photographs: Pa
     assert list(whole.folder.glob("version_*/events*"))
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
-    whole: Run, photographs: Path, tmp_path: Path
-) -> None:
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(whole: Run, images: Path, tmp_path: Path) -> None:
     for seed, same in ((1, True), (2, False)):
         run = Run(tmp_path / str(seed))
-        fit(synthetic_images.recipe(photographs, seed=seed), run)
+        fit(synthetic_images.recipe(images, seed=seed), run)
         assert (run.weights.read_bytes() == whole.weights.read_bytes()) is same
 
 
 def test_a_killed_run_goes_on_to_the_same_result(
-    whole: Run, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Run, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run(tmp_path / "killed")
     with monkeypatch.context() as patch:
         patch.setattr(EpochSampler, "set_epoch", _die_in_epoch_2)
         with pytest.raises(SystemExit, match="killed"):
-            fit(synthetic_images.recipe(photographs), run)
+            fit(synthetic_images.recipe(images), run)
     assert not run.weights.exists()
-    fit(synthetic_images.recipe(photographs), run, resume="auto")
+    fit(synthetic_images.recipe(images), run, resume="auto")
     assert run.weights.read_bytes() == whole.weights.read_bytes()
 
 
-def test_going_on_with_another_division_is_refused(whole: Run, photographs: Path) -> None:
-    data = Data(source="imagefolder", root=str(photographs), seed=2, workers=0)
+def test_going_on_with_another_division_is_refused(whole: Run, images: Path) -> None:
+    data = Data(source="imagefolder", root=str(images), seed=2, workers=0)
     with pytest.raises(BundleError, match=r"data\.seed"):
-        fit(synthetic_images.recipe(photographs, data=data), whole, resume="auto")
+        fit(synthetic_images.recipe(images, data=data), whole, resume="auto")
 
 
-def test_a_checkpoint_that_is_not_there_is_refused(photographs: Path, tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="no checkpoint"):
-        fit(synthetic_images.recipe(photographs), Run(tmp_path), resume=str(tmp_path / "none.ckpt"))
+def test_a_checkpoint_that_is_not_there_is_refused(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"none\.ckpt does not exist"):
+        fit(synthetic_images.recipe(images), Run(tmp_path), resume=str(tmp_path / "none.ckpt"))
 
 
-def test_a_fast_run_tries_everything_and_keeps_nothing(photographs: Path, tmp_path: Path) -> None:
-    fit(synthetic_images.recipe(photographs), Run(tmp_path), fast=True)
+def test_a_fast_run_tries_everything_and_keeps_nothing(images: Path, tmp_path: Path) -> None:
+    fit(synthetic_images.recipe(images), Run(tmp_path), fast=True)
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_frozen_parts_stay_as_they_were(photographs: Path, tmp_path: Path) -> None:
+def test_frozen_parts_stay_as_they_were(images: Path, tmp_path: Path) -> None:
     start = network.build("resnet18", 3).state_dict()
     weights = {name: tensor.clone() for name, tensor in start.items() if not name.startswith("fc.")}
     save_file(weights, tmp_path / "start.safetensors")
     recipe = synthetic_images.recipe(
-        photographs,
+        images,
         architecture="resnet18",
         init=str(tmp_path / "start.safetensors"),
         epochs=1,
@@ -97,9 +95,9 @@ def test_frozen_parts_stay_as_they_were(photographs: Path, tmp_path: Path) -> No
     assert not torch.equal(after["layer4.1.conv2.weight"], before["layer4.1.conv2.weight"])
 
 
-def test_only_the_head_learns_in_its_epochs(photographs: Path) -> None:
+def test_only_the_head_learns_in_its_epochs(images: Path) -> None:
     module = Classification(
-        synthetic_images.recipe(photographs, optimizer=Optimizer(head_epochs=1), stages=(Stage(1.0, 24),)), 3
+        synthetic_images.recipe(images, optimizer=Optimizer(head_epochs=1), stages=(Stage(1.0, 24),)), 3
     )
     module.on_train_epoch_start()
     assert {name for name, p in module.network.named_parameters() if p.requires_grad} == {"fc.weight", "fc.bias"}
@@ -110,9 +108,9 @@ def test_weights_of_another_network_are_refused() -> None:
         load_body(network.build("resnet18", 3), network.build("resnet34", 3).state_dict())
 
 
-def test_published_weights_that_are_not_there_are_refused(photographs: Path, tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="there is no file"):
-        fit(synthetic_images.recipe(photographs, init=str(tmp_path / "none.safetensors")), Run(tmp_path))
+def test_published_weights_that_are_not_there_are_refused(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="does not exist"):
+        fit(synthetic_images.recipe(images, init=str(tmp_path / "none.safetensors")), Run(tmp_path))
 
 
 def test_the_rate_rises_and_then_falls_to_nothing() -> None:

@@ -17,7 +17,7 @@ from tests.unit.training import synthetic_images
 from tests.unit.training.learning_curves import curves
 from tests.unit.training.markers import LIGHTNING
 from training import recipe as recipes
-from training.fit.checkpoints import WholeCheckpoints
+from training.fit.checkpoints import AtomicCheckpointIO
 from training.fit.module import Classification
 from training.fit.trainer import Run, fit
 from training.recipe import Optimizer, Recipe
@@ -41,9 +41,9 @@ def _found_by_others() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     """A network with dropout, whose random numbers must not depend on where it was stopped; an early end."""
-    photographs = synthetic_images.image_folder(tmp_path_factory.mktemp("data") / "colours", 8)
+    images = synthetic_images.image_folder(tmp_path_factory.mktemp("data") / "colours", 8)
     return synthetic_images.recipe(
-        photographs,
+        images,
         architecture="mobilenet_v2",
         optimizer=Optimizer(learning_rate=0.01, head_epochs=1, average_decay=0.9),
         stages=(recipes.Stage(1.0, 24),),
@@ -135,11 +135,11 @@ def test_beginning_anew_leaves_nothing_of_the_run_before(recipe: Recipe, tmp_pat
 
 
 def test_a_checkpoint_is_written_beside_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    WholeCheckpoints().save_checkpoint({"epoch": 1}, tmp_path / "last.ckpt")
+    AtomicCheckpointIO().save_checkpoint({"epoch": 1}, tmp_path / "last.ckpt")
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", _half_a_file)
         with pytest.raises(OSError, match="full"):
-            WholeCheckpoints().save_checkpoint({"epoch": 2}, tmp_path / "last.ckpt")
+            AtomicCheckpointIO().save_checkpoint({"epoch": 2}, tmp_path / "last.ckpt")
     assert torch.load(tmp_path / "last.ckpt", weights_only=True) == {"epoch": 1}
 
 

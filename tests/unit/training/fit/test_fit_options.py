@@ -11,7 +11,7 @@ from tests.unit.training import synthetic_images
 from tests.unit.training.learning_curves import curves
 from tests.unit.training.markers import LIGHTNING
 from training.data import cache
-from training.fit import compilation
+from training.fit.module import compile_network
 from training.fit.trainer import Run, fit, precision
 from training.recipe import Machine, Optimizer, Stage
 from visionserve.errors import BundleError
@@ -20,7 +20,7 @@ pytestmark = LIGHTNING
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return synthetic_images.image_folder(tmp_path_factory.mktemp("data") / "colours")
 
 
@@ -38,21 +38,21 @@ class _Small(nn.Module):
 
 @pytest.mark.slow
 def test_a_compiled_run_learns_the_same_under_the_same_names(
-    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("training.fit.module.build", lambda *_: _Small())
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
     # Asking for vector instructions starts an interpreter for each kind.
     monkeypatch.setattr("torch._inductor.config.cpp.vec_isa_ok", False)
     try:
-        compilation.fuse(nn.Identity())
+        compile_network(nn.Identity())
     except BundleError as error:
         pytest.skip(str(error))
     runs = {}
     for name, machine in (("eager", Machine()), ("compiled", Machine(compile=True))):
         torch.manual_seed(0)
         runs[name] = Run(tmp_path / name)
-        fit(synthetic_images.recipe(photographs, machine=machine, epochs=2, stages=(Stage(1.0, 24),)), runs[name])
+        fit(synthetic_images.recipe(images, machine=machine, epochs=2, stages=(Stage(1.0, 24),)), runs[name])
     eager, compiled = (load_file(run.weights) for run in runs.values())
     assert set(compiled) == set(eager) == set(_Small().state_dict())
     expected = {name: pytest.approx(values, rel=1e-4) for name, values in curves(runs["eager"].folder).items()}
@@ -69,10 +69,10 @@ def test_a_machine_that_cannot_compile_is_told_what_it_lacks(tmp_path: Path, mon
         config.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}),
         pytest.raises(BundleError, match=r"machine\.compile needs a C\+\+ compiler"),
     ):
-        compilation.fuse(nn.Identity())
+        compile_network(nn.Identity())
 
 
-def test_no_step_is_longer_than_the_clipped_gradient_allows(photographs: Path, tmp_path: Path) -> None:
+def test_no_step_is_longer_than_the_clipped_gradient_allows(images: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     moved = {}
     for clip in (0.0, 0.01):
@@ -80,7 +80,7 @@ def test_no_step_is_longer_than_the_clipped_gradient_allows(photographs: Path, t
             learning_rate=1.0, momentum=0, weight_decay=0, warmup=0, head_epochs=0, average_decay=0, clip=clip
         )
         recipe = synthetic_images.recipe(
-            photographs, optimizer=settings, epochs=1, batch_size=24, stages=(Stage(1.0, 24),), architecture="resnet18"
+            images, optimizer=settings, epochs=1, batch_size=24, stages=(Stage(1.0, 24),), architecture="resnet18"
         )
         with pytest.MonkeyPatch.context() as patch:
             start = _Small()
@@ -101,8 +101,8 @@ def test_half_precision_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert precision("16-mixed") == "16-mixed"
 
 
-def test_a_rehearsal_opens_a_handful_of_photographs_and_leaves_the_run_alone(
-    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_rehearsal_opens_a_handful_of_images_and_leaves_the_run_alone(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: set[Path] = set()
     read = cache.read
@@ -114,14 +114,14 @@ def test_a_rehearsal_opens_a_handful_of_photographs_and_leaves_the_run_alone(
     for module in ("training.data.cache", "training.data.datamodule"):
         monkeypatch.setattr(f"{module}.read", counted)
     run = Run(tmp_path / "run")
-    fit(synthetic_images.recipe(photographs, batch_size=4), run, fast=True, resume="auto")
+    fit(synthetic_images.recipe(images, batch_size=4), run, fast=True, resume="auto")
     assert len(opened) == 8
     assert not run.folder.exists()
 
 
-def test_going_on_with_another_network_is_refused(photographs: Path, tmp_path: Path) -> None:
+def test_going_on_with_another_network_is_refused(images: Path, tmp_path: Path) -> None:
     from training.fit.trainer import begin
 
-    begin(synthetic_images.recipe(photographs), Run(tmp_path))
+    begin(synthetic_images.recipe(images), Run(tmp_path))
     with pytest.raises(BundleError, match="was begun as a shufflenet_v2_x0_5"):
-        fit(synthetic_images.recipe(photographs, architecture="resnet18"), Run(tmp_path), resume="auto")
+        fit(synthetic_images.recipe(images, architecture="resnet18"), Run(tmp_path), resume="auto")

@@ -7,7 +7,7 @@ import pytest
 from tests.unit.training import synthetic_images
 from training import recipe as recipes
 from training.__main__ import main
-from training.fit import lr_finder, lr_finder_report
+from training.fit import lr_finder
 from training.fit.lr_finder import RangeTest, range_test
 from training.recipe import Optimizer
 from visionserve.errors import BundleError
@@ -31,8 +31,8 @@ def test_the_suggestion_is_where_the_loss_falls_fastest_over_the_logarithm(tmp_p
         test = falling(steepest)
         assert test.suggested is not None
         assert test.rates[test.suggested] == pytest.approx(steepest, rel=0.15)
-        assert "falls fastest" in lr_finder_report.table(test)
-    lr_finder_report.draw(test, 0.02, tmp_path / "lr.png")
+        assert "falls fastest" in lr_finder.table(test)
+    lr_finder.draw(test, 0.02, tmp_path / "lr.png")
     assert (tmp_path / "lr.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -50,7 +50,7 @@ def test_the_test_ends_when_the_loss_runs_away_and_leaves_a_plot_alone(
     command = ["lr-find", "-c", "../recipe.yaml", "--cache", "../cache", "--steps", "40", "--lowest", "1e-4"]
     status = main([*command, "--highest", "1e6"])
     answer = capsys.readouterr()
-    assert "the loss ran away at" in answer.out
+    assert "the loss diverged at" in answer.out
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["lr.png"]
     if status == 0:
         suggested = float(answer.out.split("--optimizer.learning_rate ")[1])

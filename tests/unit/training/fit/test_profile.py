@@ -54,7 +54,7 @@ def test_a_profile_has_every_part_of_every_stage_and_trains_nothing(tmp_path: Pa
     [
         (500, 200, 195, "the step"),
         (150, 200, 148, "loading"),
-        (200, 180, 90, "the step; they hinder each other: together 50 % of it"),
+        (200, 180, 90, "the step; they slow each other down: together 50 % of it"),
     ],
 )
 def test_the_slower_one_limits(loading: float, step: float, both: float, words: str) -> None:

@@ -68,7 +68,7 @@ def test_a_killed_sweep_goes_on_to_the_wanted_number_of_trials(recipe: Recipe, t
     assert broken.state is TrialState.FAIL
     assert again.user_attrs["repeats"] == 1
     assert again.params == broken.params
-    assert sweep.place(study, again).folder == tmp_path / "run" / "trials" / "001"
+    assert sweep.run_of(study, again).folder == tmp_path / "run" / "trials" / "001"
     assert len(again.intermediate_values) == 6  # with those from before it was killed
     assert len({trial.params["optimizer.learning_rate"] for trial in finished(study)}) == 3
     assert len(sweep.run(3, None).trials) == 4  # nothing is left to do
@@ -89,7 +89,7 @@ def test_a_sweep_leaves_a_table_a_plot_and_a_recipe_that_fits(
     table = (tmp_path / "run" / "sweep.md").read_text(encoding="utf-8")
     assert table in printed
     assert (tmp_path / "run" / "sweep.png").read_bytes().startswith(b"\x89PNG")
-    assert "there is no file gone.safetensors" in table  # a trial that failed is in the table
+    assert "file gone.safetensors does not exist" in table  # a trial that failed is in the table
     best = recipes.load(tmp_path / "run" / "best.yaml")
     assert best == recipes.revise(recipe, {"batch_size": best.batch_size})
     assert not list((tmp_path / "run" / "trials").glob("*/checkpoints"))
@@ -123,7 +123,7 @@ def test_a_trial_whose_loss_is_no_number_has_failed(recipe: Recipe, tmp_path: Pa
     sweep = Sweep(recipe, RATES, tmp_path / "run", tmp_path / "cache")
     study = sweep.run(3, None, Spoiler())
     assert [trial.state for trial in study.trials] == [TrialState.FAIL]  # and the first failure ends the sweep
-    with pytest.raises(BundleError, match=r"no trial has finished: the loss was no number any more in epoch 0"):
+    with pytest.raises(BundleError, match=r"no trial has finished: the loss was not finite in epoch 0"):
         sweep_report.write(sweep, study)
 
 
@@ -156,8 +156,8 @@ def test_a_second_sweep_in_the_folder_is_refused(recipe: Recipe, tmp_path: Path)
         ("augment.policy: {choices: [trivial, strange]}", "augment.policy"),
         ("augment.policy: {choices: []}", "choices is a list"),
         ("stages.0.freeze: {choices: [[conv1]]}", "a choice is a number"),
-        ("", "is no space"),
-        ("a: [", "no readable space"),
+        ("", "is not a search space"),
+        ("a: [", "not a readable search space"),
     ],
     ids=lambda value: value if value.isidentifier() else "",
 )
@@ -171,7 +171,7 @@ def test_a_bad_space_is_one_sentence(text: str, complaint: str, recipe: Recipe, 
 def test_the_space_that_is_shipped_fits_its_recipe() -> None:
     folder = Path(recipes.__file__).parent
     shipped = recipes.load(folder / "recipes" / "flowers102.yaml")
-    assert len(search_space.load(folder / "spaces" / "flowers102.yaml", shipped)) == 7
+    assert len(search_space.load(folder / "search_spaces" / "flowers102.yaml", shipped)) == 7
 
 
 @pytest.mark.parametrize(("trials", "devices"), [(0, 1), (1, 2)], ids=["no trials", "two devices"])

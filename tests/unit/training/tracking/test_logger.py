@@ -23,10 +23,8 @@ from training.data.cache import Pixels
 from training.fit.trainer import Run, fit
 from training.recipe import TrackerName, Tracking
 from training.tracking import logger
-from training.tracking import state as states
-from training.tracking.logger import Journal
-from training.tracking.state import State
-from training.tracking.tracker import Parameter
+from training.tracking.logger import TrackerLogger
+from training.tracking.tracker import Parameter, State, read_state
 from visionserve.errors import BundleError
 from visionserve.model_card import Input, ModelCard
 from visionserve.network import MEAN, STD
@@ -37,7 +35,7 @@ pytestmark = LIGHTNING
 class Moody:
     """A tracker that keeps what it is given, while it is in the mood."""
 
-    id, place = "1", "memory"
+    id, location = "1", "memory"
 
     def __init__(self) -> None:
         self.kept: list[tuple[str, int]] = []
@@ -50,7 +48,7 @@ class Moody:
             raise OSError("not today\nand no trace of it")
         self.kept += [(name, step) for name in values]
 
-    def picture(self, name: str, pixels: Pixels, step: int) -> None:  # noqa: ARG002
+    def image(self, name: str, pixels: Pixels, step: int) -> None:  # noqa: ARG002
         self.metrics({name: 0.0}, step)
 
     def parameters(self, values: Mapping[str, Parameter], text: str) -> None: ...
@@ -65,7 +63,7 @@ def test_what_a_tracker_refuses_is_offered_again_in_order_after_a_pause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tracker, state = Moody(), State("mlflow", id="1")
-    log = Journal(tracker, state, tmp_path)
+    log = TrackerLogger(tracker, state, tmp_path)
     log.log_metrics({"loss": 3.0}, 1)
     tracker.willing = False
     for step in (2, 3, 4):
@@ -79,14 +77,14 @@ def test_what_a_tracker_refuses_is_offered_again_in_order_after_a_pause(
     log.log_metrics({"loss": 2.0}, 6)
     assert tracker.kept == [("loss", step) for step in range(1, 7)]
     assert [record.message for record in caplog.records] == [
-        "mlflow fails (not today): the training goes on, it is tried again"
+        "mlflow fails (not today): the training goes on, it will be retried"
     ]
-    assert states.read(tmp_path) == state == State("mlflow", id="1", sent=6, logged={"loss": 6})
+    assert read_state(tmp_path) == state == State("mlflow", id="1", sent=6, logged={"loss": 6})
 
 
 def test_what_was_logged_before_is_left_out(tmp_path: Path) -> None:
     tracker = Moody()
-    log = Journal(tracker, State("mlflow", id="1", logged={"loss": 4, "lr": 6}), tmp_path)
+    log = TrackerLogger(tracker, State("mlflow", id="1", logged={"loss": 4, "lr": 6}), tmp_path)
     for step in (4, 5, 6, 7):
         log.log_metrics({"loss": 1.0, "lr": 0.1}, step)
     assert tracker.kept == [("loss", 5), ("loss", 6), ("loss", 7), ("lr", 7)]
@@ -97,11 +95,11 @@ def test_a_tracker_that_never_comes_back_costs_a_warning_with_the_loss(
 ) -> None:
     tracker = Moody()
     tracker.willing = False
-    log = Journal(tracker, State("wandb"), tmp_path)
+    log = TrackerLogger(tracker, State("wandb"), tmp_path)
     log.log_metrics({"loss": 3.0}, 1)
     log.log_metrics({"loss": 2.0}, 2)
     log.finalize("success")
-    assert caplog.messages[1:] == ["wandb did not come back: 2 entries are lost"]
+    assert caplog.messages[1:] == ["wandb stayed unavailable: 2 entries are lost"]
 
 
 @pytest.mark.parametrize("name", ["mlflow", "wandb", "tensorboard"])
@@ -110,9 +108,9 @@ def test_a_tracker_that_is_not_installed_is_refused_before_training(
 ) -> None:
     monkeypatch.delitem(sys.modules, f"training.tracking.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard" if name == "tensorboard" else name, None)
-    photographs = synthetic_images.image_folder(tmp_path / "colours")
+    images = synthetic_images.image_folder(tmp_path / "colours")
     with pytest.raises(BundleError, match=rf"{name} is not installed .*pip install {name}"):
-        fit(synthetic_images.recipe(photographs, tracking=Tracking(tracker=name)), Run(tmp_path / "run"))
+        fit(synthetic_images.recipe(images, tracking=Tracking(tracker=name)), Run(tmp_path / "run"))
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
@@ -125,15 +123,13 @@ def test_a_server_keeps_a_run_and_its_death_does_not_end_the_training(
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     caplog.set_level(logging.WARNING)
-    photographs, run = synthetic_images.image_folder(tmp_path / "colours"), Run(tmp_path / "run")
+    images, run = synthetic_images.image_folder(tmp_path / "colours"), Run(tmp_path / "run")
     bundle = tmp_path / "bundle"
     bundle.mkdir()
-    picture = Input(synthetic_images.SIDE, 0.9, MEAN, STD)
-    ModelCard("colours", "1.0", "shufflenet_v2_x0_5", tuple(synthetic_images.COLOURS), picture).save(
-        bundle / "card.json"
-    )
+    image = Input(synthetic_images.SIDE, 0.9, MEAN, STD)
+    ModelCard("colours", "1.0", "shufflenet_v2_x0_5", tuple(synthetic_images.COLOURS), image).save(bundle / "card.json")
     with server(tmp_path) as (process, uri):
-        recipe = synthetic_images.recipe(photographs, tracking=Tracking(tracker="mlflow", uri=uri))
+        recipe = synthetic_images.recipe(images, tracking=Tracking(tracker="mlflow", uri=uri))
         first = Run(tmp_path / "first")
         fit(replace(recipe, epochs=1), first)
         tracking.keep(first.folder, bundle, ModelCard.load(bundle / "card.json"))
@@ -142,12 +138,12 @@ def test_a_server_keeps_a_run_and_its_death_does_not_end_the_training(
     assert [message for message in caplog.messages if message.startswith("mlflow fails")]
     with pytest.raises(BundleError, match=f"mlflow cannot be used at {uri}"):
         fit(recipe, Run(tmp_path / "other"))
-    found = states.read(run.folder)
+    found = read_state(run.folder)
     assert found is not None
     store = MlflowClient(f"sqlite:///{tmp_path / 'server.db'}")  # what the server had written
     steps = [point.step for point in store.get_metric_history(found.id, "val/accuracy")]
     assert steps == [2]
-    assert len(list((tmp_path / "files").rglob("pictures/confusion.png"))) == 2
+    assert len(list((tmp_path / "files").rglob("images/confusion.png"))) == 2
     assert len(list((tmp_path / "files").rglob("bundle/*/card.json"))) == 1
     (version,) = store.search_model_versions("name = 'colours'")
     assert version.tags["card_sha256"] == ModelCard.load(bundle / "card.json").digest

@@ -17,15 +17,15 @@ from tests.unit.training.tracking import wandb_file
 from training import tracking
 from training.fit.trainer import Run, fit
 from training.recipe import Recipe, TrackerName, Tracking
-from training.tracking import state as states
+from training.tracking.tracker import State, read_state
 from visionserve.errors import BundleError
 from visionserve.model_card import Input, ModelCard
 from visionserve.network import MEAN, STD
 
 pytestmark = LIGHTNING
 CURVES = {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr-SGD/pg1"}
-PICTURES = {"pictures/confusion", "pictures/samples", "pictures/mistakes"}
-STEPS = 3  # of an epoch: 30 photographs, 8 in a batch
+PICTURES = {"images/confusion", "images/samples", "images/mistakes"}
+STEPS = 3  # of an epoch: 30 images, 8 in a batch
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Killed(Callback):
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return synthetic_images.image_folder(tmp_path_factory.mktemp("data") / "colours")
 
 
@@ -58,15 +58,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.environ.update(before)
 
 
-def recipe_of(photographs: Path, tracker: TrackerName, **changes: Any) -> Recipe:
-    return synthetic_images.recipe(photographs, tracking=Tracking(tracker=tracker), **changes)
+def recipe_of(images: Path, tracker: TrackerName, **changes: Any) -> Recipe:
+    return synthetic_images.recipe(images, tracking=Tracking(tracker=tracker), **changes)
 
 
-def tracked(photographs: Path, runs: Path, tracker: TrackerName) -> Tracked:
+def tracked(images: Path, runs: Path, tracker: TrackerName) -> Tracked:
     run = Run(runs / tracker)
     with pytest.raises(SystemExit, match="killed"):
-        fit(recipe_of(photographs, tracker), run, callbacks=[Killed()])
-    fit(recipe_of(photographs, tracker, patience=16), run, resume="auto")
+        fit(recipe_of(images, tracker), run, callbacks=[Killed()])
+    fit(recipe_of(images, tracker, patience=16), run, resume="auto")
     bundle = runs / f"bundle-{tracker}"
     bundle.mkdir()
     card = ModelCard(
@@ -85,10 +85,10 @@ def tracked(photographs: Path, runs: Path, tracker: TrackerName) -> Tracked:
 
 
 @pytest.fixture(scope="module")
-def tensorboard(photographs: Path, runs: Path) -> tuple[Tracked, Any]:
+def tensorboard(images: Path, runs: Path) -> tuple[Tracked, Any]:
     from tensorboard.backend.event_processing import event_accumulator  # type: ignore[import-untyped]
 
-    made = tracked(photographs, runs, "tensorboard")
+    made = tracked(images, runs, "tensorboard")
     (folder,) = made.run.folder.glob("version_*")
     return made, event_accumulator.EventAccumulator(str(folder), size_guidance={"tensors": 0, "scalars": 0}).Reload()
 
@@ -100,7 +100,7 @@ def test_tensorboard_has_each_point_of_a_killed_run_once(tensorboard: tuple[Trac
         steps = [point.step for point in events.Scalars(curve)]
         assert len(steps) == 3
         assert steps == sorted(set(steps))
-    assert all(events.Images(picture) for picture in PICTURES)
+    assert all(events.Images(image) for image in PICTURES)
 
 
 def test_tensorboard_has_the_recipe_and_the_card(tensorboard: tuple[Tracked, Any]) -> None:
@@ -114,8 +114,8 @@ def test_tensorboard_has_the_recipe_and_the_card(tensorboard: tuple[Tracked, Any
 
 
 @pytest.fixture(scope="module")
-def mlflow(photographs: Path, runs: Path) -> tuple[Tracked, Any]:
-    made = tracked(photographs, runs, "mlflow")
+def mlflow(images: Path, runs: Path) -> tuple[Tracked, Any]:
+    made = tracked(images, runs, "mlflow")
     from mlflow import MlflowClient
 
     store = f"sqlite:///{runs / 'mlflow.db'}"
@@ -134,7 +134,7 @@ def test_mlflow_has_each_point_of_a_killed_run_once(mlflow: tuple[Tracked, Any])
     assert found.data.params["patience"] == "15"
     assert found.data.tags["resumed.patience"] == "16"
     assert not [name for name in found.data.params if name.startswith("tracking")]
-    assert {f"{file.path}" for file in client.list_artifacts(_id(made), "pictures")} == {f"{p}.png" for p in PICTURES}
+    assert {f"{file.path}" for file in client.list_artifacts(_id(made), "images")} == {f"{p}.png" for p in PICTURES}
 
 
 def test_mlflow_registers_the_bundle_with_its_card_and_a_second_time_changes_nothing(
@@ -153,21 +153,19 @@ def test_mlflow_registers_the_bundle_with_its_card_and_a_second_time_changes_not
     assert sorted(path.name for path in fetched.iterdir()) == ["card.json", "weights.safetensors"]
 
 
-def test_a_run_that_mlflow_has_forgotten_says_what_to_do(
-    mlflow: tuple[Tracked, Any], photographs: Path, runs: Path
-) -> None:
+def test_a_run_that_mlflow_has_forgotten_says_what_to_do(mlflow: tuple[Tracked, Any], images: Path, runs: Path) -> None:
     del mlflow  # its store is there
     run = Run(runs / "forgotten")
     run.folder.mkdir()
-    states.State("mlflow", id="0" * 32).save(run.folder)
-    with pytest.raises(BundleError, match=r"knows no run 0+ any more: delete .*tracking\.json"):
-        fit(recipe_of(photographs, "mlflow"), run, resume="auto")
+    State("mlflow", id="0" * 32).save(run.folder)
+    with pytest.raises(BundleError, match=r"no longer has run 0+: delete .*tracking\.json"):
+        fit(recipe_of(images, "mlflow"), run, resume="auto")
 
 
 @pytest.fixture(scope="module")
-def wandb(photographs: Path, runs: Path) -> tuple[Tracked, list[Any]]:
+def wandb(images: Path, runs: Path) -> tuple[Tracked, list[Any]]:
     """The records of the three folders that fit, fit and bundle left, in the order in which they would be sent."""
-    made = tracked(photographs, runs, "wandb")
+    made = tracked(images, runs, "wandb")
     folders = sorted((made.run.folder / "wandb").glob("offline-run-*"), key=lambda path: path.stat().st_mtime)
     found = [record for folder in folders for file in folder.glob("*.wandb") for record in wandb_file.records(file)]
     return made, found
@@ -183,8 +181,8 @@ def test_wandb_has_each_point_of_a_killed_run_once_in_rows_that_rise(wandb: tupl
         steps = [row["trainer/global_step"] for row in rows if curve in row]
         assert len(steps) == 3
         assert steps == sorted(set(steps))
-    for picture in PICTURES:
-        drawn_last = next(row[f"{picture}:path"] for row in reversed(rows) if f"{picture}:path" in row)
+    for image in PICTURES:
+        drawn_last = next(row[f"{image}:path"] for row in reversed(rows) if f"{image}:path" in row)
         assert list((made.run.folder / "wandb").glob(f"*/files/{drawn_last}"))
 
 
@@ -205,19 +203,19 @@ def test_the_tracker_does_not_change_the_weights(
     tensorboard: tuple[Tracked, Any],
     mlflow: tuple[Tracked, Any],
     wandb: tuple[Tracked, Any],
-    photographs: Path,
+    images: Path,
     runs: Path,
 ) -> None:
     plain = Run(runs / "none")
-    fit(recipe_of(photographs, "none"), plain)
+    fit(recipe_of(images, "none"), plain)
     assert not (plain.folder / "tracking.json").exists()
     for made, _ in (tensorboard, mlflow, wandb):
         assert made.run.weights.read_bytes() == plain.weights.read_bytes()
 
 
-def test_a_run_that_starts_anew_gets_a_new_place(tensorboard: tuple[Tracked, Any], photographs: Path) -> None:
+def test_a_run_that_starts_anew_gets_a_new_place(tensorboard: tuple[Tracked, Any], images: Path) -> None:
     made, _ = tensorboard
-    recipe = replace(recipe_of(photographs, "tensorboard", epochs=1), name="again")
+    recipe = replace(recipe_of(images, "tensorboard", epochs=1), name="again")
     fit(recipe, made.run, resume="none")
     assert _id(made) == "version_1"
 
@@ -230,7 +228,7 @@ def test_a_password_in_the_uri_is_refused_and_not_repeated(uri: str) -> None:
 
 
 def _id(made: Tracked) -> str:
-    found = states.read(made.run.folder)
+    found = read_state(made.run.folder)
     assert found is not None
     return found.id
 
