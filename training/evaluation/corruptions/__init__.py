@@ -1,12 +1,12 @@
 """The fifteen corruptions of Hendrycks & Dietterich 2019 (arXiv 1903.12261), each in five severities.
 
-prepared image (H, W, 3) uint8 -> corrupt(image, kind, severity, seed) -> the same, as a worse camera, worse weather or
-a saving proxy would have delivered it
+Input and output of `corrupt` are (H, W, 3) uint8. `KINDS` has the published fifteen, for prepared images; `MILD` has
+five that begin weaker, for images as they are sent (monitoring.drift measures which of them its check detects).
 
-Own code after the published description; strengths are the published ones unless said otherwise beside them. Lengths
-are in pixels of a picture whose shorter side has 224 and grow with the picture. Three differences: frost is drawn, for
+Own code after the published description; strengths are the published ones unless stated otherwise beside them. Lengths
+are in pixels of an image whose shorter side has 224 and grow with the image. Three differences: frost is drawn, because
 the original pastes photographs of frost; glass moves pixels at random rather than swapping them one after the other;
-elastic begins with two gentler steps, for the original's first two hurt more than its third.
+elastic begins with two gentler steps, because the original's first two reduce accuracy more than its third.
 """
 
 import zlib
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.evaluation.corruptions import blur, digital, noise, weather
+from training.evaluation.corruptions import blur, digital, weather
 from training.evaluation.corruptions.pixels import from_unit, to_unit
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -23,9 +23,9 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to spoil a picture.
+    """One kind of corruption.
 
-    ``apply`` takes (H, W, 3) float32 0-1, a source of chance and one of ``strengths``, and returns the like, perhaps
+    ``apply`` takes (H, W, 3) float32 0-1, a random generator and one of ``strengths``, and returns the same, perhaps
     beyond 0-1. ``strengths`` has the parameters of severity 1 to 5, and ``meaning`` says what they are.
     """
 
@@ -37,11 +37,11 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "gaussian noise": Kind(
-        "noise", noise.gaussian, ((0.08,), (0.12,), (0.18,), (0.26,), (0.38,)), "standard deviation, of 1"
+        "noise", digital.gaussian, ((0.08,), (0.12,), (0.18,), (0.26,), (0.38,)), "standard deviation, of 1"
     ),
-    "shot noise": Kind("noise", noise.shot, ((60,), (25,), (12,), (5,), (3,)), "photons that make white"),
+    "shot noise": Kind("noise", digital.shot, ((60,), (25,), (12,), (5,), (3,)), "photons that make white"),
     "impulse noise": Kind(
-        "noise", noise.impulse, ((0.03,), (0.06,), (0.09,), (0.17,), (0.27,)), "share of values that fall to 0 or 1"
+        "noise", digital.impulse, ((0.03,), (0.06,), (0.09,), (0.17,), (0.27,)), "share of values that become 0 or 1"
     ),
     "defocus blur": Kind(
         "blur", blur.defocus, ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)), "radius; softness of its edge"
@@ -69,13 +69,13 @@ KINDS: Mapping[str, Kind] = {
             (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
             (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
         ),
-        "mean and spread of the flakes; their size; least brightness; half length and fading of the fall; picture kept",
+        "mean and spread of the flakes; their size; least brightness; half length and fading of the fall; image kept",
     ),
     "frost": Kind(
         "weather",
         weather.frost,
         ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)),
-        "picture kept; frost added",
+        "image kept; frost added",
     ),
     "fog": Kind("weather", weather.fog, ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)), "thickness; evenness"),
     "brightness": Kind("weather", weather.brightness, ((0.1,), (0.2,), (0.3,), (0.4,), (0.5,)), "light added, of 1"),
@@ -92,22 +92,31 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-def corrupt(image: np.ndarray, kind: str, severity: int, seed: int) -> np.ndarray:
-    """Return a spoilt copy of a picture.
+MILD: Mapping[str, Kind] = {
+    "noise": Kind(
+        "noise", digital.gaussian, tuple((levels / 255,) for levels in (4, 8, 16, 28, 45)), "standard deviation, of 1"
+    ),
+    "blur": Kind("blur", blur.gaussian, ((0.5,), (1.0,), (1.7,), (2.6,), (4.0,)), "standard deviation"),
+    "brightness": Kind("weather", weather.exposure, ((0.9,), (0.75,), (0.6,), (0.45,), (0.3,)), "factor of the light"),
+    "contrast": Kind("digital", digital.contrast, ((0.9,), (0.75,), (0.6,), (0.4,), (0.25,)), "contrast kept"),
+    "jpeg": Kind("digital", digital.jpeg, ((60,), (40,), (25,), (15,), (8,)), "quality"),
+}
 
-    Chance follows from ``kind`` and ``seed`` alone: the severities of one picture differ in strength and not in luck.
+
+def corrupt(image: np.ndarray, kind: str, severity: int, seed: int, kinds: Mapping[str, Kind] = KINDS) -> np.ndarray:
+    """Return a corrupted copy of an image, (H, W, 3) uint8.
+
+    Randomness depends on ``kind`` and ``seed`` only: the severities of one image differ in strength alone.
 
     Args:
         image: (H, W, 3) uint8, RGB.
-        kind: one of `KINDS`.
+        kind: one of ``kinds``.
         severity: 1 to 5.
-        seed: of this photograph.
-
-    Returns:
-        (H, W, 3) uint8.
+        seed: of this image.
+        kinds: `KINDS` or `MILD`.
     """
-    if kind not in KINDS or severity not in SEVERITIES:
-        raise ValueError(f"a corruption is one of {', '.join(KINDS)} in severity 1 to 5, not {kind!r} in {severity}")
-    chosen = KINDS[kind]
-    chance = np.random.default_rng([zlib.crc32(kind.encode()), seed])
-    return from_unit(chosen.apply(to_unit(image), chance, *chosen.strengths[severity - 1]))
+    if kind not in kinds or severity not in SEVERITIES:
+        raise ValueError(f"a corruption is one of {', '.join(kinds)} in severity 1 to 5, not {kind!r} in {severity}")
+    corruption = kinds[kind]
+    rng = np.random.default_rng([zlib.crc32(kind.encode()), seed])
+    return from_unit(corruption.apply(to_unit(image), rng, *corruption.strengths[severity - 1]))

@@ -1,10 +1,10 @@
-"""What the corruptions share: the scale of values and lengths, and a convolution that keeps the borders."""
+"""Conversions, lengths and convolution that the corruptions share."""
 
 import numpy as np
 from PIL import Image
 from scipy.signal import fftconvolve
 
-REFERENCE = 224  # the strengths' lengths are in pixels of a picture with this shorter side
+REFERENCE = 224  # the strengths' lengths are in pixels of an image with this shorter side
 
 
 def to_unit(image: np.ndarray) -> np.ndarray:
@@ -20,17 +20,17 @@ def from_unit(values: np.ndarray) -> np.ndarray:
 
 
 def scale(pixels: np.ndarray) -> float:
-    """Return how many pixels of this picture (H, W, ...) one pixel of the reference is."""
+    """Return how many pixels of this image (H, W, ...) one pixel of the reference is."""
     return float(min(pixels.shape[:2])) / REFERENCE
 
 
 def convolve(pixels: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Convolve (H, W, ...) with an odd square kernel of sum 1, the picture mirrored beyond its borders."""
+    """Convolve (H, W, ...) with an odd square kernel of sum 1, the image mirrored beyond its borders."""
     reach = len(kernel) // 2
     around = [(reach, reach)] * 2 + [(0, 0)] * (pixels.ndim - 2)
     weights = kernel.astype(np.float32).reshape(*kernel.shape, *[1] * (pixels.ndim - 2))
-    found: np.ndarray = fftconvolve(np.pad(pixels, around, mode="symmetric"), weights, mode="valid", axes=(0, 1))
-    return found
+    convolved: np.ndarray = fftconvolve(np.pad(pixels, around, mode="symmetric"), weights, mode="valid", axes=(0, 1))
+    return convolved
 
 
 def enlarge(layer: np.ndarray, height: int, width: int) -> np.ndarray:

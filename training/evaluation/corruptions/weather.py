@@ -1,4 +1,4 @@
-"""Weather between the lens and the flower, and too much light. All take (H, W, 3) float32 0-1."""
+"""Snow, frost, fog and exposure. All take (H, W, 3) float32 0-1."""
 
 import math
 from functools import lru_cache
@@ -10,12 +10,12 @@ from training.evaluation.corruptions.pixels import convolve, enlarge, scale
 
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luminance of R, G, B
 _ICE = np.array([0.86, 0.94, 1.0], np.float32)
-_PANES = 5  # as many as there are photographs of frost in the original
+_PANES = 5  # as many as the original has images of frost
 
 
 def snow(
     pixels: np.ndarray,
-    chance: np.random.Generator,
+    rng: np.random.Generator,
     mean: float,
     spread: float,
     size: float,
@@ -24,11 +24,11 @@ def snow(
     fading: float,
     kept: float,
 ) -> np.ndarray:
-    """Let flakes fall, near and far, and whiten the picture behind them."""
+    """Add falling flakes and whiten the image behind them."""
     height, width = pixels.shape[:2]
-    factor, degrees = scale(pixels), chance.uniform(-135, -45)
+    factor, degrees = scale(pixels), rng.uniform(-135, -45)
     cells = (math.ceil(height / (size * factor)), math.ceil(width / (size * factor)))
-    layer = enlarge(chance.normal(mean, spread, cells).astype(np.float32), height, width)
+    layer = enlarge(rng.normal(mean, spread, cells).astype(np.float32), height, width)
     flakes = np.clip(np.where(layer < least, 0, layer), 0, 1)
     falling = convolve(flakes, trail(half * factor, fading * factor, degrees))[..., None]
     pale = np.maximum(pixels, (pixels @ _GREY)[..., None] * 1.5 + 0.5)
@@ -36,20 +36,20 @@ def snow(
     return snowed
 
 
-def frost(pixels: np.ndarray, chance: np.random.Generator, kept: float, added: float) -> np.ndarray:
-    """Look through a frozen pane: a piece, perhaps mirrored, of one of five drawn panes."""
+def frost(pixels: np.ndarray, rng: np.random.Generator, kept: float, added: float) -> np.ndarray:
+    """Add frost: a piece, perhaps mirrored, of one of five drawn panes."""
     height, width = pixels.shape[:2]
-    pane = _pane(int(chance.integers(_PANES)), 2 * _power_of_two(max(height, width)))
-    top, left = chance.integers(len(pane) - height), chance.integers(len(pane) - width)
+    pane = _pane(int(rng.integers(_PANES)), 2 * _power_of_two(max(height, width)))
+    top, left = rng.integers(len(pane) - height), rng.integers(len(pane) - width)
     piece = pane[top : top + height, left : left + width]
-    frozen: np.ndarray = kept * pixels + added * (piece[:, ::-1] if chance.random() < 0.5 else piece)
+    frozen: np.ndarray = kept * pixels + added * (piece[:, ::-1] if rng.random() < 0.5 else piece)
     return frozen
 
 
-def fog(pixels: np.ndarray, chance: np.random.Generator, thickness: float, evenness: float) -> np.ndarray:
-    """Lay clouds over the picture; the higher ``evenness``, the larger they are."""
+def fog(pixels: np.ndarray, rng: np.random.Generator, thickness: float, evenness: float) -> np.ndarray:
+    """Add clouds; the higher ``evenness``, the larger they are."""
     height, width = pixels.shape[:2]
-    clouds = plasma(chance, _power_of_two(max(height, width)), evenness)[:height, :width, None]
+    clouds = plasma(rng, _power_of_two(max(height, width)), evenness)[:height, :width, None]
     brightest = float(pixels.max())
     hidden: np.ndarray = (pixels + thickness * clouds) * brightest / (brightest + thickness)
     return hidden
@@ -63,7 +63,12 @@ def brightness(pixels: np.ndarray, _: np.random.Generator, light: float) -> np.n
     return lit
 
 
-def plasma(chance: np.random.Generator, side: int, evenness: float) -> np.ndarray:
+def exposure(pixels: np.ndarray, _: np.random.Generator, factor: float) -> np.ndarray:
+    """Multiply the light by a factor: below 1 underexposed."""
+    return pixels * np.float32(factor)
+
+
+def plasma(rng: np.random.Generator, side: int, evenness: float) -> np.ndarray:
     """Return clouds (side, side) float32 0-1 that fit together at opposite borders; ``side`` is a power of two.
 
     The diamond-square algorithm (Fournier, Fussell & Carpenter 1982). Each halving of the step divides the roughness
@@ -72,7 +77,7 @@ def plasma(chance: np.random.Generator, side: int, evenness: float) -> np.ndarra
     field, step, roughness = np.zeros((side, side), np.float32), side, 1.0
 
     def rough(sums: np.ndarray) -> np.ndarray:
-        return sums / 4 + roughness * chance.uniform(-1, 1, sums.shape)
+        return sums / 4 + roughness * rng.uniform(-1, 1, sums.shape)
 
     while step >= 2:
         half = step // 2
@@ -90,12 +95,12 @@ def plasma(chance: np.random.Generator, side: int, evenness: float) -> np.ndarra
 @lru_cache(maxsize=2 * _PANES)
 def _pane(number: int, side: int) -> np.ndarray:
     """Draw one pane of frost, (side, side, 3) float32 0-1: a film, veins of ice and needles in a few directions."""
-    chance = np.random.default_rng([number, side])
-    film = plasma(chance, side, 1.7)
-    veins = (1 - np.abs(2 * plasma(chance, side, 1.35) - 1)) ** 6
+    rng = np.random.default_rng([number, side])
+    film = plasma(rng, side, 1.7)
+    veins = (1 - np.abs(2 * plasma(rng, side, 1.35) - 1)) ** 6
     needles = np.zeros((side, side), np.float32)
-    for degrees in chance.uniform(-180, 180, 7):
-        seeds = (chance.random((side, side)) < 0.004) * chance.random((side, side))
+    for degrees in rng.uniform(-180, 180, 7):
+        seeds = (rng.random((side, side)) < 0.004) * rng.random((side, side))
         needles += convolve(seeds.astype(np.float32), trail(side / 18, side / 20, degrees))
     needles = np.clip(needles / np.quantile(needles, 0.995), 0, 1) * (0.3 + 0.7 * film)
     ice = np.clip(0.35 * film + 0.55 * veins + 0.8 * needles, 0, 1)[..., None]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.evaluation.corruptions import KINDS, SEVERITIES, corrupt
+from training.evaluation.corruptions import KINDS, MILD, SEVERITIES, corrupt
 from training.evaluation.corruptions.weather import plasma
 from training.networks import synthetic_images
 
@@ -78,6 +78,15 @@ def test_brightness_keeps_the_hue() -> None:
     brown = np.full((8, 8, 3), (60, 40, 20), np.uint8)
     assert corrupt(brown, "brightness", 2, 0)[0, 0].tolist() == [111, 74, 37]
     assert corrupt(np.zeros_like(brown), "brightness", 1, 0)[0, 0].tolist() == [26, 26, 26]
+
+
+@pytest.mark.parametrize("kind", MILD)
+def test_a_mild_corruption_grows_with_its_severity_and_begins_hardly_visible(kind: str) -> None:
+    corrupted = [corrupt(LARGE[0], kind, severity, 0, MILD).astype(float) for severity in SEVERITIES]
+    differences = [float(((image - LARGE[0]) ** 2).mean()) for image in corrupted]
+    assert differences == sorted(set(differences))
+    assert differences[0] ** 0.5 < 25  # levels of 255
+    assert differences[-1] > 1.5 * differences[0]
 
 
 def test_black_pictures_are_no_trouble() -> None:
