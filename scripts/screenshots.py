@@ -154,7 +154,7 @@ def screenshot(browser: Browser, page_url: str, device: dict[str, Any]) -> Image
         page.set_default_timeout(PAGE_TIMEOUT_S * 1000)
         page.goto(page_url)
         page.set_input_files('[data-testid="stFileUploaderDropzoneInput"]', dahlia())
-        page.get_by_role("slider", name="Where it shows").wait_for()
+        page.get_by_role("slider", name="Heatmap").wait_for()
         page.get_by_role("button", name="Send").wait_for()
         page.wait_for_timeout(1500)  # images fade in
         return Image.open(io.BytesIO(page.screenshot()))

@@ -1,10 +1,10 @@
-"""The page: drop a photograph, see what it is, how sure the model is, and where it looked.
+"""The page: drop an image, see its labels, how sure the model is, and where in the image the evidence is.
 
-It speaks HTTP to the service, through visionserve.client, and knows nothing else of the project:
+It speaks HTTP to the service, through visionserve.client, and imports nothing else of the project:
 
-    page       what is where                      settings   where the service is
-    ├─ asking     photographs -> answers          card       the model's card, described
-    ├─ result     one photograph's answer         drawing    numbers -> HTML and SVG
-    ├─ about      the model, the API              pictures   photograph + heatmap -> picture
-    └─ feedback   what people say of the answers  colours    the heatmap's colour scale
+    page        layout and state                 settings        addresses and API key
+    ├─ predictions  images -> answers            card            the model's card
+    ├─ result       one image's answer           html            numbers -> HTML and SVG
+    ├─ about        the model, the API           overlay         image + heatmap -> image
+    └─ feedback     people's corrections         interpretation  numbers -> sentences
 """

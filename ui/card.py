@@ -1,4 +1,4 @@
-"""The model's card as the page shows it. What a card does not say is None here: other models have other cards."""
+"""The model's card as the page shows it. A value that the card does not have is None: other models have other cards."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _Z95 = 1.96  # two-sided 95 % of the normal distribution
 
 @dataclass(frozen=True)
 class Bin:
-    """Photographs about which the model was equally sure: how many, how sure, and how often it was right, 0-1."""
+    """Images about which the model was equally sure: how many, how sure, and how often it was right, 0-1."""
 
     count: int
     confidence: float
@@ -20,7 +20,7 @@ class Bin:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the accuracy (Wilson 1927), wide where the photographs were few."""
+        """The 95 % interval of the accuracy (Wilson 1927), wide for few images."""
         spread = _Z95**2 / self.count
         centre = (self.accuracy + spread / 2) / (1 + spread)
         half = math.sqrt(spread * (self.accuracy * (1 - self.accuracy) + spread / 4)) / (1 + spread)
@@ -29,11 +29,11 @@ class Bin:
 
 @dataclass(frozen=True)
 class Card:
-    """What the page needs of a card. ``crop`` is the side of the model's view over the photograph's shorter side."""
+    """What the page needs of a card. ``crop`` is the side of the model's view over the image's shorter side."""
 
     labels: tuple[str, ...]
     crop: float
-    photographs: int | None
+    images: int | None
     top1: float | None
     top1_interval: tuple[float, float] | None
     top5: float | None
@@ -59,7 +59,7 @@ def read(model: Model) -> Card:
     return Card(
         labels=tuple(str(label) for label in content.get("labels", ())),
         crop=float(_mapping(content, "input").get("crop", 1.0)),
-        photographs=metrics.get("photographs"),
+        images=metrics.get("photographs"),
         top1=metrics.get("top1"),
         top1_interval=(float(interval[0]), float(interval[1])) if interval else None,
         top5=metrics.get("top5"),
@@ -71,5 +71,5 @@ def read(model: Model) -> Card:
 
 
 def _mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = content.get(key, {})
-    return found if isinstance(found, Mapping) else {}
+    value = content.get(key, {})
+    return value if isinstance(value, Mapping) else {}

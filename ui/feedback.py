@@ -1,7 +1,7 @@
-"""Feedback: what a person says of an answer, appended to a JSON Lines file; never the photograph.
+"""Feedback: a person's correction of an answer, appended to a JSON Lines file; never the image.
 
 Several pages may write to one file, and any of them may be killed at any moment: each line is one write under a lock,
-on the disk before the person is thanked; a half-written last line stays alone on its line, where readers skip it.
+on the disk before the page says thank you; an incomplete last line stays on a line of its own, which readers skip.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ Verdict = Literal["right", "wrong"]
 
 @dataclass(frozen=True)
 class Feedback:
-    """One line of the file. ``label`` is what the person says it is, None where they only say what it is not."""
+    """One line of the file. ``label`` is what the person says it is, None for "wrong, but I do not know"."""
 
     time: str
     request_id: str
@@ -32,7 +32,7 @@ class Feedback:
 
 
 def judge(answer: Answer, label: str | None, now: datetime | None = None) -> Feedback:
-    """Return the feedback of a person who says that the photograph shows ``label``, or only that it is not the best."""
+    """Return the feedback of a person for whom ``label`` is right, or None: the predicted label is wrong."""
     best = answer.best
     return Feedback(
         time=(now or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -65,6 +65,6 @@ def _ends_with_newline(descriptor: int) -> bool:
 
 
 def _append(descriptor: int, data: bytes) -> None:
-    """Write all of it: a disk that fills up takes a part first and refuses the rest."""
+    """Write all of it: a disk that fills up takes a part first and rejects the rest."""
     while data:
         data = data[os.write(descriptor, data) :]

@@ -1,10 +1,10 @@
-"""Numbers -> HTML that style.css dresses. Everything that comes from elsewhere is escaped here."""
+"""Numbers -> HTML, styled by style.css. All text from outside is escaped here."""
 
 import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from ui import colours
+from ui import overlay
 from ui.card import Bin, Card
 from ui.interpretation import Familiarity, percent, sureness, warning
 from visionserve.client import Answer
@@ -14,12 +14,12 @@ _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the calibration plot
 
 def masthead(icon: bytes, title: str, line: str) -> str:
     """Return the page's head; ``icon`` is an SVG file."""
-    picture = f'<img src="data:image/svg+xml;base64,{base64.b64encode(icon).decode()}" alt="">'
-    return f'<header class="vs-head">{picture}<div><h1>{escape(title)}</h1><p>{escape(line)}</p></div></header>'
+    image = f'<img src="data:image/svg+xml;base64,{base64.b64encode(icon).decode()}" alt="">'
+    return f'<header class="vs-head">{image}<div><h1>{escape(title)}</h1><p>{escape(line)}</p></div></header>'
 
 
 def verdict(name: str, answer: Answer, kind: Familiarity, labels: int) -> str:
-    """Return the best label, how sure the model is, and a warning where the photograph is not like those it knows."""
+    """Return the best label, how sure the model is, and a warning if the image is unlike those the model knows."""
     best = answer.best
     caution = warning(kind, answer.novelty, answer.model.name, labels)
     note = f'<p class="vs-note vs-{kind}" role="note">{escape(caution)}</p>' if caution else ""
@@ -33,17 +33,17 @@ def verdict(name: str, answer: Answer, kind: Familiarity, labels: int) -> str:
 def bars(answer: Answer, kind: Familiarity) -> str:
     """Return the predictions as horizontal bars, the most probable on top; pale where they mean little."""
     rows = "".join(
-        f'<li data-label="{escape(found.label)}" data-probability="{found.probability}">'
-        f'<span class="vs-label">{escape(found.label)}</span>'
-        f'<span class="vs-track"><span style="width:{max(found.probability * 100, 0.4):.2f}%"></span></span>'
-        f'<span class="vs-value">{percent(found.probability)}</span></li>'
-        for found in answer.predictions
+        f'<li data-label="{escape(entry.label)}" data-probability="{entry.probability}">'
+        f'<span class="vs-label">{escape(entry.label)}</span>'
+        f'<span class="vs-track"><span style="width:{max(entry.probability * 100, 0.4):.2f}%"></span></span>'
+        f'<span class="vs-value">{percent(entry.probability)}</span></li>'
+        for entry in answer.predictions
     )
     return f'<ol class="vs-bars vs-{kind}" aria-label="The most probable labels">{rows}</ol>'
 
 
 def declined(name: str, sentence: str) -> str:
-    """Return why a file has no answer."""
+    """Return the reason why a file has no answer."""
     return (
         f'<div class="vs-verdict"><p class="vs-file">{escape(name)}</p>'
         f'<p class="vs-note vs-declined" role="alert">{escape(sentence)}</p></div>'
@@ -51,49 +51,49 @@ def declined(name: str, sentence: str) -> str:
 
 
 def thanks(label: str) -> str:
-    """Return the thanks for what somebody said of an answer."""
-    return f'<p class="vs-thanks" role="status">Thank you. Kept as <b>{escape(label)}</b>.</p>'
+    """Return the thanks for feedback."""
+    return f'<p class="vs-thanks" role="status">Thank you. Saved as <b>{escape(label)}</b>.</p>'
 
 
-def down(url: str, said: str) -> str:
-    """Return the sentences for a service that does not answer, or that only ``said`` something else."""
+def down(url: str, message: str) -> str:
+    """Return the sentences for a service that does not answer, or that cannot; ``message`` is why, if it said so."""
     nothing = f"Nothing answers at <code>{escape(url)}</code>."
     start = f"{nothing} Start it with <code>make serve</code>, or wait if it is starting."
     return (
-        f'<div class="vs-down" role="status"><h2>The service is not there yet</h2><p>{escape(said) or start} '
-        "This page looks again every few seconds, and keeps your photographs.</p></div>"
+        f'<div class="vs-down" role="status"><h2>The service is not available yet</h2><p>{escape(message) or start} '
+        "This page checks again every few seconds, and keeps your images.</p></div>"
     )
 
 
 def heat_legend() -> str:
     """Return the heatmap's scale in words and colours."""
     return (
-        '<p class="vs-scale"><span>speaks little for it</span>'
-        f'<i style="background:{colours.gradient()}"></i><span>much</span></p>'
+        '<p class="vs-scale"><span>supports it little</span>'
+        f'<i style="background:{overlay.gradient()}"></i><span>much</span></p>'
     )
 
 
 def stages(round_trip_s: float, timings: Mapping[str, float]) -> list[tuple[str, float]]:
-    """Divide a round trip into named seconds; only the whole of it where the service did not say more.
+    """Divide a round trip into named seconds; only the total if the service did not report its stages.
 
-    ``total`` is the service's time for the whole batch; what decoding and the model leave of it went to drawing the
-    heatmap and to the batch's other images.
+    ``total`` is the service's time for the whole batch; what decoding and the model leave of it is the drawing of the
+    heatmap and the batch's other images.
     """
     if "total" not in timings:
         return [("round trip", round_trip_s)]
     decode, model, total = (timings.get(name, 0.0) for name in ("decode", "inference", "total"))
-    found = [("way and queue", round_trip_s - total)]
-    found += [("decode", decode), ("model", model), ("heatmap and the rest", total - decode - model)]
-    return [(name, max(seconds, 0.0)) for name, seconds in found]
+    parts = [("network and queue", round_trip_s - total)]
+    parts += [("decode", decode), ("model", model), ("heatmap and the rest", total - decode - model)]
+    return [(name, max(seconds, 0.0)) for name, seconds in parts]
 
 
 def time(round_trip_s: float, timings: Mapping[str, float]) -> str:
-    """Return where the time went, as a divided strip with its legend."""
-    found = stages(round_trip_s, timings)
-    parts = "".join(f'<span class="vs-t{n}" style="flex-grow:{s * 1000:.3f}"></span>' for n, (_, s) in enumerate(found))
+    """Return the time by stage, as a divided strip with its legend."""
+    named = stages(round_trip_s, timings)
+    parts = "".join(f'<span class="vs-t{n}" style="flex-grow:{s * 1000:.3f}"></span>' for n, (_, s) in enumerate(named))
     words = "".join(
         f'<li class="vs-t{n}" data-stage="{escape(name)}">{escape(name)} <b>{s * 1000:.1f}</b></li>'
-        for n, (name, s) in enumerate(found)
+        for n, (name, s) in enumerate(named)
     )
     return (
         f'<div class="vs-time"><p>Answered in <b>{round_trip_s * 1000:.0f} ms</b></p>'
@@ -112,7 +112,7 @@ def figures(card: Card) -> str:
     if card.top5 is not None:
         shown.append((percent(card.top5), "right among five", ""))
     if card.calibration_error is not None:
-        shown.append((percent(card.calibration_error), "calibration error", "stated against actual sureness"))
+        shown.append((percent(card.calibration_error), "calibration error", "stated against actual accuracy"))
     cells = "".join(
         f"<div><dd>{escape(value)}</dd><dt>{escape(title)}<small>{escape(note)}</small></dt></div>"
         for value, title, note in shown
@@ -132,20 +132,20 @@ def calibration(bins: Sequence[Bin]) -> str:
     return (
         '<figure class="vs-plot"><div role="img" aria-label="Calibration: how often the model was right, by how '
         f'sure it was. On the diagonal the two agree.">{dots}{ticks}</div>'
-        "<figcaption>Across: how sure it was. Up: how often it was right, with the 95 % interval. "
-        "Large dot: many photographs.</figcaption>"
+        "<figcaption>Horizontal: how sure it was. Vertical: how often it was right, with the 95 % interval. "
+        "Large dot: many images.</figcaption>"
         "</figure>"
     )
 
 
 def _dot(entry: Bin, most: int) -> str:
-    told = f"{entry.count} photographs: {percent(entry.confidence)} sure, {percent(entry.accuracy)} right"
-    size = 0.4 + 0.9 * (entry.count / most) ** 0.5  # the area tells the count
+    tooltip = f"{entry.count} images: {percent(entry.confidence)} sure, {percent(entry.accuracy)} right"
+    size = 0.4 + 0.9 * (entry.count / most) ** 0.5  # the area is proportional to the count
     low, high = entry.interval
-    place = f"left:{entry.confidence:.2%};bottom:{entry.accuracy:.2%};--vs-size:{size:.2f}rem"
+    position = f"left:{entry.confidence:.2%};bottom:{entry.accuracy:.2%};--vs-size:{size:.2f}rem"
     return (
         f'<s style="left:{entry.confidence:.2%};bottom:{low:.2%};height:{high - low:.2%}"></s>'
-        f'<i style="{place}" title="{told}"></i>'
+        f'<i style="{position}" title="{tooltip}"></i>'
     )
 
 

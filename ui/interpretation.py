@@ -1,13 +1,13 @@
-"""What an answer means, in sentences: how sure the model is, and whether the photograph is one that it can know."""
+"""What an answer means, in sentences: how sure the model is, and whether the image is of a kind that it knows."""
 
 from typing import Literal
 
-# Shares of the validation photographs that look more like their label than this photograph does like its own. By
-# definition one in twenty and one in a hundred ordinary photographs are beyond them.
+# Shares of the validation images that look more like their label than this image does like its own. By definition one
+# in twenty and one in a hundred ordinary images are beyond them.
 UNUSUAL = 0.95
 UNFAMILIAR = 0.99
-# An unusual photograph about which the model is less sure than this counts as unfamiliar: photographs of its labels are
-# seldom both, photographs of other things mostly.
+# An unusual image about which the model is less sure than this counts as unfamiliar: images of its labels are seldom
+# both, images of other things mostly.
 DOUBTFUL = 0.8
 
 Familiarity = Literal["familiar", "unusual", "unfamiliar"]
@@ -21,18 +21,17 @@ def familiarity(novelty: float, probability: float) -> Familiarity:
 
 
 def warning(kind: Familiarity, novelty: float, model: str, labels: int) -> str:
-    """Return what to say about a photograph unlike those that the model was tested with; empty for a familiar one."""
+    """Return the warning about an image unlike those that the model was tested with; empty for a familiar one."""
     share = "all" if novelty >= 1 else percent(novelty)
-    known = f"{labels} {model}" if labels else model
+    subject = f"{labels} {model}" if labels else model
     if kind == "unfamiliar":
         return (
-            f"This does not look like any of the {known} that the model knows: {share} of the photographs that it was "
+            f"This does not look like any of the {subject} that the model knows: {share} of the images that it was "
             "tested with look more like theirs. What follows is only the nearest."
         )
     if kind == "unusual":
         return (
-            f"An unusual photograph for this model: {share} of those that it was tested with are more "
-            "typical. Look twice."
+            f"An unusual image for this model: {share} of those that it was tested with are more typical. Look twice."
         )
     return ""
 
@@ -40,7 +39,7 @@ def warning(kind: Familiarity, novelty: float, model: str, labels: int) -> str:
 def sureness(kind: Familiarity, probability: float) -> str:
     """Return what a calibrated probability means; calibration says nothing of what the model was never tested with."""
     if kind == "unfamiliar":
-        return "That would be its sureness for a photograph of its kind."
+        return "That would be its sureness for an image of that label."
     right = round(probability * 100)
     if right >= 100:
         return "More than 99 of 100 answers this sure are right."

@@ -1,4 +1,4 @@
-"""The page: drop, paste or take photographs, see what the service says about each (`make ui`)."""
+"""The page: drop, paste or take images, see the service's answer about each (`make ui`)."""
 
 import os
 from collections.abc import Sequence
@@ -7,17 +7,17 @@ from pathlib import Path
 import streamlit as st
 
 from ui import about, card, html, predictions, result
-from ui.predictions import Answered, Declined, FileResult, Photograph
+from ui.predictions import Answered, Declined, ImageFile, Result
 from ui.settings import Settings
 from visionserve.client import Client, Model, ResponseError, Retries, ServiceUnreachable
 
 HERE = Path(__file__).parent
-TITLE = "What is in this photograph?"
-MOST = 24  # photographs at once: as many as somebody still looks at
+TITLE = "What is in this image?"
+MOST = 24  # images at once: as many as a person still looks at
 TIMEOUT_S = 30
-LOOK_AGAIN_S = 5
+CHECK_AGAIN_S = 5
 _RETRIES = Retries(count=2)
-_SAMPLE_CREDIT = "Sample photograph: vultilion, CC BY 2.0"
+_SAMPLE_CREDIT = "Sample image: vultilion, CC BY 2.0"
 
 
 def main() -> None:
@@ -26,28 +26,28 @@ def main() -> None:
     st.html(HERE / "style.css")
     settings = Settings.read(os.environ)
     client = _client(settings)
-    found = _find(client)
-    model = found if isinstance(found, Model) else None
+    selected = _select(client)
+    model = selected if isinstance(selected, Model) else None
     _head(model)
-    photographs, told, api = st.tabs(["Photographs", "The model", "API"])
-    with photographs:
-        chosen = _inputs()
-        if isinstance(found, Model):
-            _answers(client, settings, found, chosen)
+    images_tab, model_tab, api_tab = st.tabs(["Images", "The model", "API"])
+    with images_tab:
+        images = _inputs()
+        if isinstance(selected, Model):
+            _answers(client, settings, selected, images)
         else:
-            _down(client, settings, found)
-    with told:
+            _down(client, settings, selected)
+    with model_tab:
         if model is None:
-            st.caption("The model's card shows here as soon as the service answers.")
+            st.caption("The model's card appears here as soon as the service answers.")
         else:
             about.show_model(model, card.read(model))
-    with api:
+    with api_tab:
         about.show_api(settings, model.name if model else "flowers")
     st.html(f"<script>{(HERE / 'paste.js').read_text()}</script>", unsafe_allow_javascript=True)
 
 
-def _find(client: Client) -> Model | ResponseError | ServiceUnreachable:
-    """Return the model to ask, with its card, or why there is none."""
+def _select(client: Client) -> Model | ResponseError | ServiceUnreachable:
+    """Return the model to use, with its card, or why there is none."""
     try:
         served = client.models()
         if not served:
@@ -63,85 +63,84 @@ def _client(settings: Settings) -> Client:
 
 
 def _choose(served: Sequence[Model]) -> Model:
-    """Let the person choose where several models are served."""
+    """Let the person choose if several models are served."""
     if len(served) == 1:
         return served[0]
-    chosen: Model = st.selectbox("Model", served, format_func=lambda model: model.name, key="model")
-    return chosen
+    model: Model = st.selectbox("Model", served, format_func=lambda model: model.name, key="model")
+    return model
 
 
 def _head(model: Model | None) -> None:
-    line = "Drop one here: what it is, how sure the model is, and where it looks."
+    line = "Drop one here: its label, how sure the model is, and where it looks."
     if model is not None and (labels := card.read(model).labels):
         name = f"{model.name.capitalize()} {model.version}"
-        line = f"{name} knows {len(labels)} kinds, says how sure it is, and shows where it looks."
+        line = f"{name} knows {len(labels)} labels, says how sure it is, and shows where it looks."
     st.html(html.masthead((HERE / "icon.svg").read_bytes(), TITLE, line))
 
 
-def _inputs() -> list[Photograph]:
-    """Draw the ways to give photographs and return what was given."""
+def _inputs() -> list[ImageFile]:
+    """Draw the inputs for images and return the images."""
     files = st.file_uploader(
-        "Drop photographs here, paste them, or choose files",
+        "Drop images here, paste them, or choose files",
         type="image",
         accept_multiple_files=True,
         key="files",
     )
-    found = [Photograph(file.name, file.getvalue()) for file in files]
+    images = [ImageFile(file.name, file.getvalue()) for file in files]
     with st.container(horizontal=True, key="ways"):
         camera = st.toggle("Use the camera", key="camera")
         sample = st.toggle("Show a sample", key="sample", help=_SAMPLE_CREDIT)
-    if camera and (taken := st.camera_input("Take a photograph", key="taken")):
-        found.append(Photograph("camera", taken.getvalue()))
+    if camera and (shot := st.camera_input("Take a photo", key="shot")):
+        images.append(ImageFile("camera", shot.getvalue()))
     if sample:
-        found.append(Photograph(_SAMPLE_CREDIT, (HERE / "sample.jpg").read_bytes()))
-    return found
+        images.append(ImageFile(_SAMPLE_CREDIT, (HERE / "sample.jpg").read_bytes()))
+    return images
 
 
-def _answers(client: Client, settings: Settings, model: Model, chosen: Sequence[Photograph]) -> None:
-    """Ask about what was not asked before, and draw every result in the order of the files."""
-    if len(chosen) > MOST:
-        st.info(
-            f"These are the first {MOST} of {len(chosen)} photographs; `visionserve predict FOLDER` takes any number."
-        )
-    shown = chosen[:MOST]
+def _answers(client: Client, settings: Settings, model: Model, images: Sequence[ImageFile]) -> None:
+    """Classify the images that are new, and draw every result in the order of the files."""
+    if len(images) > MOST:
+        st.info(f"These are the first {MOST} of {len(images)} images; `visionserve predict FOLDER` takes any number.")
+    shown = images[:MOST]
     try:
-        outcomes = _outcomes(client, model, shown)
+        results = _results(client, model, shown)
     except ServiceUnreachable as error:
         _down(client, settings, error)
         return
-    known = card.read(model)
-    for place, (photograph, outcome) in enumerate(zip(shown, outcomes, strict=True)):
-        if isinstance(outcome, Answered):
-            result.show(result.Result(place, photograph, outcome, known, settings.feedback))
+    model_card = card.read(model)
+    for index, (image, answer) in enumerate(zip(shown, results, strict=True)):
+        if isinstance(answer, Answered):
+            result.show(result.Result(index, image, answer, model_card, settings.feedback))
         else:
-            _declined(place, photograph, outcome)
+            _declined(index, image, answer)
 
 
-def _outcomes(client: Client, model: Model, shown: Sequence[Photograph]) -> list[FileResult]:
-    """Return an outcome for each photograph, out of memory where the same was asked before."""
-    before: dict[str, FileResult] = st.session_state.get("outcomes", {})
-    keys = [f"{model.name} {model.version} {model.digest} {photograph.digest}" for photograph in shown]
-    new = {key: photograph for key, photograph in zip(keys, shown, strict=True) if key not in before}
+def _results(client: Client, model: Model, shown: Sequence[ImageFile]) -> list[Result]:
+    """Return a result for each image, from the session's memory if the same was classified before."""
+    before: dict[str, Result] = st.session_state.get("results", {})
+    keys = [f"{model.name} {model.version} {model.digest} {image.digest}" for image in shown]
+    new = {key: image for key, image in zip(keys, shown, strict=True) if key not in before}
     if new:
-        with st.spinner("Asking the model …"):
-            before = before | dict(zip(new, predictions.ask_all(client, model.name, list(new.values())), strict=True))
-    st.session_state["outcomes"] = {key: before[key] for key in keys if _keeps(before[key])}
+        with st.spinner("Classifying …"):
+            results = predictions.classify_all(client, model.name, list(new.values()))
+        before = before | dict(zip(new, results, strict=True))
+    st.session_state["results"] = {key: before[key] for key in keys if _keeps(before[key])}
     return [before[key] for key in keys]
 
 
-def _keeps(outcome: FileResult) -> bool:
-    return isinstance(outcome, Answered) or outcome.final
+def _keeps(result: Result) -> bool:
+    return isinstance(result, Answered) or result.final
 
 
-def _declined(place: int, photograph: Photograph, outcome: Declined) -> None:
-    with st.container(border=True, key=f"declined-{place}"):
-        st.html(html.declined(photograph.name, outcome.sentence))
-        if not outcome.final:
-            st.button("Ask again", icon=":material/refresh:", key=f"again-{place}")
+def _declined(index: int, image: ImageFile, reason: Declined) -> None:
+    with st.container(border=True, key=f"declined-{index}"):
+        st.html(html.declined(image.name, reason.sentence))
+        if not reason.final:
+            st.button("Try again", icon=":material/refresh:", key=f"again-{index}")
 
 
 def _down(client: Client, settings: Settings, trouble: ResponseError | ServiceUnreachable) -> None:
-    """Say that nothing can answer and what to do, and look again by itself."""
+    """Show that the service cannot answer and what to do, and check again by itself."""
     st.session_state["waiting"] = False
     _wait(
         client,
@@ -149,14 +148,14 @@ def _down(client: Client, settings: Settings, trouble: ResponseError | ServiceUn
     )
 
 
-@st.fragment(run_every=LOOK_AGAIN_S)
-def _wait(client: Client, told: str) -> None:
-    # Not in the run that has just found the trouble: a service that is ready and refuses would make it run for ever.
+@st.fragment(run_every=CHECK_AGAIN_S)
+def _wait(client: Client, message: str) -> None:
+    # Not in the run that has just met the error: a service that is ready but rejects the request would loop for ever.
     if st.session_state["waiting"] and client.ready():
         st.rerun()
     st.session_state["waiting"] = True
     with st.container(border=True, key="down"):
-        st.html(told)
+        st.html(message)
         if st.button("Try again", icon=":material/refresh:", key="retry"):
             st.rerun()
 

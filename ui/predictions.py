@@ -1,4 +1,4 @@
-"""Photographs -> answers: several at once, so that the service can batch them; none hurts another."""
+"""Images -> answers: several at once, so that the service can batch them; each succeeds or fails alone."""
 
 import hashlib
 import time
@@ -10,13 +10,13 @@ from functools import cached_property
 from visionserve.client import Answer, Client, ResponseError
 
 _AT_ONCE = 4
-_NOT_THE_FILE = 429  # and from 500 on: the service's trouble, not the photograph's; asking again may help
+_NOT_THE_FILE = 429  # and from 500 on: the service's trouble, not the image's; trying again may help
 _KEY_MISSING = (401, 403)
 
 
 @dataclass(frozen=True)
-class Photograph:
-    """A file that somebody dropped, pasted or took."""
+class ImageFile:
+    """A file that was dropped, pasted, chosen or taken by the camera."""
 
     name: str
     data: bytes
@@ -29,7 +29,7 @@ class Photograph:
 
 @dataclass(frozen=True)
 class Answered:
-    """The service's answer, and how long it took as seen from here."""
+    """The service's answer, and how long it took as measured here."""
 
     answer: Answer
     round_trip_s: float
@@ -37,35 +37,35 @@ class Answered:
 
 @dataclass(frozen=True)
 class Declined:
-    """Why there is no answer, in a sentence; ``final`` where asking again would say the same."""
+    """Why there is no answer, in a sentence; ``final`` if trying again would say the same."""
 
     sentence: str
     final: bool
 
 
-FileResult = Answered | Declined
+Result = Answered | Declined
 
 
-def ask_all(client: Client, model: str, photographs: Sequence[Photograph]) -> list[FileResult]:
-    """Ask about each photograph, some at once; results in order. Raises ServiceUnreachable."""
+def classify_all(client: Client, model: str, images: Sequence[ImageFile]) -> list[Result]:
+    """Classify each image, some at once; results in order. Raises ServiceUnreachable."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(lambda photograph: ask(client, model, photograph), photographs))
+        return list(pool.map(lambda image: classify(client, model, image), images))
 
 
-def ask(client: Client, model: str, photograph: Photograph) -> FileResult:
-    """Ask about one photograph."""
+def classify(client: Client, model: str, image: ImageFile) -> Result:
+    """Classify one image."""
     started = time.perf_counter()
     try:
-        answer = client.explain(photograph.data, model)
-    except ResponseError as refused:
-        return Declined(reason(refused), final=refused.status < _NOT_THE_FILE and refused.status not in _KEY_MISSING)
+        answer = client.explain(image.data, model)
+    except ResponseError as error:
+        return Declined(reason(error), final=error.status < _NOT_THE_FILE and error.status not in _KEY_MISSING)
     return Answered(answer, time.perf_counter() - started)
 
 
-def reason(refused: ResponseError) -> str:
-    """Return what the service said, as a sentence for whoever looks at the page."""
-    if refused.status in _KEY_MISSING:
-        return "The service wants an API key: start the page with a valid one in UI_API_KEY."
-    message = refused.message.strip() or f"The service refused with status {refused.status}."
+def reason(error: ResponseError) -> str:
+    """Return the service's message, as a sentence for the person at the page."""
+    if error.status in _KEY_MISSING:
+        return "The service needs an API key: start the page with a valid one in UI_API_KEY."
+    message = error.message.strip() or f"The service answered with status {error.status}."
     sentence = message[0].upper() + message[1:]
     return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."

@@ -1,6 +1,6 @@
-"""One photograph's answer: the picture under its heatmap, the bars, the time it took, and what the person says of it.
+"""One image's answer: the image with its heatmap, the bars, the time it took, and the person's feedback.
 
-Each result reruns on its own: moving its slider asks nobody anything.
+Each result reruns on its own: moving its slider sends no request.
 """
 
 from dataclasses import dataclass
@@ -11,27 +11,27 @@ import streamlit as st
 from ui import feedback, html, overlay
 from ui.card import Card
 from ui.interpretation import familiarity
-from ui.predictions import Answered, Photograph
+from ui.predictions import Answered, ImageFile
 from visionserve.client import Answer
 
 _UNKNOWN = "something else, or I do not know"
-_OPACITY = 60  # percent: the photograph still shows
+_OPACITY = 60  # percent: the image still shows
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a result is made of; ``place`` tells two of the same photograph apart."""
+    """The parts of a result; ``index`` distinguishes two of the same image."""
 
-    place: int
-    photograph: Photograph
+    index: int
+    image: ImageFile
     answered: Answered
     card: Card
     feedback: Path
 
     @property
     def key(self) -> str:
-        """A name for this result's widgets and for what was said of it."""
-        return f"{self.place}-{self.photograph.digest[:16]}-{self.answered.answer.model.version}"
+        """A name for this result's widgets and for its feedback."""
+        return f"{self.index}-{self.image.digest[:16]}-{self.answered.answer.model.version}"
 
 
 @st.fragment
@@ -42,47 +42,47 @@ def show(result: Result) -> None:
     with st.container(border=True, key=f"result-{result.key}"):
         left, right = st.columns([5, 6], gap="large")
         with left:
-            _picture(result, answer)
+            _image(result, answer)
         with right:
-            st.html(html.verdict(result.photograph.name, answer, kind, len(result.card.labels)))
+            st.html(html.verdict(result.image.name, answer, kind, len(result.card.labels)))
             st.html(html.bars(answer, kind))
             st.html(html.time(result.answered.round_trip_s, answer.timings))
             _opinion(result, answer)
 
 
-def _picture(result: Result, answer: Answer) -> None:
-    """Show the photograph under its heatmap, and the slider that fades the heatmap."""
+def _image(result: Result, answer: Answer) -> None:
+    """Show the image with its heatmap, and the slider that fades the heatmap."""
     frame = st.container()
     try:
-        picture = _photograph(result.photograph.data)
+        image = _decoded(result.image.data)
     except (OSError, ValueError):
-        frame.caption("This file was classified, but this page cannot draw it.")
+        frame.caption("This file was classified, but this page cannot show it.")
         return
-    shown = picture
+    shown = image
     if answer.heatmap is not None:
         opacity = st.slider(
-            "Where it shows",
+            "Heatmap",
             0,
             100,
             _OPACITY,
             5,
             format="%d %%",
             key=f"heat-{result.key}",
-            help="The heatmap's opacity: at 0 % the photograph as it is.",
+            help="The heatmap's opacity: at 0 % the image alone.",
         )
-        seen = overlay.view(picture, result.card.crop)
-        shown = overlay.blend(picture, overlay.strength(answer.heatmap), seen, opacity / 100)
+        square = overlay.view(image, result.card.crop)
+        shown = overlay.blend(image, overlay.strength(answer.heatmap), square, opacity / 100)
         st.html(html.heat_legend())
-    description = f"{result.photograph.name}, with the places that speak for {answer.best.label} in bright colours"
+    description = f"{result.image.name}, with the parts that support {answer.best.label} in bright colours"
     frame.image(shown, width="stretch", output_format="JPEG", alt=description)
 
 
 def _opinion(result: Result, answer: Answer) -> None:
-    """Ask whether the answer is right, once, and record what the person says."""
-    said = st.session_state.setdefault("said", {})
+    """Ask whether the answer is right, once, and save the feedback."""
+    given_labels = st.session_state.setdefault("feedback", {})
     with st.container(key=f"opinion-{result.key}"):
-        if result.key in said:
-            st.html(html.thanks(said[result.key]))
+        if result.key in given_labels:
+            st.html(html.thanks(given_labels[result.key]))
             return
         st.html('<p class="vs-ask">Is it right?</p>')
         if trouble := st.session_state.pop(f"trouble-{result.key}", ""):
@@ -107,11 +107,11 @@ def _record(result: Result, answer: Answer, label: str | None) -> None:
         feedback.record(feedback.judge(answer, label), result.feedback)
     except OSError as error:
         why = f"{result.feedback} cannot be written ({error.strerror})."
-        st.session_state[f"trouble-{result.key}"] = f"Your answer could not be kept: {why}"
+        st.session_state[f"trouble-{result.key}"] = f"Your feedback could not be saved: {why}"
     else:
-        st.session_state["said"][result.key] = label or "something else"
+        st.session_state["feedback"][result.key] = label or "something else"
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _photograph(data: bytes) -> overlay.Pixels:
-    return overlay.photograph(data)
+def _decoded(data: bytes) -> overlay.Pixels:
+    return overlay.decode(data)

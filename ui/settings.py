@@ -1,10 +1,10 @@
-"""Where the service is and where feedback goes, read from the environment once, by the page."""
+"""The addresses of the service and the file for feedback, read from the environment once, by the page."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# What `make serve` opens: TorchServe itself, and the status server beside it.
+# The ports of `make serve`: TorchServe itself, and the status server beside it.
 SERVICE_URL = "http://127.0.0.1:8080"
 STATUS_URL = "http://127.0.0.1:8083"
 FEEDBACK = Path("runs/feedback.jsonl")
@@ -14,8 +14,8 @@ FEEDBACK = Path("runs/feedback.jsonl")
 class Settings:
     """The page's settings.
 
-    ``status_url`` is where models and health are asked for; a gateway answers both at ``service_url``. ``docs_url`` is
-    where a browser finds the API's description, which need not be where the page finds the service.
+    ``status_url`` reports models and health; a gateway does both at ``service_url``. ``docs_url`` is the API's
+    description as a browser reaches it, which may differ from the page's own way to the service.
     """
 
     service_url: str = SERVICE_URL
@@ -28,7 +28,7 @@ class Settings:
     def read(cls, environment: Mapping[str, str]) -> "Settings":
         """Read UI_SERVICE_URL, UI_STATUS_URL, UI_DOCS_URL, UI_API_KEY and UI_FEEDBACK; an empty one counts as unset.
 
-        Whoever names only a service means a gateway, which tells the status too.
+        A service alone means a gateway, which reports the status too.
         """
         service = environment.get("UI_SERVICE_URL", "").rstrip("/")
         status = environment.get("UI_STATUS_URL", "").rstrip("/") or service or STATUS_URL

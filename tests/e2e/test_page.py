@@ -24,7 +24,7 @@ DAHLIA: FilePayload = {"name": "flower.jpg", "mimeType": "image/jpeg", "buffer":
 BROKEN: FilePayload = {"name": "broken.jpg", "mimeType": "image/jpeg", "buffer": DAHLIA["buffer"][:4000]}
 TEXT: FilePayload = {"name": "text.jpg", "mimeType": "image/jpeg", "buffer": b"hello"}
 METRICS = json.loads((BUNDLE / "card.json").read_text(encoding="utf-8"))["metrics"]
-TITLE = "What is in this photograph?"
+TITLE = "What is in this image?"
 # Text, its colour, and the first colour behind it that is not see-through: WCAG's contrast of the two.
 CONTRASTS = (Path(__file__).parent / "contrast.js").read_text()
 OVERFLOWING = """() => [...document.querySelectorAll('*')].filter(e => e.checkVisibility()
@@ -113,7 +113,7 @@ def test_the_slider_fades_the_heatmap_by_keyboard(visit: Open) -> None:
     page = visit()
     give(page, DAHLIA)
     before = shown(page)
-    slider = page.get_by_role("slider", name="Where it shows")
+    slider = page.get_by_role("slider", name="Heatmap")
     slider.focus()
     page.keyboard.press("Home")
     expect(slider).to_have_value("0")
@@ -168,13 +168,13 @@ def test_a_thumb_and_a_better_label_are_kept_without_the_photograph(visit: Open,
     page = visit()
     give(page, DAHLIA)
     page.get_by_role("button", name="Yes").click()
-    expect(page.get_by_text("Kept as pink-yellow dahlia")).to_be_visible(timeout=WAIT_MS)
+    expect(page.get_by_text("Saved as pink-yellow dahlia")).to_be_visible(timeout=WAIT_MS)
     page = visit()
     give(page, DAHLIA)
     page.get_by_role("combobox", name="it is really a").fill("water li")
     page.get_by_role("option", name="water lily").click()
     page.get_by_role("button", name="Send").click()
-    expect(page.get_by_text("Kept as water lily")).to_be_visible(timeout=WAIT_MS)
+    expect(page.get_by_text("Saved as water lily")).to_be_visible(timeout=WAIT_MS)
     right, wrong = feedback(site)[before:]
     assert (right["verdict"], right["label"]) == ("right", "pink-yellow dahlia")
     assert (wrong["verdict"], wrong["label"], wrong["predicted"]) == ("wrong", "water lily", "pink-yellow dahlia")
@@ -188,7 +188,7 @@ def test_the_time_is_divided_into_the_services_stages(visit: Open) -> None:
     rows = page.locator(".vs-time li")
     expect(rows).to_have_count(4, timeout=WAIT_MS)  # it comes a moment after the bars
     named = rows.evaluate_all("rows => rows.map(r => r.dataset.stage)")
-    assert named == ["way and queue", "decode", "model", "heatmap and the rest"]
+    assert named == ["network and queue", "decode", "model", "heatmap and the rest"]
 
 
 def test_the_models_card_shows_accuracy_calibration_and_labels_to_search(visit: Open) -> None:
@@ -212,7 +212,7 @@ def test_a_page_without_its_service_says_so_and_goes_on_by_itself(
     with browsing.page_server(port, tmp_path, nowhere) as site, browser.new_context() as context:
         page = context.new_page()
         page.goto(site.url)
-        page.get_by_text("The service is not there yet").wait_for(timeout=WAIT_MS)
+        page.get_by_text("The service is not available yet").wait_for(timeout=WAIT_MS)
         expect(page.get_by_text("make serve")).to_be_visible()
         expect(page.get_by_role("button", name="Try again")).to_be_visible()
         page.set_input_files(browsing.INPUT, DAHLIA)
@@ -234,7 +234,7 @@ def test_text_stands_out_from_its_ground(visit: Open, noise: FilePayload, scheme
 def test_a_phone_shows_everything_without_scrolling_sideways(visit: Open, noise: FilePayload) -> None:
     page = visit(viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
     give(page, DAHLIA, noise, BROKEN)
-    for tab in ("Photographs", "The model", "API"):
+    for tab in ("Images", "The model", "API"):
         page.get_by_role("tab", name=tab).click()
         wide = page.evaluate(OVERFLOWING)
         assert wide == []
@@ -256,7 +256,7 @@ def test_the_keyboard_reaches_every_control_in_reading_order(visit: Open) -> Non
     # The last control to be drawn: before it the page is not at rest, and what is drawn again loses the focus.
     page.get_by_label("No, it is really a").wait_for(timeout=WAIT_MS)
     page.locator("[data-test-script-state=notRunning]").wait_for(timeout=WAIT_MS)
-    page.get_by_role("tab", name="Photographs").focus()
+    page.get_by_role("tab", name="Images").focus()
     reached = []
     for _ in range(14):
         page.keyboard.press("Tab")
@@ -267,10 +267,8 @@ def test_the_keyboard_reaches_every_control_in_reading_order(visit: Open) -> Non
             )
         )
     text = "\n".join(reached)
-    places = [
-        text.index(name) for name in ("Use the camera", "Show a sample", "Where it shows", "Yes", "it is really a")
-    ]
-    assert places == sorted(places)
+    positions = [text.index(name) for name in ("Use the camera", "Show a sample", "Heatmap", "Yes", "it is really a")]
+    assert positions == sorted(positions)
 
 
 def test_nothing_is_fetched_from_elsewhere_and_nothing_of_streamlit_is_shown(browser: Browser, site: Site) -> None:

@@ -1,7 +1,7 @@
-"""`visionserve`: photographs to answers, from a running service or in this process.
+"""`visionserve`: classify images, by a running service or in this process.
 
-Exit codes: 0 done, 1 a photograph was refused, 2 used wrongly or something is missing here, 3 no service answers,
-130 stopped by Ctrl-C. A folder's photographs that cannot be answered are rows with an error, and no failure.
+Exit codes: 0 done, 1 an image could not be classified, 2 wrong usage or something is missing here, 3 no service
+answers, 130 stopped by Ctrl-C. Images of a folder that cannot be classified are rows with an error, and no failure.
 """
 
 import argparse
@@ -16,9 +16,9 @@ from visionserve.cli.exit_codes import Stop
 from visionserve.client import ServiceUnreachable
 
 _COMMANDS = {
-    "predict": (predict, "say what photographs show: a table, or rows for a whole folder"),
-    "explain": (explain, "write the photograph under its heatmap"),
-    "models": (models, "list what a service has loaded and whether it is ready"),
+    "predict": (predict, "classify images: a readable table, or rows for a whole folder"),
+    "explain": (explain, "write the image with its heatmap over it"),
+    "models": (models, "list the models of a service and whether it is ready"),
 }
 
 
@@ -36,13 +36,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(stop, file=sys.stderr)
         return stop.code
     except ServiceUnreachable as unreachable:
-        print(f"{unreachable} Start it with `make serve`, or say where it is with --url.", file=sys.stderr)
+        print(f"{unreachable} Start it with `make serve`, or give its address with --url.", file=sys.stderr)
         return exit_codes.UNREACHABLE
     except KeyboardInterrupt:
-        print("Stopped; what is answered is kept, and the same command goes on.", file=sys.stderr)
+        print("Stopped; finished rows are kept, the same command continues.", file=sys.stderr)
         return exit_codes.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has gone, as `head` does; Python would complain once more when it ends.
+        # The reader of the output has gone, as `head` does; Python would report it once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exit_codes.OK
     return code
@@ -51,27 +51,27 @@ def main(arguments: list[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     description, codes = (__doc__ or "").split("\n\n", 1)
-    whole = argparse.ArgumentParser(prog="visionserve", description=description, epilog=codes)
-    whole.add_argument("--version", action="version", version=f"visionserve {visionserve.__version__}")
-    _add_completion(whole)
-    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    top = argparse.ArgumentParser(prog="visionserve", description=description, epilog=codes)
+    top.add_argument("--version", action="version", version=f"visionserve {visionserve.__version__}")
+    _add_completion(top)
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, text) in _COMMANDS.items():
         module.add(commands.add_parser(name, help=text, description=module.__doc__))
-    return whole
+    return top
 
 
 def program() -> None:
-    """Be the console script: SIGTERM ends a run as Ctrl-C does, so that its workers end with it."""
+    """Run as the console script: SIGTERM ends a run as Ctrl-C does, so that its workers end with it."""
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main())
 
 
-def _add_completion(whole: argparse.ArgumentParser) -> None:
+def _add_completion(top: argparse.ArgumentParser) -> None:
     try:
         import shtab
     except ImportError:  # completion is a convenience
         return
-    shtab.add_argument_to(whole, ["--print-completion"], help="print a completion script: bash, zsh or tcsh")
+    shtab.add_argument_to(top, ["--print-completion"], help="print a completion script: bash, zsh or tcsh")
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

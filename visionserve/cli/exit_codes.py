@@ -1,10 +1,10 @@
 """Exit codes, and the one exception that ends a command with a sentence."""
 
 OK = 0
-REFUSED = 1  # a photograph was refused, a model is not ready
-SETUP = 2  # used wrongly, or something is missing on this machine
+REFUSED = 1  # an image has no answer, a model is not ready
+SETUP = 2  # wrong usage, or something is missing on this machine
 UNREACHABLE = 3  # no service answers
-INTERRUPTED = 130  # Ctrl-C: 128 + SIGINT, as shells say it
+INTERRUPTED = 130  # Ctrl-C: 128 + SIGINT, as shells report it
 
 
 class Stop(Exception):

@@ -1,4 +1,4 @@
-"""`visionserve explain`: the photograph under its heatmap, as a PNG."""
+"""`visionserve explain`: write the image with its heatmap over it, as a PNG."""
 
 import argparse
 import sys
@@ -6,30 +6,30 @@ from pathlib import Path
 
 from visionserve.cli import exit_codes, image_files, options
 from visionserve.cli.predict import read, table
-from visionserve.cli.predictors import stop_unless_about_photograph, write
+from visionserve.cli.predictors import stop_unless_about_image, write
 from visionserve.client import ResponseError
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("source", type=Path, metavar="PHOTO|-", help="a photograph, or standard input")
-    parser.add_argument("--out", type=Path, required=True, metavar="PNG", help="where the overlay goes")
-    options.add_answerer(parser)
+    parser.add_argument("source", type=Path, metavar="IMAGE|-", help="an image file, or standard input")
+    parser.add_argument("--out", type=Path, required=True, metavar="PNG", help="the file to write")
+    options.add_predictor(parser)
 
 
-def run(chosen: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Write the overlay, print the answer that it explains, and return the exit code."""
-    if str(chosen.source) != "-":
-        image_files.check(chosen.source)
-    image = read(chosen.source)
-    with options.asker(chosen, top_k=1) as asker:
+    if str(args.source) != "-":
+        image_files.check(args.source)
+    image = read(args.source)
+    with options.predictor(args, top_k=1) as predictor:
         try:
-            answer, png = asker.predict(image), asker.overlay(image)
+            answer, png = predictor.predict(image), predictor.overlay(image)
         except ResponseError as error:
-            stop_unless_about_photograph(error)
-            print(f"{chosen.source}: {error}", file=sys.stderr)
+            stop_unless_about_image(error)
+            print(f"{args.source}: {error}", file=sys.stderr)
             return exit_codes.REFUSED
-    write(chosen.out, png)
-    print(table(str(chosen.source), answer))
-    print(f"  {chosen.out}: red is where the photograph speaks for it")
+    write(args.out, png)
+    print(table(str(args.source), answer))
+    print(f"  {args.out}: red marks the parts that support the label")
     return exit_codes.OK

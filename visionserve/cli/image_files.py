@@ -1,4 +1,4 @@
-"""Photographs: the files that a command is about, found one by one, so that a folder may be of any size."""
+"""The image files that a command is given, listed one by one, so that a folder may be of any size."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -8,11 +8,11 @@ from visionserve.cli.exit_codes import Stop
 from visionserve.files import is_image
 
 
-def walk(folder: Path, complain: Callable[[str], None]) -> Iterator[Path]:
-    """Yield every photograph below a folder; hidden files and linked folders are left out.
+def walk(folder: Path, report: Callable[[str], None]) -> Iterator[Path]:
+    """Yield every image file below a folder; hidden files and linked folders are left out.
 
     Args:
-        complain: is told about folders that cannot be read, which are skipped.
+        report: is called with a sentence for each folder that cannot be read; those are skipped.
     """
     waiting = [folder]
     while waiting:
@@ -27,20 +27,20 @@ def walk(folder: Path, complain: Callable[[str], None]) -> Iterator[Path]:
                     elif is_image(entry.name):
                         yield Path(entry.path)
         except OSError as error:
-            complain(f"{current} cannot be read and is left out: {error.strerror}.")
+            report(f"{current} cannot be read and is left out: {error.strerror}.")
 
 
 def check(source: Path) -> None:
-    """Refuse what is not there, is neither file nor folder, or may not be read."""
+    """Stop for what does not exist, is neither file nor folder, or may not be read."""
     try:
-        kind_known = source.is_dir() or source.is_file()
+        usable = source.is_dir() or source.is_file()
         if source.is_dir():
             os.scandir(source).close()
-        elif kind_known:
+        elif usable:
             source.open("rb").close()
     except OSError as error:
         raise Stop(f"{source} cannot be read: {error.strerror}.") from error
     if not source.exists():
         raise Stop(f"{source} does not exist.")
-    if not kind_known:
+    if not usable:
         raise Stop(f"{source} is neither a file nor a folder.")

@@ -1,7 +1,7 @@
-"""Local: a bundle or an archive answers in this process, or on all cores; the same code that a server's worker runs.
+"""Classify with a bundle or an archive in this process, or on all cores, by the code that a server's worker runs.
 
-Worker processes read, decode and classify a handful of photographs at a time, each with an engine of its own on one
-thread: so decoding overlaps with the network, as it does in the service.
+Worker processes read, decode and classify a few images at a time, each with an engine of its own on one thread: so
+decoding overlaps with the network, as it does in the service.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from visionserve.classifier import Classifier
 from visionserve.cli.exit_codes import Stop
 from visionserve.cli.predictors import Overlays
 from visionserve.client import Answer, FileResult, ResponseError
-from visionserve.client.ordered_map import in_order
+from visionserve.client.ordered_map import ordered_map
 from visionserve.client.results import read_native
 from visionserve.errors import BundleError
 from visionserve.model_card import ModelCard
@@ -43,8 +43,8 @@ _GPU_WORKERS = 4
 
 
 @dataclass(frozen=True)
-class Local:
-    """A bundle's directory, and what to ask of it; an Asker."""
+class LocalPredictor:
+    """A Predictor that runs a bundle's network here."""
 
     directory: Path
     top_k: int | None = None
@@ -52,40 +52,40 @@ class Local:
     overlays: Overlays | None = None
 
     def predict(self, image: bytes) -> Answer:
-        """Return what an encoded image shows; ResponseError when it is none."""
+        """Classify an encoded image; ResponseError when it cannot be decoded."""
         return _read(_replies(_classifier(self.directory), [image], self.top_k)[0])
 
     def overlay(self, image: bytes) -> bytes:
-        """Return a PNG of an encoded image under its heatmap; ResponseError when it is none."""
+        """Return a PNG of an encoded image with its heatmap over it; ResponseError when it cannot be decoded."""
         classifier = _classifier(self.directory)
-        received = RawRequest("", {"body": image}, {"x-format": "png"}, explain=True)
-        return _body(batch.answer(classifier, [received], 1).replies[0])
+        request = RawRequest("", {"body": image}, {"x-format": "png"}, explain=True)
+        return _body(batch.answer(classifier, [request], 1).replies[0])
 
     def predict_many(self, paths: Iterable[Path]) -> Iterator[FileResult]:
-        """Yield an outcome per file, in their order, from as many processes as there are cores."""
+        """Yield a result per file, in their order, from as many processes as there are cores."""
         card = _card(self.directory)
         count = self.workers or (_GPU_WORKERS if card.device == "cuda" else cores())
         context = multiprocessing.get_context("spawn")  # a fork would inherit the threads' locks, not the threads
         with ProcessPoolExecutor(count, context, _begin) as pool:
             try:
-                for outcomes in in_order(pool, self.outcomes, _chunks(paths, _BATCH[card.device]), 4 * count):
-                    yield from outcomes
+                for results in ordered_map(pool, self.classify, _chunks(paths, _BATCH[card.device]), 4 * count):
+                    yield from results
             except BrokenProcessPool:
                 raise Stop("A worker process was killed (out of memory?): try again with fewer --workers.") from None
 
-    def outcomes(self, paths: Sequence[Path]) -> list[FileResult]:
-        """Answer files as one batch; those that cannot be read keep their place."""
+    def classify(self, paths: Sequence[Path]) -> list[FileResult]:
+        """Classify files as one batch; results in their order, also of those that cannot be read."""
         contents = [_content(path) for path in paths]
         readable = [content for content in contents if isinstance(content, bytes)]
         replies = iter(_replies(_classifier(self.directory), readable, self.top_k))
         return [
             FileResult(path, error=content)
             if isinstance(content, OSError)
-            else self._outcome(path, content, next(replies))
+            else self._result(path, content, next(replies))
             for path, content in zip(paths, contents, strict=True)
         ]
 
-    def _outcome(self, path: Path, image: bytes, reply: Reply) -> FileResult:
+    def _result(self, path: Path, image: bytes, reply: Reply) -> FileResult:
         try:
             answer = _read(reply)
             if self.overlays is not None:
@@ -97,7 +97,7 @@ class Local:
 
 @contextlib.contextmanager
 def opened(source: Path) -> Iterator[Path]:
-    """Yield the directory of a bundle, or of an archive unpacked for the time; Stop says what is wrong with it."""
+    """Yield the directory of a bundle, or of an archive that is unpacked for the time; Stop if it is neither."""
     if source.is_dir():
         yield source
         return
@@ -131,9 +131,9 @@ def _chunks(paths: Iterable[Path], size: int) -> Iterator[list[Path]]:
 
 
 def _begin() -> None:
-    """Prepare a worker: Ctrl-C is the parent's business, and without a parent there is none.
+    """Prepare a worker process: Ctrl-C is handled by the parent, and the worker ends when the parent does.
 
-    Decoders in C remark on damaged files on file descriptor 2; the rows say so. Python's own stderr stays.
+    Decoders in C write warnings about damaged files to file descriptor 2; the rows say so. Python's stderr stays.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
@@ -151,7 +151,7 @@ def _end_with_parent() -> None:
 
 @functools.cache
 def _classifier(directory: Path) -> Classifier:
-    """Return the classifier of this process; loaded when first needed, so that what is wrong with it is an answer."""
+    """Return the classifier of this process; loaded at first use, so that an error in it reaches the caller."""
     try:
         return Classifier.load(directory)
     except BundleError as error:
@@ -187,6 +187,6 @@ def _body(reply: Reply) -> bytes:
 
 def _read(reply: Reply) -> Answer:
     content = json.loads(_body(reply))
-    if "model" not in content:  # the file is JSON that carries several images, as a service takes it
+    if "model" not in content:  # the file is a request in JSON with several images
         raise ResponseError(415, "unsupported_image", "This file is a request in JSON, not an image.")
     return read_native(content, "", {})

@@ -1,4 +1,4 @@
-"""`visionserve models`: what a service has loaded, in which version, and whether it can answer."""
+"""`visionserve models`: list the models of a service, their versions, and whether it is ready."""
 
 import argparse
 import os
@@ -23,22 +23,22 @@ def add(parser: argparse.ArgumentParser) -> None:
     options.add_service(parser)
 
 
-def run(chosen: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Print the models and return 0 when all of them are ready, else 1."""
-    with options.client(chosen) as client:
+    with options.client(args) as client:
         try:
             models = client.models()
         except ResponseError as error:
             raise Stop(
-                f"Something answers at {chosen.url}, but not about its models ({error.status} {error.code}): "
-                "TorchServe's own port does not know; ask the gateway or the status server (port 8083).",
+                f"The server at {args.url} does not list models ({error.status} {error.code}): "
+                "TorchServe's own port cannot; ask the gateway or the status server (port 8083).",
                 UNREACHABLE,
             ) from error
         except ServiceUnreachable as error:
             raise Stop(str(error), UNREACHABLE) from error
         ready = client.ready()
     print(_table(models))
-    print(f"{chosen.url} is {'ready' if ready else 'not ready'}.")
+    print(f"{args.url} is {'ready' if ready else 'not ready'}.")
     return exit_codes.OK if ready and all(model.status == _READY for model in models) else exit_codes.REFUSED
 
 

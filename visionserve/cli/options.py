@@ -1,4 +1,4 @@
-"""Options that several commands share: who answers, the service at an address or a bundle in this process."""
+"""Options that several commands share: the service at an address, or a bundle in this process."""
 
 import argparse
 import contextlib
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from visionserve.cli.exit_codes import Stop
-from visionserve.cli.predictors import Asker, Overlays, Remote
+from visionserve.cli.predictors import Overlays, Predictor, ServicePredictor
 from visionserve.client import Client
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -24,25 +24,30 @@ def add_url(parser: argparse._ActionsContainer) -> None:
 
 def add_service(parser: argparse.ArgumentParser) -> None:
     """Declare --timeout and --api-key-file."""
-    parser.add_argument("--timeout", type=positive, default=60, metavar="S", help="seconds an answer may take (60)")
     parser.add_argument(
-        "--api-key-file", type=Path, metavar="FILE", help="where the key is; default: VISIONSERVE_API_KEY itself"
+        "--timeout", type=positive, default=60, metavar="S", help="seconds a call may take, retries included (60)"
+    )
+    parser.add_argument(
+        "--api-key-file",
+        type=Path,
+        metavar="FILE",
+        help="a file with the API key; default: the key in VISIONSERVE_API_KEY",
     )
 
 
-def add_answerer(parser: argparse.ArgumentParser) -> None:
-    """Declare who answers."""
-    who = parser.add_mutually_exclusive_group()
-    add_url(who)
-    who.add_argument(
-        "--model", type=Path, metavar="BUNDLE", help="no service: a bundle's folder or an archive (.mar), in process"
+def add_predictor(parser: argparse.ArgumentParser) -> None:
+    """Declare the service or the bundle that classifies."""
+    source = parser.add_mutually_exclusive_group()
+    add_url(source)
+    source.add_argument(
+        "--model", type=Path, metavar="BUNDLE", help="without a service: a bundle's folder or an archive (.mar)"
     )
-    parser.add_argument("--name", default="flowers", help="which of the service's models to ask (flowers)")
+    parser.add_argument("--name", default="flowers", help="the name of the service's model (flowers)")
     add_service(parser)
 
 
 def client(options: argparse.Namespace) -> Client:
-    """Return a client of the service; Stop when the address or the key cannot be used."""
+    """Return a client of the service; Stop when the address or the key is invalid."""
     try:
         return Client(options.url, _key(options), options.timeout)
     except (ImportError, ValueError) as error:
@@ -50,19 +55,19 @@ def client(options: argparse.Namespace) -> Client:
 
 
 @contextlib.contextmanager
-def asker(options: argparse.Namespace, top_k: int | None, overlays: Overlays | None = None) -> Iterator[Asker]:
-    """Yield who answers; Stop when that cannot be."""
+def predictor(options: argparse.Namespace, top_k: int | None, overlays: Overlays | None = None) -> Iterator[Predictor]:
+    """Yield what classifies; Stop when it cannot be used."""
     if options.model is None:
         with client(options) as service:
-            yield Remote(service, options.name, top_k, getattr(options, "concurrency", 1), overlays)
+            yield ServicePredictor(service, options.name, top_k, getattr(options, "concurrency", 1), overlays)
         return
     try:
-        # Torch and an engine take seconds to import, and whoever asks a service need not have them.
+        # Torch and an engine take seconds to import, and calling a service needs neither.
         from visionserve.cli import local
     except ImportError as error:
         raise Stop(f"--model needs the whole library ({error}): ask a service with --url instead.") from error
     with local.opened(options.model) as directory:
-        yield local.Local(directory, top_k, getattr(options, "workers", None), overlays)
+        yield local.LocalPredictor(directory, top_k, getattr(options, "workers", None), overlays)
 
 
 def positive(text: str) -> float:

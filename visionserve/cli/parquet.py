@@ -1,4 +1,4 @@
-"""Parquet: a table that cannot grow, so rows are kept in a ledger beside it until the run is complete."""
+"""A Parquet table: the format cannot grow, so new rows wait in a JSON Lines file beside it until the run is done."""
 
 import itertools
 import json
@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from visionserve.cli.exit_codes import Stop
-from visionserve.cli.records import Record
-from visionserve.cli.resumable_table import JsonLines, Ledger
+from visionserve.cli.resumable_table import JsonLines, Record, ResumableTable
 
 # Rows converted at once: enough for a good row group, some ten megabytes of memory.
 _GROUP = 50_000
@@ -17,10 +16,10 @@ _NUMBERS = ("probability", "novelty")
 
 
 class ParquetTable:
-    """A Parquet file, old rows and new; ``done`` holds the paths that it or its ledger already had."""
+    """A Parquet file and the rows that wait beside it; ``done`` holds the paths of both."""
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
-        """Open or begin a table; Stop when it cannot be read or written."""
+        """Open or create a table; Stop when it cannot be read or written."""
         try:
             import pyarrow
             from pyarrow import parquet
@@ -30,32 +29,32 @@ class ParquetTable:
         self.path = path
         self._schema = pyarrow.schema([(name, _kind(pyarrow, name)) for name in names])
         old = self._done() if path.exists() else set()
-        self._ledger = Ledger(path.with_name(path.name + ".rows.jsonl"), JsonLines(names))
-        self.done = old | self._ledger.done
+        self._waiting = ResumableTable(path.with_name(path.name + ".rows.jsonl"), JsonLines(names))
+        self.done = old | self._waiting.done
 
     def add(self, record: Record) -> None:
-        """Keep a row; Stop when there is no room."""
-        self._ledger.add(record)
+        """Add a row; Stop when there is no space."""
+        self._waiting.add(record)
 
     def close(self) -> None:
-        """Close the ledger; what is in it waits for the next run."""
-        self._ledger.close()
+        """Close the file of waiting rows; they stay for the next run."""
+        self._waiting.close()
 
     def complete(self) -> None:
-        """Write the table anew with the rows of the ledger and remove that; the old one stays until this is done."""
+        """Write a new table with the waiting rows, replace the old one by it, and remove the waiting rows."""
         partial = self.path.with_name(self.path.name + ".partial")
         try:
             with self._parquet.ParquetWriter(partial, self._schema, compression="zstd") as writer:
                 for table in itertools.chain(self._old(), self._new()):
                     writer.write_table(table)
             partial.replace(self.path)
-            self._ledger.path.unlink()
+            self._waiting.path.unlink()
         except OSError as error:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise Stop(
-                f"{self.path} cannot be written ({error.strerror or error}): make room and give the same command "
-                f"again; the answers are kept in {self._ledger.path}."
+                f"{self.path} cannot be written ({error.strerror or error}): free some space and repeat the "
+                f"command; finished rows are kept in {self._waiting.path}."
             ) from error
 
     def _done(self) -> set[str]:
@@ -65,7 +64,7 @@ class ParquetTable:
                     raise Stop(f"{self.path} has other columns (--top-k?): choose another file.")
                 return {path for batch in file.iter_batches(columns=["path"]) for path in batch[0].to_pylist()}
         except (OSError, self._arrow.ArrowException) as error:
-            raise Stop(f"{self.path} is no Parquet file that can be read: choose another file.") from error
+            raise Stop(f"{self.path} is not a readable Parquet file: choose another file.") from error
 
     def _old(self) -> Iterator[Any]:
         if self.path.exists():
@@ -74,7 +73,7 @@ class ParquetTable:
                     yield self._arrow.Table.from_batches([batch]).cast(self._schema)
 
     def _new(self) -> Iterator[Any]:
-        with self._ledger.path.open(encoding="utf-8") as lines:
+        with self._waiting.path.open(encoding="utf-8") as lines:
             while rows := [json.loads(line) for line in itertools.islice(lines, _GROUP)]:
                 yield self._arrow.Table.from_pylist(rows, schema=self._schema)
 

@@ -1,7 +1,6 @@
-"""Asking: what the commands need of whoever answers photographs, and the service as one who does."""
+"""What the commands need to classify images (Predictor), and a running service that does it."""
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -9,43 +8,43 @@ from typing import Protocol
 
 from visionserve.cli.exit_codes import UNREACHABLE, Stop
 from visionserve.client import Answer, Client, FileResult, ResponseError
-from visionserve.client.ordered_map import in_order
+from visionserve.client.ordered_map import DaemonThreads, ordered_map
 from visionserve.client.retry import RETRIED
 
-_KEY = "The service wants an API key: set VISIONSERVE_API_KEY, or give --api-key-file."
+_KEY = "The service needs an API key: set VISIONSERVE_API_KEY, or give --api-key-file."
 
 
-class Asker(Protocol):
-    """Answers photographs."""
+class Predictor(Protocol):
+    """Classifies images."""
 
     def predict(self, image: bytes) -> Answer:
-        """Return what an encoded image shows; ResponseError when it is none."""
+        """Classify an encoded image; ResponseError when that fails."""
         ...
 
     def overlay(self, image: bytes) -> bytes:
-        """Return a PNG of an encoded image under its heatmap; ResponseError when it is none."""
+        """Return a PNG of an encoded image with its heatmap over it; ResponseError when that fails."""
         ...
 
     def predict_many(self, paths: Iterable[Path]) -> Iterator[FileResult]:
-        """Yield an outcome per file, in their order; Stop or ServiceUnreachable end it."""
+        """Yield a result per file, in their order; Stop or ServiceUnreachable end it."""
         ...
 
 
 @dataclass(frozen=True)
 class Overlays:
-    """Where the overlays of a folder's photographs go: a folder of the same shape."""
+    """Where the overlays of a folder's images are written: a folder of the same structure."""
 
     source: Path
     target: Path
 
     def write(self, path: Path, png: bytes) -> None:
-        """Write the overlay of a photograph beside those of its neighbours; Stop when there is no room."""
-        place = self.target / path.relative_to(self.source)
-        write(place.with_name(place.name + ".png"), png)
+        """Write the overlay of an image file; Stop when that fails."""
+        overlay = self.target / path.relative_to(self.source)
+        write(overlay.with_name(overlay.name + ".png"), png)
 
 
 @dataclass(frozen=True)
-class Remote:
+class ServicePredictor:
     """A model of a running service."""
 
     client: Client
@@ -55,19 +54,19 @@ class Remote:
     overlays: Overlays | None = None
 
     def predict(self, image: bytes) -> Answer:
-        """Return what an encoded image shows; ResponseError when it is none."""
+        """Classify an encoded image; ResponseError when that fails."""
         return self.client.predict(image, self.model, self.top_k)
 
     def overlay(self, image: bytes) -> bytes:
-        """Return a PNG of an encoded image under its heatmap; ResponseError when it is none."""
+        """Return a PNG of an encoded image with its heatmap over it; ResponseError when that fails."""
         return self.client.overlay(image, self.model)
 
     def predict_many(self, paths: Iterable[Path]) -> Iterator[FileResult]:
-        """Yield an outcome per file, in their order, several being asked about at once."""
-        with ThreadPoolExecutor(self.concurrency) as pool:
-            yield from in_order(pool, self._outcome, paths, 2 * self.concurrency)
+        """Yield a result per file, in their order, several at once."""
+        with DaemonThreads(self.concurrency) as threads:
+            yield from ordered_map(threads, self._result, paths, 2 * self.concurrency)
 
-    def _outcome(self, path: Path) -> FileResult:
+    def _result(self, path: Path) -> FileResult:
         try:
             image = path.read_bytes()
         except OSError as error:
@@ -81,16 +80,14 @@ class Remote:
         return FileResult(path, answer=answer)
 
 
-def stop_unless_about_photograph(error: ResponseError) -> None:
-    """Raise Stop for what every other photograph would get too: a wrong key, no such model, a busy service."""
+def stop_unless_about_image(error: ResponseError) -> None:
+    """Raise Stop for an error that every other image would get too: a wrong key, an unknown model, a busy service."""
     if error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         raise Stop(f"{error.message} {_KEY}")
     if error.status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.UNPROCESSABLE_ENTITY):
-        raise Stop(f"The service does not take this request: {error.message}")
+        raise Stop(f"The service rejects this request: {error.message}")
     if error.status in RETRIED:
-        raise Stop(
-            f"The service is too busy or not ready: {error.message} Give the same command again later.", UNREACHABLE
-        )
+        raise Stop(f"The service is too busy or not ready: {error.message} Repeat the same command later.", UNREACHABLE)
 
 
 def write(path: Path, content: bytes) -> None:

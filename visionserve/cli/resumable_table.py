@@ -1,7 +1,8 @@
-"""Ledger: a CSV or JSON Lines file that grows row by row and survives whatever ends the run.
+"""A table of predictions, CSV or JSON Lines, that grows row by row and survives whatever ends the run.
 
-A row is written whole and at once, so a kill can only leave one half-written line at the end. Opening the file again
-cuts that line off and tells which photographs are in it, so the next run goes on behind it.
+Columns: path, label, probability, label_2, probability_2, ..., novelty, model, version, error, message.
+A row is written in one piece, so a kill can only leave one incomplete line at the end. Opening the file again cuts
+that line off and reads which images have a row, so that the next run continues behind it.
 """
 
 import csv
@@ -15,27 +16,58 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from visionserve.cli.exit_codes import Stop
-from visionserve.cli.records import Record
+from visionserve.client import FileResult, ResponseError
+
+Value = str | float | None
+Record = dict[str, Value]
+
+UNREADABLE = "unreadable_file"
+
+
+def columns(top_k: int) -> list[str]:
+    """Return the names of the columns of a table with ``top_k`` labels a row."""
+    ranked = [name for rank in range(1, top_k + 1) for name in _ranked(rank)]
+    return ["path", *ranked, "novelty", "model", "version", "error", "message"]
+
+
+def record(path: str, result: FileResult, names: Sequence[str]) -> Record:
+    """Return a result as a row with exactly the columns ``names``; a column without a value is None."""
+    values: Record = {"path": path}
+    if result.answer is not None:
+        for rank, prediction in enumerate(result.answer.predictions, start=1):
+            label, probability = _ranked(rank)
+            values |= {label: prediction.label, probability: prediction.probability}
+        model = result.answer.model
+        values |= {"novelty": result.answer.novelty, "model": model.name, "version": model.version}
+    elif isinstance(result.error, ResponseError):
+        values |= {"error": result.error.code, "message": result.error.message}
+    elif result.error is not None:
+        values |= {"error": UNREADABLE, "message": result.error.strerror or str(result.error)}
+    return {name: values.get(name) for name in names}
+
+
+def _ranked(rank: int) -> tuple[str, str]:
+    return ("label", "probability") if rank == 1 else (f"label_{rank}", f"probability_{rank}")
 
 
 class Form(Protocol):
-    """How a row is a line."""
+    """How a row is written as a line."""
 
     def line(self, record: Record) -> str:
         """Return a row's text, line end included."""
         ...
 
     def header(self) -> str:
-        """Return what stands before the first row; may be empty."""
+        """Return what precedes the first row; may be empty."""
         ...
 
     def paths(self, lines: Iterator[str]) -> Iterator[str]:
-        """Yield the path of each row; ValueError or csv.Error at what is no row."""
+        """Yield the path of each row; ValueError or csv.Error at anything else."""
         ...
 
 
 class JsonLines:
-    """An object a line."""
+    """A JSON object a line."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = list(names)
@@ -45,7 +77,7 @@ class JsonLines:
         return json.dumps(record) + "\n"
 
     def header(self) -> str:
-        """There is none."""
+        """Return nothing: JSON Lines have no header."""
         return ""
 
     def paths(self, lines: Iterator[str]) -> Iterator[str]:
@@ -84,14 +116,14 @@ class Csv:
         return buffer.getvalue()
 
 
-class Ledger:
-    """An open file of rows; ``done`` holds the paths that it already had."""
+class ResumableTable:
+    """An open file of rows; ``done`` holds the paths of the rows that it already had."""
 
     def __init__(self, path: Path, form: Form) -> None:
-        """Open or begin a file, and lock it.
+        """Open or create a file, and lock it.
 
         Raises:
-            Stop: it cannot be opened, another run writes it, or it holds something else.
+            Stop: it cannot be opened, another run writes it, or it has other content.
         """
         self.path = path
         self._form = form
@@ -108,7 +140,7 @@ class Ledger:
 
     def _prepare(self) -> None:
         if not stat.S_ISREG(os.fstat(self._file).st_mode):
-            self._write(self._form.header())  # a pipe or a device holds nothing to go on from
+            self._write(self._form.header())  # a pipe or a device has no earlier rows
             return
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -137,40 +169,40 @@ class Ledger:
             raise
         except OSError as error:
             raise Stop(
-                f"{self.path} cannot be written ({error.strerror}): make room and give the same command again; "
-                "what is answered is kept."
+                f"{self.path} cannot be written ({error.strerror}): free some space and repeat the command; "
+                "finished rows are kept."
             ) from error
 
     def _recover(self, stream: BinaryIO) -> int:
-        """Fill ``done`` and return where the last whole row ends."""
+        """Fill ``done`` and return the offset at which the last complete row ends."""
         header = self._form.header().encode()
         start = stream.read(len(header))
         if start != header:
-            return self._begun(start, header)
-        place = whole = len(header)
+            return self._offset_of_partial_header(start, header)
+        offset = complete = len(header)
         at_end = False
 
         def lines() -> Iterator[str]:
-            nonlocal place, at_end
+            nonlocal offset, at_end
             for line in stream:
                 if line.endswith(b"\n"):
-                    place += len(line)
+                    offset += len(line)
                     yield line.decode()
             at_end = True
 
         try:
             for path in self._form.paths(lines()):
                 self.done.add(path)
-                whole = place
+                complete = offset
         except (ValueError, csv.Error) as error:
-            if not at_end:  # otherwise a row whose file name has line ends was cut off between them
-                raise self._strange(f"after byte {whole} stands something else") from error
-        return whole
+            if not at_end:  # otherwise a row with line ends in its file name was cut off between them
+                raise self._other_content(f"after byte {complete} there is other content") from error
+        return complete
 
-    def _begun(self, start: bytes, header: bytes) -> int:
+    def _offset_of_partial_header(self, start: bytes, header: bytes) -> int:
         if header.startswith(start):
             return 0
-        raise self._strange("it begins with something else")
+        raise self._other_content("it starts with other content")
 
-    def _strange(self, what: str) -> Stop:
-        return Stop(f"{self.path} holds no rows of this command with this --top-k ({what}): choose another file.")
+    def _other_content(self, what: str) -> Stop:
+        return Stop(f"{self.path} has other rows than this command with this --top-k ({what}): choose another file.")

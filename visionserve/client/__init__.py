@@ -1,18 +1,17 @@
-"""visionserve.client: ask a running service from Python. Needs httpx or requests, and nothing else of this project.
+"""visionserve.client: call a running service from Python. Needs httpx, and nothing else of this project.
 
-blocking.Client, asynchronous.AsyncClient
-    calls       what is sent, what a reply means
-    exchange    is this the reply, or try again?   <- patience: how long to wait
-    transports  one request over a kept connection
-    grpc.GrpcClient, where grpcio is installed
+client.Client, async_client.AsyncClient
+    http_messages  requests and what their replies mean     results, errors   what calls return and raise
+    retry          send again, or not, and when             ordered_map       many files at once, in order
+    transports     one request over a kept connection
+grpc.GrpcClient, if grpcio is installed
 """
 
 from visionserve.client.async_client import AsyncClient
 from visionserve.client.client import Client
 from visionserve.client.errors import ResponseError, ServiceUnreachable
-from visionserve.client.file_result import FileResult
 from visionserve.client.grpc import GrpcClient
-from visionserve.client.results import Answer, Model, ModelName, Prediction, Workers
+from visionserve.client.results import Answer, FileResult, Model, ModelName, Prediction, Workers
 from visionserve.client.retry import Retries
 
 __all__ = [

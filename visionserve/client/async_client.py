@@ -1,4 +1,4 @@
-"""AsyncClient: the Client's twin for asyncio, by httpx; also holds many calls at once in one thread."""
+"""AsyncClient: Client for asyncio, with many calls at once in one thread."""
 
 import asyncio
 from collections import deque
@@ -8,18 +8,16 @@ from os import PathLike
 
 from visionserve.client import http_messages
 from visionserve.client.errors import ResponseError
-from visionserve.client.file_result import FileResult
 from visionserve.client.http_messages import DEFAULT_URL, Address, Call, Image, Protocol, Reply
-from visionserve.client.results import Answer, Model
-from visionserve.client.retry import Retries
-from visionserve.client.retry_loop import Exchange
+from visionserve.client.results import Answer, FileResult, Model
+from visionserve.client.retry import Retries, RetryLoop
 from visionserve.client.transports import AsyncHttpxTransport
 
 _CONNECTIONS = 64
 
 
 class AsyncClient:
-    """Asks a service; the methods and their errors are those of Client.
+    """Calls a service; methods and errors are those of Client.
 
     async with AsyncClient("http://127.0.0.1:8000") as client:
         answer = await client.predict(Path("photo.jpg"))
@@ -35,7 +33,7 @@ class AsyncClient:
         protocol: Protocol = "native",
         status_url: str | None = None,
     ) -> None:
-        """Make a client; nothing is sent yet. The arguments are those of Client."""
+        """Create a client; sends nothing yet. The arguments are those of Client."""
         self.address = Address(url.rstrip("/"), api_key, protocol, status_url and status_url.rstrip("/"))
         self.timeout_s = timeout_s
         self.retries = retries
@@ -50,7 +48,7 @@ class AsyncClient:
         version: str | None = None,
         request_id: str | None = None,
     ) -> Answer:
-        """Return what an image (its bytes, or the path of its file) shows; ``top_k`` labels, by default five."""
+        """Classify an image, its bytes or the path of its file; ``top_k`` labels, by default five."""
         call = self.address.classify(image, model, version=version, top_k=top_k, request_id=request_id)
         return self.address.answer(call, await self._send(call))
 
@@ -63,17 +61,17 @@ class AsyncClient:
         version: str | None = None,
         request_id: str | None = None,
     ) -> Answer:
-        """Return the same with ``heatmap``: where in the image the best label shows."""
+        """Classify an image and return ``heatmap`` too: which parts of it support the best label."""
         call = self.address.classify(image, model, version=version, top_k=top_k, explain=True, request_id=request_id)
         return self.address.answer(call, await self._send(call))
 
     async def overlay(self, image: Image, model: str = "flowers", *, version: str | None = None) -> bytes:
-        """Return a PNG: what the network saw of the image, under the heatmap."""
+        """Return a PNG: what the network saw of the image, with the heatmap over it."""
         call = self.address.classify(image, model, version=version, explain=True, png=True)
         return http_messages.png(call, await self._send(call))
 
     async def models(self) -> list[Model]:
-        """Return what is served."""
+        """Return the served models."""
         call = self.address.models()
         return self.address.read_models(call, await self._send(call))
 
@@ -83,9 +81,9 @@ class AsyncClient:
         return self.address.read_model(call, await self._send(call))
 
     async def ready(self) -> bool:
-        """Return whether the service would answer now; asks once and never raises for a service that is not there."""
-        found = await self._transport.send(self.address.ask("/readyz"), self.timeout_s)
-        return isinstance(found, Reply) and found.status == HTTPStatus.OK
+        """Return whether the service can answer now; sends one request and returns False if no service is there."""
+        reply = await self._transport.send(self.address.status("/readyz"), self.timeout_s)
+        return isinstance(reply, Reply) and reply.status == HTTPStatus.OK
 
     async def predict_many(
         self,
@@ -96,21 +94,21 @@ class AsyncClient:
         concurrency: int = 8,
         explain: bool = False,
     ) -> AsyncIterator[FileResult]:
-        """Ask about many files, ``concurrency`` at once; yield a FileResult each, in their order, as they come."""
-        ask = self.explain if explain else self.predict
+        """Classify many files, ``concurrency`` at once; yield a FileResult each, in their order, as they come."""
+        call = self.explain if explain else self.predict
         free = asyncio.Semaphore(concurrency)
 
-        async def outcome(path: PathLike[str]) -> FileResult:
+        async def classify(path: PathLike[str]) -> FileResult:
             async with free:
                 try:
-                    return FileResult(path, answer=await ask(path, model, top_k))
+                    return FileResult(path, answer=await call(path, model, top_k))
                 except (OSError, ResponseError) as error:
                     return FileResult(path, error=error)
 
         waiting: deque[asyncio.Task[FileResult]] = deque()
         try:
             for path in images:
-                waiting.append(asyncio.create_task(outcome(path)))
+                waiting.append(asyncio.create_task(classify(path)))
                 if len(waiting) >= 2 * concurrency:
                     yield await waiting.popleft()
             while waiting:
@@ -131,9 +129,7 @@ class AsyncClient:
         await self.close()
 
     async def _send(self, call: Call) -> Reply:
-        exchange = Exchange(self.address.url, self.retries, self.timeout_s)
-        while True:
-            found = exchange.after(await self._transport.send(call, exchange.remaining_s))
-            if isinstance(found, Reply):
-                return found
-            await asyncio.sleep(found)
+        loop = RetryLoop(self.address.url, self.retries, self.timeout_s)
+        while not isinstance(step := loop.after(await self._transport.send(call, loop.remaining_s)), Reply):
+            await asyncio.sleep(step)
+        return step

@@ -1,8 +1,8 @@
-"""What a call can end with instead of an answer: the service refused, or no service answered."""
+"""Why a call has no answer: ResponseError is an error response, ServiceUnreachable no response that could be read."""
 
 
 class ResponseError(Exception):
-    """The service answered, but not with what was asked for: the image is bad, a key is wrong, the service is busy."""
+    """The service responded with an error: the image is corrupt, the API key is wrong, the service is busy."""
 
     def __init__(self, status: int, code: str, message: str, request_id: str = "") -> None:
         super().__init__(status, code, message, request_id)
@@ -16,7 +16,7 @@ class ResponseError(Exception):
 
 
 class ServiceUnreachable(Exception):
-    """No answer came within the time, or what answers is no such service."""
+    """No response came in time, or what responds is not a visionserve service."""
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(url, reason)

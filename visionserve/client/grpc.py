@@ -1,11 +1,12 @@
-"""GrpcClient: the same question over TorchServe's gRPC, as it is spoken inside a cluster. Needs grpcio only.
+"""GrpcClient: predictions over TorchServe's gRPC, as it is used inside a cluster. Needs grpcio only.
 
-TorchServe's inference.proto has two messages that matter, small enough to be written and read by hand:
+Of TorchServe's inference.proto two small messages are used. They are encoded here, not by generated stubs: stubs need
+protobuf at run time, in a version that often clashes with what a user's program has already:
 
     PredictionsRequest  { string model_name = 1; string model_version = 2; map<string, bytes> input = 3; }
     PredictionResponse  { bytes prediction = 1; }
 
-TorchServe answers every request with OK; what was refused stands in the body, under the code that HTTP has for it.
+TorchServe's status is always OK; an error is in the body, with the same code as over HTTP.
 """
 
 import json
@@ -19,21 +20,21 @@ from visionserve.client.results import Answer, read_native
 
 _METHOD = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"
 _LENGTH_DELIMITED = 2
-# gRPC's own statuses that an answer of HTTP would have had.
+# gRPC statuses of errors that HTTP has too.
 _STATUSES = {"NOT_FOUND": (404, "not_found"), "RESOURCE_EXHAUSTED": (413, "image_too_large")}
 # TorchServe's own limit, config.properties.
 _MAX_BYTES = 16 << 20
 
 
 class GrpcClient:
-    """Asks TorchServe over gRPC.
+    """Calls TorchServe over gRPC.
 
     with GrpcClient("127.0.0.1:7070") as client:
         answer = client.predict(Path("photo.jpg"))
     """
 
     def __init__(self, address: str, timeout_s: float = 30) -> None:
-        """Make a client; nothing is sent yet. ImportError when grpcio is not installed."""
+        """Create a client; sends nothing yet. ImportError if grpcio is not installed."""
         import grpc
 
         self._grpc: Any = grpc
@@ -42,17 +43,17 @@ class GrpcClient:
         limits = [("grpc.max_send_message_length", _MAX_BYTES), ("grpc.max_receive_message_length", _MAX_BYTES)]
         self._channel: Any = grpc.insecure_channel(address, options=limits)
         # The messages are bytes already.
-        self._ask: Any = self._channel.unary_unary(_METHOD)
+        self._predictions: Any = self._channel.unary_unary(_METHOD)
 
     def predict(
         self, image: Image, model: str = "flowers", top_k: int | None = None, *, version: str | None = None
     ) -> Answer:
-        """Return what an image shows; ResponseError and ServiceUnreachable as with Client."""
+        """Classify an image; ResponseError and ServiceUnreachable as with Client."""
         options = {} if top_k is None else {"top_k": str(top_k).encode()}
         request = _request(model, version or "", {"data": content(image), **options})
         request_id = uuid.uuid4().hex
         try:
-            answer = self._ask(request, timeout=self.timeout_s, metadata=[("x-request-id", request_id)])
+            answer = self._predictions(request, timeout=self.timeout_s, metadata=[("x-request-id", request_id)])
         except self._grpc.RpcError as error:
             details = str(error.details()).partition("\n")[0]  # the rest is names of Java classes
             raise self._failure(error.code().name, details, request_id) from error
@@ -69,7 +70,7 @@ class GrpcClient:
         self.close()
 
     def _failure(self, code: str, details: str, request_id: str) -> ResponseError | ServiceUnreachable:
-        if code == "INTERNAL" and "not found" in details.lower():  # what TorchServe says of an unknown model
+        if code == "INTERNAL" and "not found" in details.lower():  # TorchServe's answer for an unknown model
             return ResponseError(404, "not_found", details, request_id)
         if code in _STATUSES:
             return ResponseError(*_STATUSES[code], details, request_id)
@@ -85,16 +86,14 @@ class GrpcClient:
                 raise ResponseError(_status(error["code"]), error["code"], error["message"], body["request_id"])
             return read_native(body, request_id, {})
         except (KeyError, TypeError, ValueError):
-            raise ServiceUnreachable(
-                self.address, "it answers, but not as visionserve does; check the address"
-            ) from None
+            raise ServiceUnreachable(self.address, "its response is not visionserve's; check the address") from None
 
 
 def _status(code: str) -> int:
     from visionserve import errors
 
-    known = {error.code: error.status for error in errors.ServiceError.__subclasses__()}
-    return known.get(code, 500)
+    statuses = {error.code: error.status for error in errors.ServiceError.__subclasses__()}
+    return statuses.get(code, 500)
 
 
 def _request(model: str, version: str, inputs: dict[str, bytes]) -> bytes:
@@ -109,30 +108,31 @@ def _field(number: int, value: bytes) -> bytes:
 
 def _varint(number: int) -> bytes:
     """Return a number in groups of seven bits, least first; all but the last have their highest bit set."""
-    found = bytearray()
+    encoded = bytearray()
     while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
+        encoded.append(number & 0x7F | 0x80)
         number >>= 7
-    return bytes([*found, number])
+    return bytes([*encoded, number])
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield a message's fields of bytes by number; ValueError at anything else."""
-    place = 0
-    while place < len(message):
-        key, place = _number(message, place)
-        length, place = _number(message, place)
-        if key & 7 != _LENGTH_DELIMITED or place + length > len(message):
+    offset = 0
+    while offset < len(message):
+        key, offset = _number(message, offset)
+        length, offset = _number(message, offset)
+        if key & 7 != _LENGTH_DELIMITED or offset + length > len(message):
             raise ValueError("not a message of this service")
-        yield key >> 3, message[place : place + length]
-        place += length
+        yield key >> 3, message[offset : offset + length]
+        offset += length
 
 
-def _number(message: bytes, place: int) -> tuple[int, int]:
-    found = shift = 0
-    while place < len(message):
-        byte = message[place]
-        found, shift, place = found | (byte & 0x7F) << shift, shift + 7, place + 1
+def _number(message: bytes, offset: int) -> tuple[int, int]:
+    """Return the varint at an offset, and the offset behind it."""
+    number = shift = 0
+    while offset < len(message):
+        byte = message[offset]
+        number, shift, offset = number | (byte & 0x7F) << shift, shift + 7, offset + 1
         if byte < 0x80:
-            return found, place
+            return number, offset
     raise ValueError("a number is cut off")

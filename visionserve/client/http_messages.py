@@ -1,4 +1,4 @@
-"""Calls: what is sent, and what a reply means. The same for every transport, synchronous or not; sends nothing itself.
+"""HTTP requests to the service, and what its replies mean; the same for every transport, sends nothing itself.
 
 image, options -> Call --(a transport)--> Reply -> Answer, Model, bytes | ResponseError | ServiceUnreachable
 """
@@ -23,7 +23,7 @@ Image = bytes | bytearray | PathLike[str]
 Result = TypeVar("Result")
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-# TorchServe's and proxies' own errors carry no code of ours.
+# Error responses of TorchServe and of proxies carry no code of this service.
 _CODES = {
     400: "invalid_request",
     401: "unauthorized",
@@ -64,19 +64,19 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Broken:
-    """No whole reply came: ``slow`` when the time was over, otherwise there was no connection or it broke."""
+class NoReply:
+    """No complete reply came: ``timed_out``, or there was no connection, or it broke."""
 
     reason: str
-    slow: bool
+    timed_out: bool
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a service is, how to speak to it and with which key.
+    """A service's address, protocol and API key.
 
-    ``status_url`` differs from ``url`` where no gateway is in front: TorchServe answers photographs on one port, the
-    status server answers about models and health on another.
+    ``status_url`` differs from ``url`` where no gateway is in front: TorchServe classifies images on one port, the
+    status server reports models and health on another.
     """
 
     url: str = DEFAULT_URL
@@ -87,7 +87,7 @@ class Address:
     def __post_init__(self) -> None:
         for url in (self.url, self.status_url or self.url):
             if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-                raise ValueError(f"{url!r} is no address of a service: it must look like {DEFAULT_URL}.")
+                raise ValueError(f"{url!r} is not the URL of a service: it must look like {DEFAULT_URL}.")
         if self.protocol not in ("native", "v2"):
             raise ValueError(f"The protocol must be native or v2, not {self.protocol!r}.")
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
@@ -104,7 +104,7 @@ class Address:
         png: bool = False,
         request_id: str | None = None,
     ) -> Call:
-        """Return the call that asks about an image; reads its file, where it is one (OSError)."""
+        """Return the call that classifies an image; reads its file if it is a path (OSError)."""
         data = content(image)
         options = {} if top_k is None else {"x-top-k": str(top_k)}
         options |= {"x-format": "png"} if png else {}
@@ -114,17 +114,17 @@ class Address:
         path = path if explain else _v2_path(model, version) + "/infer"
         return self._call("POST", self.url + path, request_id, options, _v2(data), "application/json")
 
-    def ask(self, path: str) -> Call:
-        """Return a call to the status server."""
+    def status(self, path: str) -> Call:
+        """Return a GET of the status server."""
         return self._call("GET", (self.status_url or self.url).rstrip("/") + path, None, {})
 
     def models(self) -> Call:
-        """Return the call that asks what is served."""
-        return self.ask("/models")
+        """Return the call that lists the served models."""
+        return self.status("/models")
 
     def model(self, name: str) -> Call:
-        """Return the call that asks about one model."""
-        return self.ask("/models/" + quote(name, safe=""))
+        """Return the call that describes one model."""
+        return self.status("/models/" + quote(name, safe=""))
 
     def _call(
         self,
@@ -160,28 +160,28 @@ class Address:
 
 
 def content(image: Image) -> bytes:
-    """Return an image's bytes; reads its file, where it is one (OSError)."""
+    """Return an image's bytes; reads its file if it is a path (OSError)."""
     return bytes(image) if isinstance(image, bytes | bytearray) else Path(image).read_bytes()
 
 
 def png(call: Call, reply: Reply) -> bytes:
-    """Read a reply that is a picture."""
+    """Read a reply that is a PNG."""
     _check(call, reply)
     if not reply.headers.get("content-type", "").startswith("image/png"):
-        raise ServiceUnreachable(call.url, "it answers, but not as visionserve does; check the address")
+        raise ServiceUnreachable(call.url, "its response is not visionserve's; check the address")
     return reply.body
 
 
 def timings(reply: Reply) -> dict[str, float]:
-    """Return the seconds by stage that a Server-Timing header states."""
-    found = {}
+    """Return the seconds by stage in a Server-Timing header."""
+    seconds = {}
     for entry in reply.headers.get("server-timing", "").split(","):
         name, _, duration = entry.strip().partition(";dur=")
         try:
-            found[name] = float(duration) / 1000
+            seconds[name] = float(duration) / 1000
         except ValueError:
             continue
-    return found
+    return seconds
 
 
 def _path(model: str, version: str | None, verb: str) -> str:
@@ -206,11 +206,11 @@ def _read(call: Call, reply: Reply, read: Callable[[Any], Result]) -> Result:
     try:
         return read(json.loads(reply.body))
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise ServiceUnreachable(call.url, "it answers, but not as visionserve does; check the address") from None
+        raise ServiceUnreachable(call.url, "its response is not visionserve's; check the address") from None
 
 
 def _check(call: Call, reply: Reply) -> None:
-    """Raise ResponseError for anything but a 200: with the service's own words, else with its status."""
+    """Raise ResponseError for anything but a 200: with the service's own message, else with the status."""
     if reply.status == HTTPStatus.OK:
         return
     try:
@@ -219,10 +219,10 @@ def _check(call: Call, reply: Reply) -> None:
         content = {}
     content = content if isinstance(content, dict) else {}
     error = content["error"] if isinstance(content.get("error"), dict) else content
-    ours = isinstance(error.get("code"), str)  # TorchServe's own errors have a number there
-    code = str(error["code"]) if ours else _CODES.get(reply.status, "internal_error")
-    # V2's form has the sentence where ours has an object.
-    message = str(error.get("message") or (ours and error.get("error")) or _phrase(reply.status))
+    has_code = isinstance(error.get("code"), str)  # TorchServe's own errors have a number there
+    code = str(error["code"]) if has_code else _CODES.get(reply.status, "internal_error")
+    # Open Inference V2 has the message where this service's native form has an object.
+    message = str(error.get("message") or (has_code and error.get("error")) or _phrase(reply.status))
     raise ResponseError(reply.status, code, message, str(content.get("request_id") or call.request_id))
 
 

@@ -1,9 +1,12 @@
-"""What the service says, as typed values; read from its own JSON and from Open Inference V2 tensors."""
+"""Typed results of calls, read from the service's own JSON and from Open Inference V2 tensors."""
 
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any
+
+from visionserve.client.errors import ResponseError
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,10 @@ class ModelName:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the service says about one image.
+    """The service's answer about one image.
 
-    ``novelty`` is 0 (very like the training photographs) to 1 (unlike all of them); ``timings`` are seconds by stage
-    (decode, inference, total), as the service stated them; ``heatmap`` is a grey PNG, where one was asked for.
+    ``novelty`` is 0 (very like the training images) to 1 (unlike all of them); ``timings`` are seconds by stage
+    (decode, inference, total), as the service measured them; ``heatmap`` is a grey PNG, if one was requested.
     """
 
     predictions: tuple[Prediction, ...]
@@ -45,8 +48,17 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class FileResult:
+    """The answer about one file of many, or why there is none: an error response, or a file that cannot be read."""
+
+    path: PathLike[str]
+    answer: Answer | None = None
+    error: ResponseError | OSError | None = None
+
+
+@dataclass(frozen=True)
 class Workers:
-    """How many of a model's workers can answer."""
+    """How many of a model's workers are ready, of how many."""
 
     ready: int
     total: int
@@ -54,7 +66,7 @@ class Workers:
 
 @dataclass(frozen=True)
 class Model:
-    """A model that is served; ``card`` is filled where one model was asked for."""
+    """A served model; ``card`` is set where a single model was requested."""
 
     name: str
     version: str
@@ -65,18 +77,18 @@ class Model:
 
 
 def read_native(content: Mapping[str, Any], request_id: str, timings: Mapping[str, float]) -> Answer:
-    """Read the service's own answer; KeyError, TypeError or ValueError when it is none."""
+    """Read the service's own answer; KeyError, TypeError or ValueError for other JSON."""
     predictions = tuple(
-        Prediction(str(found["label"]), int(found["index"]), float(found["probability"]))
-        for found in content["predictions"]
+        Prediction(str(entry["label"]), int(entry["index"]), float(entry["probability"]))
+        for entry in content["predictions"]
     )
     model = ModelName(str(content["model"]["name"]), str(content["model"]["version"]))
     heatmap = base64.b64decode(content["heatmap"]) if "heatmap" in content else None
-    return Answer(_some(predictions), float(content["novelty"]), model, request_id, timings, heatmap)
+    return Answer(_not_empty(predictions), float(content["novelty"]), model, request_id, timings, heatmap)
 
 
 def read_v2(content: Mapping[str, Any], request_id: str, timings: Mapping[str, float]) -> Answer:
-    """Read the tensors of an answer about one image; KeyError, TypeError or ValueError when they are others."""
+    """Read an answer about one image from its tensors; KeyError, TypeError or ValueError for other JSON."""
     tensors = {str(tensor["name"]): tensor["data"] for tensor in content["outputs"]}
     predictions = tuple(
         Prediction(str(label), int(index), float(probability))
@@ -84,11 +96,11 @@ def read_v2(content: Mapping[str, Any], request_id: str, timings: Mapping[str, f
     )
     model = ModelName(str(content["model_name"]), str(content.get("model_version", "")))
     heatmap = base64.b64decode(tensors["heatmap"][0]) if "heatmap" in tensors else None
-    return Answer(_some(predictions), float(tensors["novelty"][0]), model, request_id, timings, heatmap)
+    return Answer(_not_empty(predictions), float(tensors["novelty"][0]), model, request_id, timings, heatmap)
 
 
 def read_model(content: Mapping[str, Any]) -> Model:
-    """Read one entry of /models, or /models/{name}; KeyError, TypeError or ValueError when it is none."""
+    """Read one entry of /models, or /models/{name}; KeyError, TypeError or ValueError for other JSON."""
     workers = Workers(int(content["workers"]["ready"]), int(content["workers"]["total"]))
     name, version, digest, status = (_text(content[key]) for key in ("name", "version", "digest", "status"))
     return Model(name, version, digest, status, workers, content.get("card"))
@@ -98,7 +110,7 @@ def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _some(predictions: tuple[Prediction, ...]) -> tuple[Prediction, ...]:
+def _not_empty(predictions: tuple[Prediction, ...]) -> tuple[Prediction, ...]:
     if not predictions:
         raise ValueError("an answer has at least one prediction")
     return predictions

@@ -1,4 +1,4 @@
-"""Patience: when to try again, how long to wait before, and when to give up. Knows no network, so it is easy to test.
+"""When to send a request again, how long to wait before, and when to stop. Knows no network, so it is easy to test.
 
 Waits grow exponentially and are drawn at random below that bound ("full jitter"), so that a thousand clients of a
 service that comes back do not come back at the same moment; a Retry-After is the least that is waited.
@@ -11,9 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from visionserve.client.errors import ServiceUnreachable
+from visionserve.client.http_messages import NoReply, Reply
+
 # The service is busy, restarting, or its proxy has lost it for a moment.
 RETRIED = (429, 502, 503, 504)
-# A share of what Retry-After asks for, on top of it: whoever was told "1" together should not return together.
+# A share of what Retry-After asks for, on top of it: clients that got the same "1" should not return together.
 _SPREAD = 0.25
 
 
@@ -24,6 +27,43 @@ class Retries:
     count: int = 4
     first_s: float = 0.1
     largest_s: float = 5.0
+
+
+class RetryLoop:
+    """One call and its retries, which must end within ``timeout_s`` altogether.
+
+    loop = RetryLoop(url, retries, timeout_s)
+    while not isinstance(step := loop.after(send(call, loop.remaining_s)), Reply):
+        sleep(step)
+    """
+
+    def __init__(self, url: str, retries: Retries, timeout_s: float) -> None:
+        self._url = url
+        self._timeout_s = timeout_s
+        self._attempts = Attempts(retries, timeout_s)
+
+    @property
+    def remaining_s(self) -> float:
+        """How long the next attempt may take."""
+        return self._attempts.remaining_s
+
+    def after(self, result: Reply | NoReply) -> Reply | float:
+        """Return the reply to go on with, or how many seconds to wait before the next attempt.
+
+        Raises:
+            ServiceUnreachable: no reply came, and there is no time or no attempt left.
+        """
+        if isinstance(result, Reply):
+            if result.status not in RETRIED:
+                return result
+            pause = self._attempts.pause_s(result.headers.get("retry-after"))
+            return result if pause is None else pause
+        if result.timed_out:
+            raise ServiceUnreachable(self._url, f"no answer within {self._timeout_s:g} s")
+        pause = self._attempts.pause_s()
+        if pause is None:
+            raise ServiceUnreachable(self._url, result.reason)
+        return pause
 
 
 class Attempts:
@@ -51,12 +91,12 @@ class Attempts:
         """Return how long to wait before the next attempt, or None when there shall be none.
 
         Args:
-            retry_after: the header of that name, where the service sent one.
+            retry_after: the header of that name, if the service sent one.
         """
         bound = min(self._retries.largest_s, self._retries.first_s * 2**self._failed)
         self._failed += 1
-        asked = seconds(retry_after)
-        pause = bound * self._draw() if asked is None else asked * (1 + _SPREAD * self._draw())
+        least = seconds(retry_after)
+        pause = bound * self._draw() if least is None else least * (1 + _SPREAD * self._draw())
         if self._failed > self._retries.count or pause >= self._end - self._clock():
             return None
         return pause

@@ -1,4 +1,4 @@
-"""A folder of photographs, and the command as a program of its own."""
+"""A folder of images, and the command as a program of its own."""
 
 import os
 import subprocess
@@ -17,9 +17,9 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This one, without an address or a key of whoever runs the tests."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("VISIONSERVE_")}
-    return {**kept, "PYTHONPATH": str(ROOT), **more}
+    """The environment of the tests, without an address or an API key of whoever runs them."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("VISIONSERVE_")}
+    return {**inherited, "PYTHONPATH": str(ROOT), **more}
 
 
 @pytest.fixture
@@ -38,12 +38,12 @@ def program() -> Program:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Six photographs in two folders, beside what is none."""
-    generator = np.random.default_rng(3)
+    """Six images in two folders, beside two files that are not taken."""
+    rng = np.random.default_rng(3)
     for number in range(6):
         path = tmp_path / "in" / f"row-{number % 2}" / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(generator.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(path)
-    (tmp_path / "in" / "notes.txt").write_text("not a photograph")
+        Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(path)
+    (tmp_path / "in" / "notes.txt").write_text("not an image")
     (tmp_path / "in" / ".hidden.jpg").write_bytes(b"hidden")
     return tmp_path / "in"

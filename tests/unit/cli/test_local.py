@@ -19,9 +19,9 @@ from visionserve.request_parsing import RawRequest
 
 
 def rows(path: Path) -> dict[str, dict[str, Any]]:
-    found = [json.loads(line) for line in path.read_text().splitlines()]
-    assert len({row["path"] for row in found}) == len(found)
-    return {row["path"]: row for row in found}
+    results = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len({row["path"] for row in results}) == len(results)
+    return {row["path"]: row for row in results}
 
 
 def test_a_bundle_answers_a_folder_as_a_server_would(tiny: TinyBundle, folder: Path, tmp_path: Path) -> None:
@@ -31,16 +31,16 @@ def test_a_bundle_answers_a_folder_as_a_server_would(tiny: TinyBundle, folder: P
     output = tmp_path / "rows.jsonl"
     options = ["--model", str(tiny.directory), "--output", str(output), "--workers", "2", "--top-k", "2"]
     assert main(["predict", str(folder), *options]) == 0
-    found = rows(output)
-    assert len(found) == 9
-    assert found["broken.jpg"]["error"] == "corrupt_image"
-    assert found["text.png"]["error"] == "unsupported_image"
-    assert found["json.jpg"]["error"] == "unsupported_image"
+    results = rows(output)
+    assert len(results) == 9
+    assert results["broken.jpg"]["error"] == "corrupt_image"
+    assert results["text.png"]["error"] == "unsupported_image"
+    assert results["json.jpg"]["error"] == "unsupported_image"
     classifier = Classifier.load(tiny.directory)
     for path in folder.rglob("[0-9].jpg"):
-        received = RawRequest("", {"body": path.read_bytes()}, {"x-top-k": "2"})
-        served = json.loads(batch.answer(classifier, [received], 1).replies[0].content.body)
-        row = found[path.relative_to(folder).as_posix()]
+        request = RawRequest("", {"body": path.read_bytes()}, {"x-top-k": "2"})
+        served = json.loads(batch.answer(classifier, [request], 1).replies[0].content.body)
+        row = results[path.relative_to(folder).as_posix()]
         assert (row["label"], row["probability"]) == tuple(
             served["predictions"][0][key] for key in ("label", "probability")
         )
@@ -53,21 +53,21 @@ def test_an_archive_answers_as_its_bundle_does(
     with zipfile.ZipFile(tmp_path / "shapes.mar", "w") as archive:
         for path in tiny.directory.iterdir():
             archive.write(path, path.name)
-    photograph = str(next(folder.rglob("0.jpg")))
+    image = str(next(folder.rglob("0.jpg")))
     printed = []
     for model in (tiny.directory, tmp_path / "shapes.mar"):
-        assert main(["predict", photograph, "--model", str(model), "--top-k", "3"]) == 0
+        assert main(["predict", image, "--model", str(model), "--top-k", "3"]) == 0
         printed.append(capsys.readouterr().out)
     assert printed[0] == printed[1]
     assert all(label in printed[0] for label in LABELS)
 
 
-def test_overlays_are_pictures(tiny: TinyBundle, folder: Path, tmp_path: Path) -> None:
+def test_overlays_are_png_files(tiny: TinyBundle, folder: Path, tmp_path: Path) -> None:
     options = ["--model", str(tiny.directory), "--top-k", "1", "--workers", "1", "--explain", str(tmp_path / "out")]
     assert main(["predict", str(folder), *options]) == 0
-    pictures = list((tmp_path / "out").rglob("*.jpg.png"))
-    assert len(pictures) == 6
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+    overlays = list((tmp_path / "out").rglob("*.jpg.png"))
+    assert len(overlays) == 6
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in overlays)
 
 
 def test_more_labels_than_the_model_has_end_the_run(
@@ -87,17 +87,17 @@ def test_a_bundle_that_lost_a_file_ends_the_run(
 
 
 def children(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in found]
+    pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in pids]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_is_stopped_leaves_no_workers_and_the_next_goes_on(
     tiny: TinyBundle, folder: Path, tmp_path: Path, number: signal.Signals, program: Program
 ) -> None:
-    photograph = next(folder.rglob("0.jpg")).read_bytes()
-    for place in range(3000):
-        (folder / f"more-{place}.jpg").write_bytes(photograph)
+    image = next(folder.rglob("0.jpg")).read_bytes()
+    for index in range(3000):
+        (folder / f"more-{index}.jpg").write_bytes(image)
     output = tmp_path / "rows.jsonl"
     options = ["predict", str(folder), "--model", str(tiny.directory), "--output", str(output), "--top-k", "1"]
     run = subprocess.Popen([*COMMAND, *options, "--workers", "1"], env=environment(), stderr=subprocess.DEVNULL)
@@ -109,8 +109,8 @@ def test_a_run_that_is_stopped_leaves_no_workers_and_the_next_goes_on(
     workers = children(run.pid)
     run.send_signal(number)
     assert run.wait(timeout=60) == (130 if number == signal.SIGINT else -number)
-    kept = output.read_text().count("\n")
-    assert kept < 3006
+    earlier = output.read_text().count("\n")
+    assert earlier < 3006
     while any(Path(f"/proc/{worker}/stat").exists() and not _is_dead(worker) for worker in workers):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -119,7 +119,7 @@ def test_a_run_that_is_stopped_leaves_no_workers_and_the_next_goes_on(
             path.unlink()
     done = program(*options, "--workers", "1")
     assert done.returncode == 0, done.stderr
-    assert len(rows(output)) >= kept
+    assert len(rows(output)) >= earlier
 
 
 def _is_dead(pid: int) -> bool:
@@ -130,9 +130,9 @@ def _is_dead(pid: int) -> bool:
 
 
 def test_a_worker_that_is_killed_is_one_sentence(tiny: TinyBundle, folder: Path, tmp_path: Path) -> None:
-    photograph = next(folder.rglob("0.jpg")).read_bytes()
-    for place in range(3000):
-        (folder / f"more-{place}.jpg").write_bytes(photograph)
+    image = next(folder.rglob("0.jpg")).read_bytes()
+    for index in range(3000):
+        (folder / f"more-{index}.jpg").write_bytes(image)
     output = tmp_path / "rows.jsonl"
     options = ["predict", str(folder), "--model", str(tiny.directory), "--output", str(output), "--top-k", "1"]
     run = subprocess.Popen([*COMMAND, *options, "--workers", "1"], env=environment(), stderr=subprocess.PIPE, text=True)
@@ -143,10 +143,10 @@ def test_a_worker_that_is_killed_is_one_sentence(tiny: TinyBundle, folder: Path,
         # The resource tracker of multiprocessing is a child too.
         if b"spawn_main" in Path(f"/proc/{worker}/cmdline").read_bytes():
             subprocess.run(["kill", "-9", str(worker)], check=True)
-    _, said = run.communicate(timeout=60)
+    _, errors = run.communicate(timeout=60)
     assert run.returncode == 2
-    assert "A worker process was killed" in said
-    assert "Traceback" not in said
+    assert "A worker process was killed" in errors
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize(

@@ -48,4 +48,4 @@ def test_torchserves_own_port_is_told_apart_from_nothing(capsys: pytest.CaptureF
 def test_something_else_on_the_port_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(Scripted(content=b"<html>")) as service:
         assert main(["models", service.url]) == 3
-    assert "not as visionserve does" in capsys.readouterr().err
+    assert "is not visionserve's" in capsys.readouterr().err

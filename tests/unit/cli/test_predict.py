@@ -25,12 +25,12 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def photographs(folder: Path) -> list[Path]:
+def images(folder: Path) -> list[Path]:
     return sorted(folder.rglob("[0-9].jpg"))
 
 
 def names(folder: Path) -> list[str]:
-    return [path.relative_to(folder).as_posix() for path in photographs(folder)]
+    return [path.relative_to(folder).as_posix() for path in images(folder)]
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -41,53 +41,51 @@ def rows(path: Path) -> list[dict[str, Any]]:
         from pyarrow import parquet
 
         with parquet.ParquetFile(path) as file:
-            found: list[dict[str, Any]] = file.read().to_pylist()
-        return found
+            results: list[dict[str, Any]] = file.read().to_pylist()
+        return results
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_photograph_is_a_readable_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    photograph = str(photographs(folder)[0])
+def test_an_image_is_a_readable_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = str(images(folder)[0])
     with serving() as service:
-        assert main(["predict", photograph, "--url", service.url, "--top-k", "2"]) == 0
+        assert main(["predict", image, "--url", service.url, "--top-k", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == photograph
+    assert lines[0] == image
     assert lines[1].split() == ["rose", "75.00%", "█" * 22]
     assert lines[-1].startswith("  novelty 0.25")
     assert service.asked[0].headers["x-top-k"] == "2"
 
 
-def test_a_photograph_may_come_from_standard_input(program: Program) -> None:
+def test_an_image_may_come_from_standard_input(program: Program) -> None:
     with serving() as service:
         done = program("predict", "-", "--url", service.url, input="an image")
     assert (done.returncode, service.asked[0].body) == (0, b"an image")
 
 
 def test_an_overlay_is_written_beside_the_table(folder: Path, tmp_path: Path) -> None:
-    picture = Scripted(content=b"png", headers={"content-type": "image/png"})
-    with serving(Scripted(), picture) as service:
-        photograph = str(photographs(folder)[0])
-        assert main(["predict", photograph, "--url", service.url, "--explain", str(tmp_path / "o.png")]) == 0
+    overlay = Scripted(content=b"png", headers={"content-type": "image/png"})
+    with serving(Scripted(), overlay) as service:
+        image = str(images(folder)[0])
+        assert main(["predict", image, "--url", service.url, "--explain", str(tmp_path / "o.png")]) == 0
     assert (tmp_path / "o.png").read_bytes() == b"png"
 
 
 def test_explain_writes_the_overlay(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    picture = Scripted(content=b"png", headers={"content-type": "image/png"})
+    overlay = Scripted(content=b"png", headers={"content-type": "image/png"})
     target = tmp_path / "new" / "o.png"
-    with serving(Scripted(), picture) as service:
-        assert main(["explain", str(photographs(folder)[0]), "--url", service.url, "--out", str(target)]) == 0
+    with serving(Scripted(), overlay) as service:
+        assert main(["explain", str(images(folder)[0]), "--url", service.url, "--out", str(target)]) == 0
     assert target.read_bytes() == b"png"
     assert "rose" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", [["predict"], ["explain", "--out", "never.png"]])
-def test_a_refused_photograph_is_exit_code_one(
-    folder: Path, command: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    photograph = str(photographs(folder)[0])
+def test_a_refused_image_is_exit_code_one(folder: Path, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    image = str(images(folder)[0])
     with serving(BROKEN) as service:
-        assert main([*command, photograph, "--url", service.url]) == 1
-    assert capsys.readouterr().err == f"{photograph}: It is broken. (corrupt_image)\n"
+        assert main([*command, image, "--url", service.url]) == 1
+    assert capsys.readouterr().err == f"{image}: It is broken. (corrupt_image)\n"
     assert not Path("never.png").exists()
 
 
@@ -99,17 +97,17 @@ def test_a_folder_is_a_table_with_broken_files_in_it(
     (folder / "dangling.png").symlink_to("nowhere")
     with serving(Scripted(), BROKEN, Scripted()) as service:
         assert main(["predict", str(folder), "--url", service.url, "--output", str(output)]) == 0
-    found = {row["path"]: row for row in rows(output)}
-    assert sorted(found) == ["dangling.png", *names(folder)]
-    assert sorted(row["error"] or "" for row in found.values()) == [*[""] * 5, "corrupt_image", "unreadable_file"]
-    assert float(found[names(folder)[0]]["probability"] or 0.75) == 0.75
-    said = capsys.readouterr().err
-    assert "5 answered; 2 without an answer" in said
-    assert "1 corrupt_image" in said
+    results = {row["path"]: row for row in rows(output)}
+    assert sorted(results) == ["dangling.png", *names(folder)]
+    assert sorted(row["error"] or "" for row in results.values()) == [*[""] * 5, "corrupt_image", "unreadable_file"]
+    assert float(results[names(folder)[0]]["probability"] or 0.75) == 0.75
+    errors = capsys.readouterr().err
+    assert "5 answered; 2 without an answer" in errors
+    assert "1 corrupt_image" in errors
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
-def test_a_second_run_asks_about_new_photographs_only(folder: Path, tmp_path: Path, suffix: str) -> None:
+def test_a_second_run_asks_about_new_images_only(folder: Path, tmp_path: Path, suffix: str) -> None:
     command = ["predict", str(folder), "--output", str(tmp_path / f"rows.{suffix}")]
     with serving() as service:
         assert main([*command, "--url", service.url]) == 0
@@ -150,7 +148,7 @@ def test_no_more_requests_are_under_way_than_wanted(folder: Path) -> None:
 def test_a_missing_service_is_one_sentence_and_exit_code_three(folder: Path, program: Program) -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         url = f"http://127.0.0.1:{held.getsockname()[1]}"
-    for source in (folder, photographs(folder)[0]):
+    for source in (folder, images(folder)[0]):
         done = program("predict", source, "--url", url)
         assert done.returncode == 3
         assert f"No visionserve service answers at {url}: Connection refused." in done.stderr
@@ -170,29 +168,29 @@ def test_a_service_that_goes_away_leaves_what_was_answered(folder: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "said"),
+    ("status", "code", "expected"),
     [
         (401, 2, "VISIONSERVE_API_KEY"),
-        (404, 2, "does not take this request"),
-        (422, 2, "does not take this request"),
+        (404, 2, "rejects this request"),
+        (422, 2, "rejects this request"),
         (503, 3, "too busy or not ready"),
     ],
 )
-def test_what_every_photograph_would_get_ends_the_run_without_a_row(
-    folder: Path, tmp_path: Path, status: int, code: int, said: str, capsys: pytest.CaptureFixture[str]
+def test_what_every_image_would_get_ends_the_run_without_a_row(
+    folder: Path, tmp_path: Path, status: int, code: int, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "rows.csv"
     refusal = Scripted(status, {"error": {"code": "x", "message": "No."}}, {"Retry-After": "3600"})
     with serving(refusal) as service:
-        for source in (str(folder), str(photographs(folder)[0])):
+        for source in (str(folder), str(images(folder)[0])):
             options = ["--output", str(output)] if source == str(folder) else []
             assert main(["predict", source, "--url", service.url, *options]) == code
-            assert said in capsys.readouterr().err
+            assert expected in capsys.readouterr().err
     assert rows(output) == []
 
 
 def begun(folder: Path, output: Path, service: FakeService) -> subprocess.Popen[str]:
-    """Start a slow run and wait until it has answered two photographs."""
+    """Start a slow run and wait until it has answered two images."""
     command = [*COMMAND, "predict", str(folder), "--url", service.url, "--output", str(output), "--concurrency", "1"]
     run = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
@@ -212,18 +210,18 @@ def test_a_run_that_is_stopped_loses_nothing_and_the_next_goes_on(
     with serving(Scripted(delay_s=0.2)) as service:
         run = begun(folder, output, service)
         run.send_signal(number)
-        _, said = run.communicate(timeout=60)
+        _, errors = run.communicate(timeout=60)
     assert run.returncode == code
-    assert "Traceback" not in said
-    kept = rows(output)
-    assert 2 <= len(kept) < 6
+    assert "Traceback" not in errors
+    earlier = rows(output)
+    assert 2 <= len(earlier) < 6
     with output.open("a") as stream:
         stream.write('"half a li')
     with serving() as service:
         assert main(["predict", str(folder), "--url", service.url, "--output", str(output)]) == 0
-    assert rows(output)[: len(kept)] == kept
+    assert rows(output)[: len(earlier)] == earlier
     assert sorted(row["path"] for row in rows(output)) == names(folder)
-    assert len(service.asked) == 6 - len(kept)
+    assert len(service.asked) == 6 - len(earlier)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
@@ -259,30 +257,30 @@ def test_a_reader_that_goes_away_is_no_failure(folder: Path) -> None:
         assert run.stdout is not None
         run.stdout.close()
         assert run.stderr is not None
-        said = run.stderr.read()
+        errors = run.stderr.read()
         run.stderr.close()
         assert run.wait(timeout=60) == 0
-    assert "Traceback" not in said
-    assert "Exception" not in said
+    assert "Traceback" not in errors
+    assert "Exception" not in errors
 
 
 def test_a_file_that_may_not_be_read_is_a_row(folder: Path, tmp_path: Path, program: Program) -> None:
-    photographs(folder)[0].chmod(0)
+    images(folder)[0].chmod(0)
     (folder / "closed").mkdir(mode=0)
     with serving() as service:
         options = ["--url", service.url, "--output", tmp_path / "rows.jsonl"]
         done = program("predict", folder, *options, prefix=ORDINARY)
     assert done.returncode == 0, done.stderr
-    found = {row["path"]: row for row in rows(tmp_path / "rows.jsonl")}
-    assert found[names(folder)[0]]["error"] == "unreadable_file"
-    assert found[names(folder)[0]]["message"] == "Permission denied"
-    assert len(found) == 6
+    results = {row["path"]: row for row in rows(tmp_path / "rows.jsonl")}
+    assert results[names(folder)[0]]["error"] == "unreadable_file"
+    assert results[names(folder)[0]]["message"] == "Permission denied"
+    assert len(results) == 6
     assert "closed cannot be read and is left out: Permission denied." in done.stderr
 
 
-@pytest.mark.parametrize("kind", ["photograph", "folder", "output"])
+@pytest.mark.parametrize("kind", ["image", "folder", "output"])
 def test_a_place_without_permission_is_exit_code_two(folder: Path, tmp_path: Path, kind: str, program: Program) -> None:
-    source, output = (photographs(folder)[0], []) if kind == "photograph" else (folder, ["--output", "x.csv"])
+    source, output = (images(folder)[0], []) if kind == "image" else (folder, ["--output", "x.csv"])
     if kind == "output":
         (tmp_path / "closed").mkdir(mode=0o500)
         output = ["--output", str(tmp_path / "closed" / "rows.csv")]
@@ -295,15 +293,15 @@ def test_a_place_without_permission_is_exit_code_two(folder: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (["predict", "missing.jpg"], "missing.jpg does not exist."),
-        (["predict", "empty"], "empty holds no photographs (.jpg, .jpeg"),
+        (["predict", "empty"], "empty contains no image files (.jpg, .jpeg"),
         (["predict", "empty", "empty"], "Name one folder"),
         (["predict", "photo.jpg", "--output", "x.csv"], "--output is for a folder"),
         (["predict", "photo.jpg", "photo.jpg", "--explain", "x.png"], "name one"),
         (["predict", "in", "--output", "x.txt"], "must end in .csv, .jsonl or .parquet"),
-        (["predict", "photo.jpg", "--url", "nowhere"], "'nowhere' is no address of a service"),
+        (["predict", "photo.jpg", "--url", "nowhere"], "'nowhere' is not the URL of a service"),
         (["predict", "photo.jpg", "--api-key-file", "missing"], "missing cannot be read as a key"),
         (["predict", "photo.jpg", "--model", "missing"], "neither a bundle's folder nor an archive"),
         (["predict", "photo.jpg", "--model", "photo.jpg"], "neither a bundle's folder nor an archive"),
@@ -315,14 +313,14 @@ def test_a_place_without_permission_is_exit_code_two(folder: Path, tmp_path: Pat
 )
 @pytest.mark.usefixtures("folder")
 def test_what_cannot_be_done_is_one_sentence_and_exit_code_two(
-    tmp_path: Path, arguments: list[str], said: str, program: Program
+    tmp_path: Path, arguments: list[str], expected: str, program: Program
 ) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "photo.jpg").write_bytes(b"a photograph")
+    (tmp_path / "photo.jpg").write_bytes(b"an image")
     os.mkfifo(tmp_path / "pipe")
     done = program(*arguments, cwd=tmp_path)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
-    assert said in done.stderr
+    assert expected in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -339,11 +337,11 @@ def test_the_key_comes_from_the_environment_or_a_file(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "key").write_text("from-file\n")
-    photograph = str(photographs(folder)[0])
+    image = str(images(folder)[0])
     monkeypatch.setenv("VISIONSERVE_API_KEY", "from-environment")
     with serving() as service:
-        assert main(["predict", photograph, "--url", service.url]) == 0
-        assert main(["predict", photograph, "--url", service.url, "--api-key-file", str(tmp_path / "key")]) == 0
+        assert main(["predict", image, "--url", service.url]) == 0
+        assert main(["predict", image, "--url", service.url, "--api-key-file", str(tmp_path / "key")]) == 0
     assert [asked.headers["authorization"] for asked in service.asked] == [
         "Bearer from-environment",
         "Bearer from-file",

@@ -1,4 +1,4 @@
-"""A service on a free port that answers as it is told, and remembers what it was asked."""
+"""A service on a free port that gives scripted replies and records its requests."""
 
 import json
 import threading

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,9 @@ from visionserve.client import (
     Workers,
 )
 from visionserve.client.http_messages import Address
-from visionserve.client.transports import HttpxTransport, RequestsTransport, Transport
 
 IMAGE = b"\xff\xd8 image"
 QUICK = Retries(count=3, first_s=0.001)
-TRANSPORTS: dict[str, Callable[[int], Transport]] = {"httpx": HttpxTransport, "requests": RequestsTransport}
 
 
 class Blocking:
@@ -47,14 +45,14 @@ class Blocking:
             return lambda *args, **kwargs: self._drained(method(*args, **kwargs))
         return lambda *args, **kwargs: self._loop.run_until_complete(method(*args, **kwargs))
 
-    def _drained(self, found: Any) -> Any:
+    def _drained(self, results: Any) -> Any:
         try:
             while True:
-                yield self._loop.run_until_complete(anext(found))
+                yield self._loop.run_until_complete(anext(results))
         except StopAsyncIteration:
             return
         finally:
-            self._loop.run_until_complete(found.aclose())
+            self._loop.run_until_complete(results.aclose())
 
     def __enter__(self) -> "Blocking":
         return self
@@ -64,22 +62,19 @@ class Blocking:
         self._loop.close()
 
 
-@pytest.fixture(params=["httpx", "requests", "async"])
+@pytest.fixture(params=["blocking", "async"])
 def client_of(request: pytest.FixtureRequest) -> Iterator[Any]:
     """A function that makes a client of each kind for a fake service."""
-    made: list[Any] = []
+    clients: list[Any] = []
 
     def make(service: FakeService | str, **options: Any) -> Any:
         url = service if isinstance(service, str) else service.url
         options = {"timeout_s": 10, "retries": QUICK, **options}
-        if request.param == "async":
-            made.append(Blocking(url, **options))
-        else:
-            made.append(Client(url, transport=TRANSPORTS[request.param](8), **options))
-        return made[-1]
+        clients.append((Blocking if request.param == "async" else Client)(url, **options))
+        return clients[-1]
 
     yield make
-    for client in made:
+    for client in clients:
         with client:
             pass
 
@@ -186,7 +181,7 @@ def test_answers_of_others_are_refusals_too(client_of: Any, reply: Scripted, cod
 def test_a_stranger_on_the_port_is_named_as_such(client_of: Any, content: Any) -> None:
     with (
         serving(Scripted(content=content)) as service,
-        pytest.raises(ServiceUnreachable, match="not as visionserve does"),
+        pytest.raises(ServiceUnreachable, match="is not visionserve's"),
     ):
         client_of(service).predict(IMAGE)
 
@@ -345,12 +340,11 @@ HEAVY = ["torch", "numpy", "PIL", "openvino", "onnxruntime"]
     ("hidden", "printed"),
     [
         (["requests", *HEAVY], "rose"),
-        (["httpx", *HEAVY], "rose"),
-        (["httpx", "requests", *HEAVY], "The client needs httpx or requests: pip install httpx."),
+        (["httpx", "requests", *HEAVY], "The client needs httpx: pip install httpx."),
     ],
-    ids=["httpx-alone", "requests-alone", "neither"],
+    ids=["httpx", "nothing"],
 )
-def test_the_client_needs_one_http_library_and_nothing_else(hidden: list[str], printed: str) -> None:
+def test_the_client_needs_httpx_and_nothing_else(hidden: list[str], printed: str) -> None:
     with serving() as service:
         command = [sys.executable, "-c", ALONE.format(hidden=hidden, url=service.url)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

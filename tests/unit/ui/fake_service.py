@@ -1,4 +1,4 @@
-"""A service for the page's tests: says what it is told to, and remembers what it was asked."""
+"""A service for the page's tests: gives set answers, and counts its requests."""
 
 import base64
 import contextlib
@@ -17,7 +17,7 @@ from PIL import Image
 
 @dataclass
 class FakeService:
-    """What it serves, which bodies it is too busy for, and what it was asked, by path."""
+    """Its models, the bodies it is too busy for, and its requests by path."""
 
     models: tuple[str, ...] = ("flowers",)
     busy: set[bytes] = field(default_factory=set)
@@ -38,8 +38,8 @@ class FakeService:
             {"label": "rose", "index": 0, "probability": 0.9},
             {"label": "sweet pea", "index": 1, "probability": 0.1},
         ]
-        found = {"predictions": predictions, "novelty": 0.3, "model": {"name": name, "version": "1.0"}}
-        return 200, found | {"heatmap": base64.b64encode(png(1)).decode()}
+        answer = {"predictions": predictions, "novelty": 0.3, "model": {"name": name, "version": "1.0"}}
+        return 200, answer | {"heatmap": base64.b64encode(png(1)).decode()}
 
 
 def png(seed: int) -> bytes:

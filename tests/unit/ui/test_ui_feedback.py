@@ -19,7 +19,7 @@ def lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()
 
 
-def test_a_line_says_who_answered_what_and_what_the_person_says_and_nothing_of_the_photograph(tmp_path: Path) -> None:
+def test_a_line_says_who_answered_what_and_what_the_person_says_and_nothing_of_the_image(tmp_path: Path) -> None:
     path = tmp_path / "new" / "feedback.jsonl"
     feedback.record(feedback.judge(ANSWER, "sweet pea", NOON), path)
     assert [json.loads(line) for line in lines(path)] == [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from ui import colours, overlay
+from ui import overlay
 from ui.overlay import View
 
 
@@ -14,35 +14,35 @@ def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def test_a_photograph_is_shown_upright() -> None:
+def test_an_image_is_shown_upright() -> None:
     image = Image.new("RGB", (17, 11), "black")
     image.putpixel((0, 0), (255, 255, 255))
     turned = Image.Exif()
     turned[ExifTags.Base.Orientation] = 6  # the camera was turned to the left: the first pixel belongs top right
-    shown = overlay.photograph(encode(image, exif=turned))
+    shown = overlay.decode(encode(image, exif=turned))
     assert shown.shape == (17, 11, 3)
     assert shown[0, -1].min() == 255
 
 
 def test_transparency_is_shown_on_white() -> None:
-    shown = overlay.photograph(encode(Image.new("RGBA", (17, 11), (0, 0, 0, 0))))
+    shown = overlay.decode(encode(Image.new("RGBA", (17, 11), (0, 0, 0, 0))))
     assert shown.min() == 255
 
 
 def test_a_grey_image_of_sixteen_bits_keeps_its_greys() -> None:
     ramp = np.linspace(0, 0xFFFF, 256).astype(np.uint16)[None].repeat(4, 0)
-    shown = overlay.photograph(encode(Image.fromarray(ramp)))
+    shown = overlay.decode(encode(Image.fromarray(ramp)))
     assert np.abs(shown[0, :, 0].astype(int) - np.arange(256)).max() <= 1
 
 
-def test_a_large_photograph_becomes_small_in_its_proportions() -> None:
-    shown = overlay.photograph(encode(Image.new("RGB", (4000, 2000), "green"), "JPEG"))
+def test_a_large_image_becomes_small_in_its_proportions() -> None:
+    shown = overlay.decode(encode(Image.new("RGB", (4000, 2000), "green"), "JPEG"))
     assert shown.shape == (450, 900, 3)
 
 
 def test_what_is_no_image_is_an_os_error() -> None:
     with pytest.raises(OSError, match="cannot identify"):
-        overlay.photograph(b"hello")
+        overlay.decode(b"hello")
 
 
 def test_the_models_view_is_the_middle_square() -> None:
@@ -51,19 +51,19 @@ def test_the_models_view_is_the_middle_square() -> None:
 
 
 @pytest.fixture
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     return np.random.default_rng(5).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 
 
-def test_without_opacity_the_photograph_is_as_it_was(picture: np.ndarray) -> None:
+def test_without_opacity_the_image_is_as_it_was(image: np.ndarray) -> None:
     heat = np.full((8, 8), 255, np.uint8)
-    assert (overlay.blend(picture, heat, View(10, 0, 40), 0) == picture).all()
+    assert (overlay.blend(image, heat, View(10, 0, 40), 0) == image).all()
 
 
-def test_more_opacity_changes_more_of_the_seen_square(picture: np.ndarray) -> None:
+def test_more_opacity_changes_more_of_the_seen_square(image: np.ndarray) -> None:
     heat = np.full((8, 8), 255, np.uint8)
     seen = View(10, 0, 40)
-    steps = [overlay.blend(picture, heat, seen, opacity).astype(int) for opacity in (0.0, 0.3, 0.6, 1.0)]
+    steps = [overlay.blend(image, heat, seen, opacity).astype(int) for opacity in (0.0, 0.3, 0.6, 1.0)]
     distances = [np.abs(step - steps[0])[:, 10:50].mean() for step in steps]
     assert distances == sorted(distances)
     assert len(set(distances)) == 4
@@ -74,19 +74,19 @@ def test_the_strongest_place_is_where_the_heatmap_is_brightest() -> None:
     heat = np.zeros((8, 8), np.uint8)
     heat[6, 1] = 255  # below, to the left
     blended = overlay.blend(grey, heat, View(0, 0, 64), 1).astype(int)
-    distance = np.abs(blended - colours.scale()[255].astype(int)).sum(-1)
+    distance = np.abs(blended - overlay.scale()[255].astype(int)).sum(-1)
     row, column = np.unravel_index(distance.argmin(), distance.shape)
     assert 44 <= row <= 60
     assert 4 <= column <= 20
 
 
 def test_the_scale_grows_lighter_in_equal_steps() -> None:
-    linear = (colours.scale() / 255.0) ** 2.2
+    linear = (overlay.scale() / 255.0) ** 2.2
     lightness = np.cbrt(linear @ [0.2126, 0.7152, 0.0722])  # as CIE L*, up to a constant
     steps = np.diff(lightness[::16])
     assert (steps > 0).all()
     assert steps.max() / steps.min() < 2.5
 
 
-def test_a_gradient_of_css_has_as_many_stops_as_asked() -> None:
-    assert colours.gradient(3).count("rgb(") == 3
+def test_a_css_gradient_has_as_many_stops_as_asked() -> None:
+    assert overlay.gradient(3).count("rgb(") == 3

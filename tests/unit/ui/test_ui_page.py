@@ -21,14 +21,14 @@ def service() -> Iterator[FakeService]:
 
 @pytest.fixture
 def show(service: FakeService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Show:
-    """Run the page and give it photographs."""
+    """Run the page and give it images."""
 
-    def run(*photographs: bytes, feedback: Path = tmp_path / "feedback.jsonl") -> AppTest:
+    def run(*images: bytes, feedback: Path = tmp_path / "feedback.jsonl") -> AppTest:
         monkeypatch.setenv("UI_SERVICE_URL", service.url)
         monkeypatch.setenv("UI_FEEDBACK", str(feedback))
         page = AppTest.from_file(str(PAGE), default_timeout=60).run()
-        if photographs:
-            named = [(f"{place}.png", data, "image/png") for place, data in enumerate(photographs)]
+        if images:
+            named = [(f"{index}.png", data, "image/png") for index, data in enumerate(images)]
             page.file_uploader[0].set_value(named).run()
         assert not page.exception
         return page
@@ -59,13 +59,13 @@ def test_a_busy_service_can_be_asked_again_for_what_it_left(show: Show, service:
     assert service.asked[EXPLAIN] == before + 1
 
 
-def test_more_photographs_than_a_person_looks_at_are_cut_with_a_sentence(show: Show, service: FakeService) -> None:
+def test_more_images_than_a_person_looks_at_are_cut_with_a_sentence(show: Show, service: FakeService) -> None:
     page = show(*(png(seed) for seed in range(26)))
     assert service.asked[EXPLAIN] == 24
     assert "first 24 of 26" in page.info[0].value
 
 
-def test_the_same_photograph_twice_is_asked_once_and_shown_twice(show: Show, service: FakeService) -> None:
+def test_the_same_image_twice_is_asked_once_and_shown_twice(show: Show, service: FakeService) -> None:
     page = show(png(1), png(1))
     assert service.asked[EXPLAIN] == 1
     assert html(page).count('<ol class="vs-bars') == 2

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from ui import card, interpretation, predictions
-from ui import html as drawing
+from ui import card, html, interpretation, predictions
 from ui.card import Bin
 from ui.settings import Settings
 from visionserve.client import Answer, Model, ModelName, Prediction, ResponseError, Workers
@@ -42,11 +41,11 @@ def test_a_percentage_never_claims_a_certainty_that_is_not_there(share: float, t
         (0.99, 1.0, "unfamiliar"),
     ],
 )
-def test_what_is_far_from_the_known_photographs_is_called_so(novelty: float, probability: float, kind: str) -> None:
+def test_what_is_far_from_the_known_images_is_called_so(novelty: float, probability: float, kind: str) -> None:
     assert interpretation.familiarity(novelty, probability) == kind
 
 
-def test_only_photographs_unlike_the_known_ones_get_a_warning() -> None:
+def test_only_images_unlike_the_known_ones_get_a_warning() -> None:
     assert interpretation.warning("familiar", 0.5, "flowers", 102) == ""
     assert "does not look like any of the 102 flowers" in interpretation.warning("unfamiliar", 1.0, "flowers", 102)
     assert "unusual" in interpretation.warning("unusual", 0.96, "flowers", 102)
@@ -64,36 +63,34 @@ def test_calibration_is_not_promised_for_what_the_model_was_never_tested_with() 
 
 
 def test_a_file_name_is_text_wherever_it_stands() -> None:
-    for html in (drawing.verdict(HOSTILE, ANSWER, "familiar", 2), drawing.declined(HOSTILE, HOSTILE)):
-        assert "<img" not in html
-        assert "&lt;img" in html
+    for text in (html.verdict(HOSTILE, ANSWER, "familiar", 2), html.declined(HOSTILE, HOSTILE)):
+        assert "<img" not in text
+        assert "&lt;img" in text
 
 
 def test_labels_and_facts_of_a_card_are_text_too() -> None:
-    assert "<img" not in drawing.labels([HOSTILE]) + drawing.facts({HOSTILE: HOSTILE}) + drawing.thanks(HOSTILE)
+    assert "<img" not in html.labels([HOSTILE]) + html.facts({HOSTILE: HOSTILE}) + html.thanks(HOSTILE)
 
 
 def test_bars_carry_the_answers_own_numbers_and_a_length_that_shows() -> None:
-    html = drawing.bars(ANSWER, "familiar")
-    assert 'data-label="rose" data-probability="0.9131"' in html
-    assert "width:91.31%" in html
-    assert "width:0.40%" in html
+    bars = html.bars(ANSWER, "familiar")
+    assert 'data-label="rose" data-probability="0.9131"' in bars
+    assert "width:91.31%" in bars
+    assert "width:0.40%" in bars
 
 
 def test_the_stages_of_a_round_trip_add_up_to_it() -> None:
-    found = drawing.stages(0.050, {"decode": 0.002, "inference": 0.006, "total": 0.010})
-    assert sum(seconds for _, seconds in found) == pytest.approx(0.050)
-    assert dict(found)["way and queue"] == pytest.approx(0.040)
+    stages = html.stages(0.050, {"decode": 0.002, "inference": 0.006, "total": 0.010})
+    assert sum(seconds for _, seconds in stages) == pytest.approx(0.050)
+    assert dict(stages)["network and queue"] == pytest.approx(0.040)
 
 
-def test_a_service_that_tells_no_stages_still_has_a_round_trip() -> None:
-    assert drawing.stages(0.05, {}) == [("round trip", 0.05)]
+def test_a_service_that_reports_no_stages_still_has_a_round_trip() -> None:
+    assert html.stages(0.05, {}) == [("round trip", 0.05)]
 
 
 def test_clocks_that_disagree_give_no_negative_stage() -> None:
-    assert (
-        min(seconds for _, seconds in drawing.stages(0.001, {"decode": 0.002, "inference": 0.006, "total": 0.01})) == 0
-    )
+    assert min(seconds for _, seconds in html.stages(0.001, {"decode": 0.002, "inference": 0.006, "total": 0.01})) == 0
 
 
 def model(content: dict[str, Any] | None) -> Model:
@@ -104,17 +101,17 @@ def test_a_card_without_figures_is_shown_without_them() -> None:
     read = card.read(model(None))
     assert read.labels == ()
     assert read.crop == 1.0
-    assert "<div>" not in drawing.figures(read)
+    assert "<div>" not in html.figures(read)
 
 
 def test_the_figures_of_a_card_come_with_their_interval() -> None:
     metrics = {"top1": 0.9728, "top1_interval": [0.9584, 0.9823], "reliability": [[10, 0.61, 0.6], [90, 0.97, 0.96]]}
     read = card.read(model({"labels": ["a", "b"], "metrics": metrics, "input": {"crop": 0.95}}))
-    assert "95.8 to 98.2 %" in drawing.figures(read)
+    assert "95.8 to 98.2 %" in html.figures(read)
     assert read.reliability[0] == Bin(10, 0.61, 0.6)
     low, high = read.reliability[0].interval
     assert (low, high) == pytest.approx((0.3127, 0.8318), abs=1e-3)  # Wilson, six of ten
-    assert drawing.calibration(read.reliability).count("<i ") == 2
+    assert html.calibration(read.reliability).count("<i ") == 2
 
 
 @pytest.mark.parametrize(
@@ -135,7 +132,7 @@ def test_without_an_environment_the_page_looks_where_make_serve_opens() -> None:
     assert Settings().status_url.endswith(":8083")
 
 
-def test_a_gateway_tells_the_status_too_unless_said_otherwise() -> None:
+def test_a_gateway_reports_the_status_too_unless_set_otherwise() -> None:
     behind = Settings.read(
         {"UI_SERVICE_URL": "http://gateway:8000/", "UI_STATUS_URL": "", "UI_FEEDBACK": "/data/f.jsonl"}
     )

@@ -7,8 +7,7 @@ import pytest
 
 from visionserve.cli.exit_codes import Stop
 from visionserve.cli.parquet import ParquetTable
-from visionserve.cli.records import Record, columns, record
-from visionserve.cli.resumable_table import Csv, Form, JsonLines, Ledger
+from visionserve.cli.resumable_table import Csv, Form, JsonLines, Record, ResumableTable, columns, record
 from visionserve.client import Answer, FileResult, Prediction, ResponseError
 from visionserve.client.results import ModelName
 
@@ -28,10 +27,10 @@ def form(request: pytest.FixtureRequest) -> Form:
 
 
 def written(path: Path, form: Form, *paths: str) -> bytes:
-    ledger = Ledger(path, form)
+    table = ResumableTable(path, form)
     for name in paths:
-        ledger.add(row(name))
-    ledger.close()
+        table.add(row(name))
+    table.close()
     return path.read_bytes()
 
 
@@ -58,16 +57,16 @@ def test_a_row_has_every_column_once() -> None:
     ],
 )
 def test_a_file_without_an_answer_is_a_row_with_the_reason(error: Any, code: str, message: str) -> None:
-    found = record("p", FileResult(Path("p"), error=error), NAMES)
-    assert (found["error"], found["message"], found["label"]) == (code, message, None)
+    values = record("p", FileResult(Path("p"), error=error), NAMES)
+    assert (values["error"], values["message"], values["label"]) == (code, message, None)
 
 
 def test_what_was_written_is_known_when_the_file_is_opened_again(tmp_path: Path, form: Form) -> None:
     path = tmp_path / "rows"
     before = written(path, form, "a.jpg", STRANGE, "c.jpg")
-    ledger = Ledger(path, form)
-    assert ledger.done == {"a.jpg", STRANGE, "c.jpg"}
-    ledger.close()
+    table = ResumableTable(path, form)
+    assert table.done == {"a.jpg", STRANGE, "c.jpg"}
+    table.close()
     assert path.read_bytes() == before
 
 
@@ -83,18 +82,18 @@ def test_json_lines_are_json(tmp_path: Path) -> None:
     assert json.loads(lines[0])["path"] == STRANGE
 
 
-def test_a_file_cut_off_at_any_byte_is_mended_and_gone_on_with(tmp_path: Path, form: Form) -> None:
+def test_a_file_cut_off_at_any_byte_is_repaired_and_continued(tmp_path: Path, form: Form) -> None:
     path = tmp_path / "rows"
     whole = written(path, form, "a.jpg", STRANGE)
     first = written(tmp_path / "first", form, "a.jpg")
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        ledger = Ledger(path, form)
-        assert ledger.done == ({"a.jpg"} if length >= len(first) else set())
+        table = ResumableTable(path, form)
+        assert table.done == ({"a.jpg"} if length >= len(first) else set())
         for name in ["a.jpg", STRANGE]:
-            if name not in ledger.done:
-                ledger.add(row(name))
-        ledger.close()
+            if name not in table.done:
+                table.add(row(name))
+        table.close()
         assert path.read_bytes() == whole
 
 
@@ -103,7 +102,7 @@ def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path: Path, form
     path = tmp_path / "rows"
     path.write_bytes(content)
     with pytest.raises(Stop, match="choose another file"):
-        Ledger(path, form)
+        ResumableTable(path, form)
     assert path.read_bytes() == content
 
 
@@ -112,33 +111,33 @@ def test_junk_between_rows_is_refused_and_left_alone(tmp_path: Path, form: Form)
     whole = written(path, form, "a.jpg") + b"junk\n" + form.line(row("b.jpg")).encode()
     path.write_bytes(whole)
     with pytest.raises(Stop, match="after byte"):
-        Ledger(path, form)
+        ResumableTable(path, form)
     assert path.read_bytes() == whole
 
 
 def test_two_runs_cannot_write_one_file(tmp_path: Path, form: Form) -> None:
-    held = Ledger(tmp_path / "rows", form)
+    held = ResumableTable(tmp_path / "rows", form)
     with pytest.raises(Stop, match="another run"):
-        Ledger(tmp_path / "rows", form)
+        ResumableTable(tmp_path / "rows", form)
     held.close()
 
 
 def test_a_device_that_is_full_is_one_sentence(form: Form) -> None:
     with pytest.raises(Stop, match="No space left on device"):
-        Ledger(Path("/dev/full"), form).add(row("a.jpg"))
+        ResumableTable(Path("/dev/full"), form).add(row("a.jpg"))
 
 
 def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path, form: Form) -> None:
     with pytest.raises(Stop, match="No such file or directory"):
-        Ledger(tmp_path / "missing" / "rows", form)
+        ResumableTable(tmp_path / "missing" / "rows", form)
 
 
 def paths_in(path: Path) -> list[str]:
     from pyarrow import parquet
 
     with parquet.ParquetFile(path) as file:
-        found: list[str] = file.read().column("path").to_pylist()
-    return found
+        paths: list[str] = file.read().column("path").to_pylist()
+    return paths
 
 
 def test_a_parquet_table_grows_over_runs(tmp_path: Path) -> None:
@@ -171,10 +170,10 @@ def test_rows_of_a_parquet_run_that_was_killed_are_kept_for_the_next(tmp_path: P
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 not at all"])
-def test_a_file_that_is_no_parquet_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_parquet_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "rows.parquet"
     path.write_bytes(content)
-    with pytest.raises(Stop, match="no Parquet file"):
+    with pytest.raises(Stop, match="not a readable Parquet file"):
         ParquetTable(path, NAMES)
     assert path.read_bytes() == content
 
