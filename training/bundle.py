@@ -33,11 +33,11 @@ from training.export.gates import Finding
 from training.export.onnx import export
 from training.export.quantize import quantize
 from training.fit.trainer import Run, read_manifest
-from training.networks import WEIGHTS, load_network
+from training.networks import load_network
 from training.recipe import Recipe
 from visionserve import engines, novelty
 from visionserve.classifier import Classifier
-from visionserve.engines import Outputs
+from visionserve.engines import WEIGHTS, Outputs
 from visionserve.errors import BundleError
 from visionserve.model_card import FILE_NAME as CARD
 from visionserve.model_card import Input, ModelCard

@@ -4,16 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from visionserve import network
-from visionserve.engines import Outputs
-from visionserve.errors import BundleError
+from visionserve.engines import WEIGHTS, Outputs
 from visionserve.model_card import FILE_NAME as CARD
 from visionserve.model_card import ModelCard
 
-WEIGHTS = "weights.safetensors"
 SYNTHETIC_IMAGES = 12
 
 
@@ -24,18 +21,7 @@ def load_network(bundle: Path) -> torch.nn.Module:
         BundleError: the weights are missing or are not those of the card's network.
     """
     card = ModelCard.load(bundle / CARD)
-    net = network.build(card.architecture, len(card.labels))
-    try:
-        weights = load_file(bundle / WEIGHTS)
-        network.adopt_widths(net, weights)
-        net.load_state_dict(
-            {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
-        )
-    except (OSError, RuntimeError) as error:
-        raise BundleError(
-            f"{bundle / WEIGHTS} does not fit {card.architecture} with {len(card.labels)} labels: {error}"
-        ) from error
-    return net.eval()
+    return network.load(card.architecture, len(card.labels), bundle / WEIGHTS)
 
 
 def fp32_outputs(net: torch.nn.Module, card: ModelCard, images: np.ndarray) -> Outputs:

@@ -67,7 +67,8 @@ def answer(classifier: Classifier, batch: Sequence[RawRequest], max_images: int)
         max_images: how many images the engine takes at once; requests with several may need more runs.
 
     Returns:
-        A reply per request. A failure of the engine gives every request with a usable image an InternalError.
+        A reply per request. Where the engine failed, every request with a usable image gets its ServiceError or an
+        InternalError.
     """
     prepared = [_prepare(classifier, raw) for raw in batch]
     images = [image for entry in prepared if isinstance(entry, _Prepared) for image in entry.images]
@@ -131,7 +132,7 @@ def _render(
 
     def attempt() -> Reply:
         if failure is not None:
-            raise InternalError(INTERNAL)
+            raise failure if isinstance(failure, ServiceError) else InternalError(INTERNAL)
         content = responses.render(entry.request, entry.images, classifications, classifier.card)
         return Reply(200, OK, content, entry.decode_s, classifications)
 

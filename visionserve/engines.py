@@ -1,7 +1,11 @@
-"""Engines: run a batch of images through a network, by OpenVINO or ONNX Runtime on a CPU, by ONNX Runtime on CUDA.
+"""Engines: run a batch of images through a network, on a CPU or on CUDA.
 
-Both take the same ONNX files. OpenVINO uses a processor's matrix units (AMX) for int8 and is by far the faster where
-there are any; ONNX Runtime is what `auto` takes where OpenVINO is not installed. Each is imported when it is needed.
+runtime       file                  device      `auto` takes it
+openvino      ONNX, int8 or fp32    cpu         on a CPU, where it is installed: it uses the matrix units (AMX)
+torch         weights.safetensors   cuda, cpu   on CUDA, where the weights lie beside the ONNX file
+onnxruntime   ONNX, any             cpu, cuda   otherwise
+
+Each is imported when it is needed.
 """
 
 import contextlib
@@ -12,14 +16,15 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
 from visionserve.errors import BundleError
 from visionserve.model_card import Device
 
-Runtime = Literal["auto", "openvino", "onnxruntime"]
+Runtime = Literal["auto", "openvino", "onnxruntime", "torch"]
+WEIGHTS = "weights.safetensors"
 
 INPUT = "images"
 OUTPUTS = ["logits", "class_maps", "embedding"]
@@ -43,7 +48,10 @@ class Outputs:
 
 
 class Engine(Protocol):
-    """Runs batches. Every item's outputs are the same to the bit whatever else is in its batch."""
+    """Runs batches. Every item's outputs are the same to the bit whatever else is in its batch.
+
+    torch guarantees it among batches that are padded to the same size, see torch_engine.py.
+    """
 
     device: Device
     name: str
@@ -65,13 +73,17 @@ def disable_telemetry() -> None:
 
 
 def load(path: Path, device: Device = "cpu", threads: int = 1, gpu: int = 0, runtime: Runtime = "auto") -> Engine:
-    """Return an engine for an ONNX file; see the engines for the arguments.
+    """Return an engine for an ONNX file, or for the weights beside it; see the engines for the arguments.
 
     Raises:
         BundleError: the file is missing or of another project, or the device or runtime is not available.
     """
-    if runtime not in ("auto", "openvino", "onnxruntime"):
-        raise BundleError(f"runtime must be auto, openvino or onnxruntime, not {runtime!r}")
+    if runtime not in get_args(Runtime):
+        raise BundleError(f"runtime must be one of {', '.join(get_args(Runtime))}, not {runtime!r}")
+    if runtime == "torch" or (runtime == "auto" and device == "cuda" and path.with_name(WEIGHTS).is_file()):
+        from visionserve.torch_engine import TorchEngine  # torchvision's networks take seconds to import
+
+        return TorchEngine(path.parent, device, threads, gpu)
     if runtime == "openvino" or (runtime == "auto" and device == "cpu" and importlib.util.find_spec("openvino")):
         return OpenVinoEngine(path, device, threads)
     return OnnxEngine(path, device, threads, gpu)

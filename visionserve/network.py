@@ -9,10 +9,12 @@ it after yields the class activation maps (Zhou et al. 2016, arXiv 1512.04150) w
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import cast
 
 import torch
 import torchvision
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -45,6 +47,24 @@ def build(architecture: str, classes: int) -> nn.Module:
     old = getattr(owner, name)
     setattr(owner, name, nn.Linear(old.in_features, classes))
     return network
+
+
+def load(architecture: str, classes: int, weights: Path) -> nn.Module:
+    """Return the fp32 network of a safetensors file, in evaluation mode; a pruned one has its own widths.
+
+    Raises:
+        BundleError: there is no such file, or its weights are not those of such a network.
+    """
+    net = build(architecture, classes)
+    try:
+        tensors = load_file(weights)
+        adopt_widths(net, tensors)
+        net.load_state_dict(
+            {k: tensor.float() if tensor.is_floating_point() else tensor for k, tensor in tensors.items()}
+        )
+    except (OSError, RuntimeError) as error:
+        raise BundleError(f"{weights} does not fit {architecture} with {classes} labels: {error}") from error
+    return net.eval()
 
 
 def adopt_widths(network: nn.Module, weights: Mapping[str, Tensor]) -> None:

@@ -20,7 +20,8 @@ from torch.nn.functional import cross_entropy
 from training.data import manifest as manifests
 from training.data.datamodule import load_served
 from training.evaluation import evaluate
-from training.networks import WEIGHTS, load_network
+from training.networks import load_network
+from visionserve.engines import WEIGHTS
 from visionserve.errors import BundleError
 from visionserve.model_card import FILE_NAME as CARD
 from visionserve.model_card import ModelCard

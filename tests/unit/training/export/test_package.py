@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from tests.unit.conftest import TinyBundle
 from training import golden
 from training.export import gates, package
-from training.networks import SYNTHETIC_IMAGES, WEIGHTS, load_network, synthetic_images
-from visionserve.engines import Outputs
+from training.networks import SYNTHETIC_IMAGES, load_network, synthetic_images
+from visionserve.engines import WEIGHTS, Outputs
 from visionserve.errors import BundleError
 from visionserve.model_card import ModelCard
 
