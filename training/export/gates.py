@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 
 from training import golden
 from training.networks import fp32_outputs, load_network, synthetic_images
@@ -19,6 +20,7 @@ from visionserve.engines import Engine, Outputs
 from visionserve.errors import BundleError
 from visionserve.model_card import FILE_NAME as CARD
 from visionserve.model_card import ModelCard
+from visionserve.torch_engine import TorchEngine
 
 Precision = Literal["fp32", "fp16", "int8"]
 
@@ -63,6 +65,8 @@ def check(bundle: Path, served: Path, precision: Precision) -> list[Finding]:
     images = synthetic_images(card.input.size)
     expected = fp32_outputs(load_network(bundle), card, images)
     findings = list(_findings(bundle, card, images, expected, _engine(served, precision), precision))
+    if precision == "fp16":
+        findings += _torch_findings(bundle, images, expected)
     if not all(finding.passed for finding in findings):
         raise BundleError("\n".join(str(finding) for finding in findings))
     return findings
@@ -96,6 +100,20 @@ def _findings(
         0,
         "images whose answer depends on their batch",
     )
+
+
+def _torch_findings(bundle: Path, images: np.ndarray, expected: Outputs) -> list[Finding]:
+    """Check the torch engine in half precision; it pads, so what runs with a batch mate is compared within a size."""
+    engine = TorchEngine(bundle, "cpu", dtype=torch.float16)
+    outputs, turned = engine.run(images), engine.run(np.ascontiguousarray(images[::-1]))
+    last = len(images) - 1
+    depend = sum(not _same(_row(outputs, i), _row(turned, last - i)) for i in range(len(images)))
+    alone = np.concatenate([engine.run(image[None]).logits for image in images])
+    return [
+        Finding("torch export", _largest(outputs.logits - expected.logits), LOGITS["fp16"], "largest logit difference"),
+        Finding("torch batching", depend, 0, "images whose outputs depend on their batch mates"),
+        Finding("torch batching", _largest(outputs.logits - alone), LOGITS["fp16"], "largest logit difference alone"),
+    ]
 
 
 def confident_flips(expected: np.ndarray, served: np.ndarray) -> int:

@@ -1,7 +1,8 @@
 """Package: a bundle -> one self-contained .mar archive, the same bytes from the same inputs.
 
-card.json + model.int8.onnx (cpu) or a half precision export of weights.safetensors (gpu) -> gates
--> handler, handlers/, visionserve/, card.json, model.onnx, reference.safetensors, model-config.yaml
+card.json + model.int8.onnx (cpu) or weights.safetensors and its half precision export (gpu) -> gates
+-> handler, handlers/, visionserve/, card.json, model.onnx, weights (gpu), reference.safetensors,
+   model-config.yaml
 -> torch-model-archiver -> entries sorted, times fixed
 """
 
@@ -23,6 +24,7 @@ from training.export import gates
 from training.export.onnx import export
 from training.networks import load_network
 from visionserve import novelty
+from visionserve.engines import WEIGHTS
 from visionserve.errors import BundleError
 from visionserve.model_card import FILE_NAME as CARD
 from visionserve.model_card import ModelCard
@@ -79,8 +81,8 @@ maxWorkers: 4
 handler:
   # CPU threads of one worker's engine: the GPU computes.
   threads: 1
-  # CUDA is ONNX Runtime's.
-  runtime: onnxruntime
+  # torch (CUDA graphs, from weights.safetensors), onnxruntime, or the faster one that is installed.
+  runtime: auto
 """,
 }
 
@@ -112,6 +114,7 @@ def _network(bundle: Path, card: ModelCard, path: Path, profile: Profile) -> gat
     if profile == "cpu":
         _copy(bundle / card.model, path)
         return "int8"
+    _copy(bundle / WEIGHTS, path.with_name(WEIGHTS))
     export(load_network(bundle), card.input, path, half=True)
     return "fp16"
 

@@ -40,8 +40,9 @@ def test_the_gpu_archive_holds_a_half_precision_network_for_cuda(bundle: Path, t
     with zipfile.ZipFile(tmp_path / "gpu.mar") as archive:
         card = json.loads(archive.read("card.json"))
         assert b"batchSize: 32" in archive.read("model-config.yaml")
+        assert archive.read("weights.safetensors") == (bundle / "weights.safetensors").read_bytes()
     assert (card["device"], card["model"]) == ("cuda", "model.onnx")
-    assert [finding.gate for finding in findings] == ["golden", "export", "batching"]
+    assert {finding.gate for finding in findings} == {"golden", "export", "batching", "torch export", "torch batching"}
 
 
 def test_the_tuner_s_values_replace_the_profile_s(bundle: Path, tmp_path: Path) -> None:
