@@ -89,6 +89,7 @@ class ImageHandler:
             self._classifier.warm_up(self._batch_size)
             torchserve_worker.be_quiet(context.metrics)
             torchserve_worker.read_ahead()
+            torchserve_worker.keep_repeated_fields()
         for histogram in _BOUNDS:
             self._metrics_buffer.begin(histogram)
         self._emit("visionserve_model_info", 1, (card.version, card.digest))
@@ -176,6 +177,8 @@ def _set_response(
     timings = {"decode": reply.decode_s, "inference": inference_s, "total": total_s}
     text = ", ".join(f"{name};dur={seconds * 1000:.2f}" for name, seconds in timings.items())
     context.set_response_header(index, "Server-Timing", text)
+    if reply.status == http.HTTPStatus.METHOD_NOT_ALLOWED:
+        context.set_response_header(index, "Allow", "POST, PUT")
     if reply.status >= http.HTTPStatus.BAD_REQUEST:
         # A proxy in front replaces TorchServe's own error bodies by status and keeps this one, which it finds here:
         # JSON in ASCII without line breaks, so it is a legal header whatever the client sent.

@@ -1,12 +1,14 @@
-"""Patches of TorchServe's worker that make it cheaper: no log lines for every batch, few reads of its socket.
+"""Patches of TorchServe's worker: no log lines for every batch, few reads of its socket, no field of a form lost.
 
-Both change TorchServe 0.12 from inside its worker process, because it has no settings for them (docs/LOG.md has what it
-brings). A TorchServe that reads its socket in another way stays as it is.
+They change TorchServe 0.12 from inside its worker process, because it has no settings for them (docs/LOG.md has what
+the first two save). A TorchServe that reads its socket in another way stays as it is.
 """
 
 import logging
 import socket
 import sys
+from collections import Counter
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +17,7 @@ from ts.protocol import otf_message_handler as protocol
 
 # Bytes read at once where a few are wanted: the headers of a request and the start of its image.
 AHEAD = 1 << 14
-_READER = "_retrieve_buffer"
+_READER, _REQUEST = "_retrieve_buffer", "_retrieve_request"
 _METRIC_LINES = "ts.metrics.caching_metric"
 
 
@@ -39,6 +41,29 @@ def read_ahead() -> bool:
     if not hasattr(protocol, _READER):
         return False
     setattr(protocol, _READER, Reader())
+    return True
+
+
+def keep_repeated_fields() -> bool:
+    """Rename fields of a form that repeat a name; False where this TorchServe reads requests in another way.
+
+    TorchServe makes a dictionary of them, so of two files that are both called "file" it would answer the last alone.
+    """
+    read: Callable[[socket.socket], dict[str, Any] | None] | None = getattr(protocol, _REQUEST, None)
+    if read is None:
+        return False
+
+    def read_request(connection: socket.socket) -> dict[str, Any] | None:
+        request = read(connection)
+        names: Counter[str] = Counter()
+        for parameter in (request or {}).get("parameters", ()):
+            name = parameter["name"]
+            names[name] += 1
+            if names[name] > 1:
+                parameter["name"] = f"{name} ({names[name]})"
+        return request
+
+    setattr(protocol, _REQUEST, read_request)
     return True
 
 

@@ -5,7 +5,7 @@
        |        |          |            |          InternalError
        |        |          |            ImageTooLarge, CorruptImage
        |        |          UnsupportedImage
-       |        EmptyBody, InvalidRequest
+       |        EmptyBody, InvalidRequest, UnsupportedEncoding
        InvalidParameter, Overloaded, Unavailable, DeadlineExceeded
 
 The gateway in front answers Unauthorized, HttpsRequired, NotFound and MethodNotAllowed by itself.
@@ -93,6 +93,13 @@ class UnsupportedImage(ServiceError):
 
     status = 415
     code = "unsupported_image"
+
+
+class UnsupportedEncoding(ServiceError):
+    """The body is compressed in a way that is not accepted."""
+
+    status = 415
+    code = "unsupported_encoding"
 
 
 class InvalidParameter(ServiceError):

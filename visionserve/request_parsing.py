@@ -1,6 +1,6 @@
 """Request parsing: a raw request -> encoded images and options, in three protocols.
 
-    plain  the image file is the body, or one field of a form
+    plain  the image file is the body, or one field of a form; a form with several files is answered as in v1
     v1     KServe V1 JSON: {"instances": [{"b64": "..."}], "parameters": {"top_k": 3}}
     v2     Open Inference V2 JSON: {"id": "...", "inputs": [{"name": "images", "datatype": "BYTES", "shape": [n],
            "data": ["<base64>", ...]}], "parameters": {"top_k": 3}}, or with binary data, see binary_tensors.py
@@ -8,8 +8,6 @@
 An option is looked for in the JSON ``parameters``, the form or query, then in the header ``x-top-k`` or ``x-format``.
 """
 
-import base64
-import binascii
 import json
 import math
 import re
@@ -17,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from visionserve import binary_tensors
-from visionserve.errors import EmptyBody, InvalidParameter, InvalidRequest
+from visionserve import binary_tensors, encodings
+from visionserve.errors import EmptyBody, InvalidParameter, InvalidRequest, MethodNotAllowed
 
 Protocol = Literal["plain", "v1", "v2"]
 Format = Literal["json", "png"]
@@ -28,6 +26,13 @@ OPTIONS = ("top_k", "format")
 DEFAULT_TOP_K = 5
 # One request must not keep its batch mates waiting for long: more images go into more requests.
 MAX_IMAGES = 16
+# What a body may be once it is decompressed: as much as servers accept uncompressed (max_request_size).
+MAX_BODY_BYTES = 16 << 20
+# A request of 16 images needs a hundred values; millions of them would take seconds and hundreds of MB to parse.
+MAX_JSON_VALUES = 10_000
+_MAX_DIGITS = 18  # of a number in JSON, so that arithmetic with it is cheap
+_MAX_DIMENSIONS = 8
+_BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}".encode()
 _BODY_FIELDS = ("body", "data")
 # How many bytes of an invalid body are searched for its protocol.
 _SEARCHED = 1024
@@ -65,6 +70,8 @@ def parse(raw: RawRequest, classes: int) -> Request:
 
     Raises:
         EmptyBody, InvalidRequest: nothing was sent, or JSON or a form of an unknown shape.
+        MethodNotAllowed: nothing was sent and nothing announced, as a browser's GET does.
+        UnsupportedEncoding, ImageTooLarge: the body is compressed in an unknown way, or too large decompressed.
         InvalidParameter: an option has an invalid value, or there are more than MAX_IMAGES images.
     """
     payload, options = _split(raw)
@@ -72,7 +79,7 @@ def parse(raw: RawRequest, classes: int) -> Request:
         protocol, images, body_id = _from_json(payload)
         options |= _parameters(payload)
     else:
-        protocol, images, body_id = "plain", (bytes(payload),), None
+        protocol, images, body_id = "plain" if len(payload) == 1 else "v1", payload, None
     answer_format = _format(options.get("format", "json"), raw.explain, len(images))
     top_k = _top_k(options.get("top_k", min(DEFAULT_TOP_K, classes)), classes)
     return Request(images, protocol, top_k, answer_format, raw.explain, body_id)
@@ -85,12 +92,13 @@ def is_v2(raw: RawRequest) -> bool:
     body = next((raw.fields[name] for name in _BODY_FIELDS if name in raw.fields), b"")
     if isinstance(body, Mapping):
         return "inputs" in body
-    start = body[:_SEARCHED].encode(errors="replace") if isinstance(body, str) else bytes(body[:_SEARCHED])
+    data = body[:_SEARCHED].encode(errors="replace") if isinstance(body, str) else body
+    start = encodings.head(data, raw.headers.get("content-encoding", ""), _SEARCHED).removeprefix(_BYTE_ORDER_MARK)
     return start.lstrip().startswith(b"{") and b'"inputs"' in start
 
 
-def _split(raw: RawRequest) -> tuple[bytes | bytearray | Mapping[str, Any], dict[str, object]]:
-    """Return the payload, parsed where it is JSON, and the options beside it, headers included."""
+def _split(raw: RawRequest) -> tuple[tuple[bytes, ...] | Mapping[str, Any], dict[str, object]]:
+    """Return the payload, image files or parsed JSON, and the options beside it, headers included."""
     options: dict[str, object] = {
         name: raw.headers[header] for name in OPTIONS if (header := "x-" + name.replace("_", "-")) in raw.headers
     }
@@ -98,44 +106,69 @@ def _split(raw: RawRequest) -> tuple[bytes | bytearray | Mapping[str, Any], dict
     return _payload(raw), options
 
 
-def _payload(raw: RawRequest) -> bytes | bytearray | Mapping[str, Any]:
+def _payload(raw: RawRequest) -> tuple[bytes, ...] | Mapping[str, Any]:
     fields = {name: value for name, value in raw.fields.items() if name not in OPTIONS}
-    content_type = raw.headers.get("content-type", "").lower()
-    for name in _BODY_FIELDS:
-        if name in fields:
-            return _body(fields[name], content_type, raw.headers.get(binary_tensors.HEADER))
-    values = [value for value in fields.values() if isinstance(value, bytes | bytearray) and len(value) > 0]
-    if not values:
-        hint = " curl: use -T file, or -F file=@file." if "urlencoded" in content_type else ""
-        raise EmptyBody(f"Nothing was sent: send the bytes of an image file.{hint}")
-    if len(values) > 1:
-        raise InvalidRequest("A form carries one image; send several as JSON.")
-    return values[0]
+    files = tuple(bytes(value) for value in fields.values() if isinstance(value, bytes | bytearray) and len(value) > 0)
+    form_of_several = len(files) > 1 and raw.headers.get("content-type", "").lower().startswith("multipart/")
+    body = next((fields[name] for name in _BODY_FIELDS if name in fields), None)
+    if body is not None and not form_of_several:
+        return _body(body, raw.headers)
+    if not files:
+        raise _nothing(raw.headers)
+    if len(files) > MAX_IMAGES:
+        raise InvalidParameter(f"At most {MAX_IMAGES} images per request; this form has {len(files)}.")
+    return files
 
 
-def _body(value: Field, content_type: str, header_length: str | None) -> bytes | bytearray | Mapping[str, Any]:
+def _nothing(headers: Mapping[str, str]) -> EmptyBody | MethodNotAllowed:
+    if "urlencoded" in headers.get("content-type", "").lower():
+        return EmptyBody("The body was read as a form: curl -T FILE or -F file=@FILE sends it as an image.")
+    # TorchServe hands over no method. An HTTP POST states the length of its body, also of an empty one; a GET does not.
+    if "host" in headers and "content-length" not in headers and "transfer-encoding" not in headers:
+        return MethodNotAllowed("Send an image with POST or PUT, for instance: curl -T photo.jpg URL")
+    return EmptyBody("The body is empty: send the bytes of an image file.")
+
+
+def _body(value: Field, headers: Mapping[str, str]) -> tuple[bytes, ...] | Mapping[str, Any]:
     if isinstance(value, Mapping):
         return value
     data = value.encode() if isinstance(value, str) else value
     if len(data) == 0:
-        raise EmptyBody("The body is empty: send the bytes of an image file.")
-    if header_length is not None:
-        json_part, binary = binary_tensors.split(data, header_length)
+        raise _nothing(headers)
+    data = encodings.decompress(data, headers.get("content-encoding", ""), MAX_BODY_BYTES)
+    length = headers.get(binary_tensors.HEADER)
+    if length is not None:
+        json_part, binary = binary_tensors.split(data, length)
         return binary_tensors.fill(_json(json_part), binary, MAX_IMAGES)
     # No accepted image format begins with a brace, so JSON is known without its Content-Type too.
-    if content_type.startswith("application/json") or data[:64].lstrip()[:1] == b"{":
+    if headers.get("content-type", "").lower().startswith("application/json") or _is_object(data):
         return _json(data)
-    return data
+    return (bytes(data),)
 
 
 def _json(data: bytes | bytearray) -> Mapping[str, Any]:
+    # Each value but the first has one of these before it. None is in base64, so a body of images is far below.
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
+        if not _is_object(data):
+            raise InvalidRequest("The body is not JSON, which its Content-Type says.")
+        raise InvalidParameter(f"The JSON has over {MAX_JSON_VALUES:,} values: send images as base64 strings.")
     try:
-        content = json.loads(data)
+        content = json.loads(data.removeprefix(_BYTE_ORDER_MARK), parse_int=_integer)
     except (ValueError, RecursionError):
         raise InvalidRequest("The body is not valid JSON.") from None
     if not isinstance(content, dict):
         raise InvalidRequest('The JSON body must be an object with "instances" or "inputs".')
     return content
+
+
+def _is_object(data: bytes | bytearray) -> bool:
+    return data[:64].removeprefix(_BYTE_ORDER_MARK).lstrip()[:1] == b"{"
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise InvalidParameter(f"A number in the JSON has more than {_MAX_DIGITS} digits.")
+    return int(digits)
 
 
 def _from_json(content: Mapping[str, Any]) -> tuple[Protocol, tuple[bytes, ...], str | None]:
@@ -160,10 +193,16 @@ def _v2_images(inputs: object) -> tuple[bytes, ...]:
         raise InvalidRequest('"inputs" must hold one tensor of datatype BYTES.')
     data = _filled_list(tensors[0].get("data"), "data")
     shape = tensors[0].get("shape")
-    whole = isinstance(shape, list) and all(type(length) is int and length > 0 for length in shape)
-    if not whole or math.prod(cast(list[int], shape)) != len(data):
+    if not _counts(shape, len(data)):
         raise InvalidRequest('"shape" must be [n] for n images in "data", or behind the JSON.')
     return _decoded(data, "data")
+
+
+def _counts(shape: object, count: int) -> bool:
+    """Whether a tensor's shape is one of ``count`` elements; dimensions are bounded before they are multiplied."""
+    if not isinstance(shape, list) or not 1 <= len(shape) <= _MAX_DIMENSIONS:
+        return False
+    return all(type(length) is int and 1 <= length <= count for length in shape) and math.prod(shape) == count
 
 
 def _filled_list(value: object, name: str) -> list[Any]:
@@ -184,8 +223,8 @@ def _base64(text: object, where: str) -> bytes:
     if not isinstance(text, str):
         raise InvalidRequest(f"{where} must carry an image file as a base64 string.")
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+        return encodings.from_base64(text)
+    except ValueError:
         raise InvalidRequest(f"{where} is not valid base64.") from None
 
 

@@ -13,6 +13,7 @@ import pytest
 from ts.metrics.caching_metric import CachingMetric
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 from ts.protocol import otf_message_handler as protocol
+from ts.service import Service
 
 from handlers import torchserve_worker
 from handlers.torchserve_worker import AHEAD, Reader
@@ -83,6 +84,19 @@ def test_a_photograph_takes_a_few_calls_instead_of_one_for_each_field(as_ours: C
     protocol.retrieve_msg(ours)
     assert stock.calls > 4 * 60
     assert ours.calls <= 4 * 3
+
+
+def test_two_files_of_one_name_both_reach_the_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    end = struct.pack("!i", -1)
+    fields = [(b"file", b"first"), (b"file", b"second"), (b"top_k", b"2"), (b"file", b"third")]
+    parts = b"".join(field(name) + field(b"image/jpeg") + field(value) for name, value in fields)
+    content = protocol.PREDICT_MSG + field(b"id") + end + parts + end + end
+    monkeypatch.setattr(protocol, "_retrieve_request", protocol._retrieve_request)
+    assert torchserve_worker.keep_repeated_fields()
+    _, batch = protocol.retrieve_msg(Wire(content, 1 << 30))
+    _, rows, _ = Service.retrieve_data_for_inference(batch)
+    assert list(rows[0].values()) == [b"first", b"second", b"2", b"third"]
+    assert list(rows[0])[:1] == ["file"] and "top_k" in rows[0]
 
 
 def test_batch_after_batch_comes_over_a_real_socket(as_ours: Callable[[], None]) -> None:

@@ -86,7 +86,8 @@ def context(tiny: TinyBundle) -> FakeContext:
 @pytest.fixture(autouse=True)
 def _torchserve_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A handler changes the process that it works in, which here is that of the tests."""
-    monkeypatch.setattr(otf_message_handler, "_retrieve_buffer", otf_message_handler._retrieve_buffer)
+    for name in ("_retrieve_buffer", "_retrieve_request"):
+        monkeypatch.setattr(otf_message_handler, name, getattr(otf_message_handler, name))
     loggers = [logging.getLogger(), logging.getLogger(CachingMetric.__module__)]
     levels = [entry.level for entry in loggers]
     yield
@@ -110,6 +111,13 @@ def png() -> bytes:
 def ask(handler: ImageHandler, context: FakeContext, *requests: tuple[dict[str, Any], dict[str, Any]]) -> list[bytes]:
     context.requests = [{"explain": "False", **headers} for _, headers in requests]
     return handler.handle([row for row, _ in requests], context)
+
+
+def test_a_get_is_told_how_to_send_an_image(handler: ImageHandler, context: FakeContext) -> None:
+    (body,) = ask(handler, context, ({}, {"host": "localhost", "accept": "text/html"}))
+    assert context.statuses[0] == (405, "Method Not Allowed")
+    assert context.headers[0]["Allow"] == "POST, PUT"
+    assert json.loads(body)["error"]["message"] == "Send an image with POST or PUT, for instance: curl -T photo.jpg URL"
 
 
 def test_rows_get_their_own_status_type_and_headers_in_order(handler: ImageHandler, context: FakeContext) -> None:

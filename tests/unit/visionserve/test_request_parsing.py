@@ -1,12 +1,24 @@
 import base64
 import contextlib
+import gzip
 import json
+import time
+import zlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from visionserve.errors import EmptyBody, InvalidParameter, InvalidRequest, ServiceError
-from visionserve.request_parsing import MAX_IMAGES, Field, RawRequest, Request, is_v2, parse
+from visionserve.errors import (
+    EmptyBody,
+    ImageTooLarge,
+    InvalidParameter,
+    InvalidRequest,
+    MethodNotAllowed,
+    ServiceError,
+    UnsupportedEncoding,
+)
+from visionserve.request_parsing import MAX_BODY_BYTES, MAX_IMAGES, Field, RawRequest, Request, is_v2, parse
 
 IMAGE = b"\xff\xd8 image"
 TEXT = base64.b64encode(IMAGE).decode()
@@ -36,9 +48,16 @@ def test_any_field_of_a_form_may_hold_the_image() -> None:
     assert parsed({"photo": IMAGE, "empty": b""}).images == (IMAGE,)
 
 
-def test_a_form_with_two_images_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="several as JSON"):
-        parsed({"one": IMAGE, "two": IMAGE})
+@pytest.mark.parametrize("names", [("one", "two"), ("file", "data"), ("body", "data")])
+def test_the_files_of_a_form_are_answered_in_order_as_in_v1(names: tuple[str, str]) -> None:
+    fields = dict(zip(names, (IMAGE, b"other"), strict=True))
+    request = parsed({**fields, "top_k": b"2"}, content_type="Multipart/form-data; boundary=x")
+    assert (request.images, request.protocol, request.top_k) == ((IMAGE, b"other"), "v1", 2)
+
+
+def test_a_form_of_more_files_than_the_limit_is_refused() -> None:
+    with pytest.raises(InvalidParameter, match=r"At most 16 .* 17"):
+        parsed({f"file{number}": IMAGE for number in range(MAX_IMAGES + 1)})
 
 
 @pytest.mark.parametrize(
@@ -47,12 +66,18 @@ def test_a_form_with_two_images_is_refused() -> None:
     ids=["none", "body", "text", "file", "option"],
 )
 def test_nothing_sent_is_an_empty_body(fields: dict[str, Field]) -> None:
-    with pytest.raises(EmptyBody):
-        parsed(fields)
+    for headers in ({"host": "localhost", "content_length": "0"}, {}):  # gRPC has neither
+        with pytest.raises(EmptyBody):
+            parsed(fields, **headers)  # type: ignore[arg-type]
+
+
+def test_a_request_that_announces_no_body_is_told_the_method() -> None:
+    with pytest.raises(MethodNotAllowed, match=r"POST or PUT.* curl -T"):
+        parsed({}, host="localhost", accept="text/html")
 
 
 def test_a_body_that_curl_sent_as_a_form_gets_a_hint() -> None:
-    with pytest.raises(EmptyBody, match="-T file"):
+    with pytest.raises(EmptyBody, match="-T FILE"):
         parsed({"\xff\xd8gibberish": b""}, content_type="application/x-www-form-urlencoded")
 
 
@@ -89,12 +114,17 @@ def test_v2_takes_any_shape_that_counts_the_data(shape: list[int]) -> None:
         b'{"instances": [{}]}',
         v1(5),
         v1("@@"),
-        v1("abc"),
+        v1("abcde"),
+        v1("data:image/jpeg,abcd"),
+        v1("data:;base64" + " " * 300 + ",abcd"),
+        v1("data:image/jpeg;base64"),
         v1("ü"),
         v1(TEXT, parameters=[]),
         v2([TEXT], [3]),
         v2([TEXT], ["1"]),
         v2([TEXT], [True]),
+        v2([TEXT], [1] * 9),
+        v2([TEXT, TEXT], [-2, -1]),
         v2([TEXT], "x"),
         v2([TEXT], datatype="FP32"),
         v2([None]),
@@ -243,6 +273,90 @@ def test_an_unusable_top_k_is_an_invalid_parameter(value: str) -> None:
 def test_an_unusable_top_k_in_json_is_an_invalid_parameter(value: object) -> None:
     with pytest.raises(InvalidParameter):
         parsed({"body": v1(TEXT, parameters={"top_k": value})})
+
+
+TOO_MUCH = {
+    "long-numbers": b'{"inputs": [{"datatype": "BYTES", "data": [""], "shape": ['
+    + b",".join([b"9" * 4300] * 1200)
+    + b"]}]}",
+    "many-numbers": b'{"inputs": [{"datatype": "BYTES", "data": [""], "shape": [' + b"9," * 1_000_000 + b"9]}]}",
+    "many-objects": b'{"instances": [' + b"{}," * 2_000_000 + b"{}]}",
+    "nested-lists": b'{"instances": [' + b"[" * 1_000_000 + b"]" * 1_000_000 + b"]}",
+    "long-option": b'{"instances": [{"b64": ""}], "parameters": {"top_k": ' + b"7" * 4299 + b"}}",
+}
+
+
+@pytest.mark.parametrize("body", TOO_MUCH.values(), ids=TOO_MUCH.keys())
+def test_numbers_and_lists_without_end_are_refused_in_milliseconds(body: bytes) -> None:
+    started = time.process_time()
+    with pytest.raises(InvalidParameter):
+        parsed({"body": body})
+    assert time.process_time() - started < 0.2
+
+
+LARGE = bytes(MAX_BODY_BYTES)
+COMPRESSED: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "x-gzip": gzip.compress,
+    "deflate": zlib.compress,
+    " Deflate , identity": lambda data: zlib.compress(data, wbits=-15),
+    "identity": bytes,
+    "": bytes,
+}
+
+
+@pytest.mark.parametrize("encoding", COMPRESSED)
+def test_a_compressed_body_is_the_same_request(encoding: str) -> None:
+    compress = COMPRESSED[encoding]
+    assert parsed({"body": compress(IMAGE)}, content_encoding=encoding).images == (IMAGE,)
+    request = parsed({"body": bytearray(compress(v2([TEXT], id="a")))}, content_encoding=encoding)
+    assert (request.images, request.protocol) == ((IMAGE,), "v2")
+    broken = RawRequest("id", {"body": compress(b'{"inputs": 1}')}, {"content-encoding": encoding})
+    assert is_v2(broken)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_decompression_bomb_is_too_large(encoding: str) -> None:
+    assert parsed({"body": COMPRESSED[encoding](LARGE)}, content_encoding=encoding).images == (LARGE,)
+    with pytest.raises(ImageTooLarge, match="16,777,216"):
+        parsed({"body": COMPRESSED[encoding](bytes(200 << 20))}, content_encoding=encoding)
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "compress"])
+def test_other_encodings_are_named_with_those_that_are_accepted(encoding: str) -> None:
+    with pytest.raises(UnsupportedEncoding, match="as gzip or as deflate"):
+        parsed({"body": IMAGE}, content_encoding=encoding)
+
+
+@pytest.mark.parametrize("body", [IMAGE, gzip.compress(IMAGE)[:-9], gzip.compress(IMAGE) * 2, b"\x1f\x8b", b"\x78\x9c"])
+def test_a_body_that_is_not_what_its_encoding_says_is_an_invalid_request(body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        parsed({"body": body}, content_encoding="gzip")
+
+
+ODD = bytes(range(256)) * 2 + b"\xfb\xef\xff"  # its base64 has + and /, and no padding in any of the lengths below
+SPELLINGS: dict[str, Callable[[bytes], str]] = {
+    "lines": lambda data: base64.encodebytes(data).decode(),
+    "crlf": lambda data: base64.encodebytes(data).decode().replace("\n", "\r\n"),
+    "data-url": lambda data: "data:image/jpeg;base64," + base64.b64encode(data).decode(),
+    "data-url-odd": lambda data: " Data:image/png;name=a.png;BASE64,\n" + base64.encodebytes(data).decode(),
+    "url-safe": lambda data: base64.urlsafe_b64encode(data).decode(),
+    "url-safe-unpadded": lambda data: base64.urlsafe_b64encode(data).decode().rstrip("="),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS.keys())
+def test_base64_is_read_as_people_write_it(spelling: Callable[[bytes], str]) -> None:
+    for data in (ODD, ODD[:-1], ODD[:-2]):
+        assert parsed({"body": v1(spelling(data))}).images == (data,)
+        assert parsed({"body": v2([spelling(data)])}).images == (data,)
+
+
+def test_json_may_begin_with_a_byte_order_mark() -> None:
+    for content_type in ("", "application/json"):
+        assert parsed({"body": b"\xef\xbb\xbf \n" + v1(TEXT)}, content_type=content_type).images == (IMAGE,)
+        assert parsed({"body": "\ufeff" + v1(TEXT).decode()}, content_type=content_type).images == (IMAGE,)
+    assert is_v2(RawRequest("id", {"body": b"\xef\xbb\xbf" + v2([TEXT])}, {}))
 
 
 def test_png_is_an_answer_to_an_explanation_of_one_image_only() -> None:
