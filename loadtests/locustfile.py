@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import gevent
 from gevent import get_hub
 from gevent.event import AsyncResult
 from locust import FastHttpUser, LoadTestShape, constant, events, task
@@ -43,7 +44,8 @@ class Plan:
     workload: Workload | None = None
     stats: RequestStats = field(default_factory=RequestStats)
     started_s: float = 0.0
-    cpu_s: float = 0.0
+    process: str = "locust"
+    cpu_watch: gevent.Greenlet | None = None
 
 
 class ImageUser(FastHttpUser):
@@ -118,7 +120,10 @@ def _prepare(environment: Environment, **_: Any) -> None:
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def _start(environment: Environment, **_: Any) -> None:
     plan, parsed = ImageUser.plan, ImageUser.plan.options
-    plan.stats, plan.started_s, plan.cpu_s = RequestStats(), time.time(), time.process_time()
+    plan.stats, plan.started_s = RequestStats(), time.time()
+    if isinstance(environment.runner, WorkerRunner):
+        plan.process = f"locust worker {environment.runner.worker_index}"
+    plan.cpu_watch = plan.cpu_watch or gevent.spawn(_watch_cpu, plan)
     if isinstance(environment.runner, MasterRunner) or parsed is None or plan.images is None:
         return
     try:
@@ -128,7 +133,7 @@ def _start(environment: Environment, **_: Any) -> None:
         expected = calibrate(plan.target, images).labels
         # Each process has its own order, otherwise they would all post the same image at the same time.
         process = environment.runner.worker_index if isinstance(environment.runner, WorkerRunner) else 0
-        plan.workload = Workload(images, expected, parsed.invalid, parsed.seed + process)
+        plan.workload = Workload(images, expected, parsed.invalid, parsed.seed, process)
     except (CalibrationError, ValueError) as error:
         _log.error("%s", error)
         environment.process_exit_code = _NOT_MEASURED
@@ -136,10 +141,19 @@ def _start(environment: Environment, **_: Any) -> None:
             environment.runner.quit()
 
 
+def _watch_cpu(plan: Plan) -> None:
+    """Record how much CPU time this process uses in each second, as long as it lives."""
+    cpu_s, second = time.process_time(), int(time.time())
+    while True:
+        gevent.sleep(max(0.0, second + 1 - time.time()))
+        now_cpu_s, now_second = time.process_time(), int(time.time())
+        plan.stats.record_cpu(second, plan.process, now_cpu_s - cpu_s, now_second - second)
+        cpu_s, second = now_cpu_s, max(now_second, second + 1)
+
+
 @events.report_to_master.add_listener  # type: ignore[untyped-decorator]
-def _report(client_id: str, data: dict[str, Any], **_: Any) -> None:
+def _report(data: dict[str, Any], **_: Any) -> None:
     plan = ImageUser.plan
-    plan.stats.cpu_s[client_id] = time.process_time() - plan.cpu_s
     data[_STATS_KEY], plan.stats = plan.stats.to_json(), RequestStats()
 
 
@@ -164,5 +178,4 @@ def _write(**_: Any) -> None:
     plan, parsed = ImageUser.plan, ImageUser.plan.options
     if parsed is None or not parsed.stats_file or parsed.worker:
         return
-    plan.stats.cpu_s.setdefault("locust", time.process_time() - plan.cpu_s)
     Path(parsed.stats_file).write_text(json.dumps({"started_s": plan.started_s, "stats": plan.stats.to_json()}))

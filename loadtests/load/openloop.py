@@ -16,7 +16,6 @@ from loadtests.results.stats import RequestStats
 from loadtests.results.validation import Outcome, judge
 
 Progress = Callable[[RequestStats], None]
-_TICK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -28,51 +27,62 @@ class Limits:
 
 
 class OpenLoop:
-    """Sends a workload to a target at given times; due time 0 is at ``started_s``, in whole seconds since 1970."""
+    """Sends a workload to a target at given times; due time 0 is at ``started_s``, in seconds since 1970."""
 
-    def __init__(self, target: Target, workload: Workload, limits: Limits | None = None) -> None:
+    def __init__(
+        self, target: Target, workload: Workload, limits: Limits | None = None, start_s: float | None = None
+    ) -> None:
         self._limits = limits or Limits()
         self._workload = workload
         self._requests = {item.name: target.request(item.body) for item in workload.items}
         self._target = target
         self.stats = RequestStats()
-        self.started_s = 0.0
+        # Whole seconds: a stage of the load then fills whole seconds of the statistics.
+        self.started_s = float(int(time.time()) + 1) if start_s is None else start_s
 
     def run(self, due_times: Iterable[float], name: str = "generator", progress: Progress | None = None) -> None:
-        """Send a request at each of the due times (seconds from now) and wait for the last answer.
+        """Send a request at each of the due times (seconds from the start) and wait for the last answer.
 
         Args:
             name: of this process, under which its CPU seconds are recorded.
             progress: called about once a second with the statistics so far.
         """
-        cpu = time.process_time()
-        # Whole seconds: a stage of the load then fills whole seconds of the statistics.
-        self.started_s = float(int(time.time()) + 1)
-        try:
-            asyncio.run(self._run(due_times, self.started_s, progress))
-        finally:
-            self.stats.cpu_s[name] = self.stats.cpu_s.get(name, 0.0) + time.process_time() - cpu
+        asyncio.run(self._run(due_times, name, progress))
 
-    async def _run(self, due_times: Iterable[float], start_s: float, progress: Progress | None) -> None:
+    async def _run(self, due_times: Iterable[float], name: str, progress: Progress | None) -> None:
         loop = asyncio.get_running_loop()
-        origin = loop.time() + start_s - time.time()
+        origin = loop.time() + self.started_s - time.time()
         pool = Pool(self._target, self._limits.timeout_s)
         free = asyncio.Semaphore(self._limits.connections)
         under_way: set[asyncio.Task[None]] = set()
-        reported = loop.time()
+        watch = loop.create_task(self._watch(name, progress))
         try:
             for due_s in due_times:
                 await asyncio.sleep(max(0.0, origin + due_s - loop.time()))
-                task = loop.create_task(self._send(pool, free, self._workload.next(), origin + due_s, start_s + due_s))
+                item, at_s = self._workload.next(), self.started_s + due_s
+                task = loop.create_task(self._send(pool, free, item, origin + due_s, at_s))
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
-                if progress and loop.time() - reported >= _TICK_S:
-                    reported = loop.time()
-                    progress(self.stats)
             if under_way:
                 await asyncio.wait(under_way)
         finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
             pool.close()
+
+    async def _watch(self, name: str, progress: Progress | None) -> None:
+        """At each whole second record the CPU time of the second that has ended, and report the progress."""
+        cpu_s, second = time.process_time(), int(time.time())
+        try:
+            while True:
+                await asyncio.sleep(second + 1 - time.time())
+                now_cpu_s, now_second = time.process_time(), int(time.time())
+                self.stats.record_cpu(second, name, now_cpu_s - cpu_s, now_second - second)
+                cpu_s, second = now_cpu_s, max(now_second, second + 1)
+                if progress:
+                    progress(self.stats)
+        finally:
+            self.stats.record_cpu(second, name, time.process_time() - cpu_s, 1)
 
     async def _send(self, pool: Pool, free: asyncio.Semaphore, item: Item, due: float, at_s: float) -> None:
         """Send one request that was due at ``due`` (the loop's clock), ``at_s`` since 1970, and record its outcome."""

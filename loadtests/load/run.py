@@ -11,7 +11,7 @@ Examples:
 
 import argparse
 import sys
-import time
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -120,7 +120,6 @@ def _load(
     folder: Path,
 ) -> None:
     """Run the stages and fill the record."""
-    began = time.monotonic()
     if record.loop == "closed":
         start_s, record.stats, record.interrupted = closedloop.run(
             target, record.stages, _locust_options(args), folder, args.processes
@@ -129,24 +128,18 @@ def _load(
     else:
         limits = Limits(args.timeout_s)
         plan = workers.Plan(target, tuple(images), expected, args.invalid, args.seed, args.arrivals, limits)
-        _open(plan, record, args.processes)
-    spent_s = time.monotonic() - began
-    # Locust starts and makes its images before its clock runs; its CPU seconds are those of the stages.
-    record.elapsed_s = (
-        min(spent_s, sum(stage.seconds for stage in record.stages)) if record.loop == "closed" else spent_s
-    )
+        _open(plan, record, args.seed, args.processes)
 
 
-def _open(plan: workers.Plan, record: RunRecord, processes: int) -> None:
+def _open(plan: workers.Plan, record: RunRecord, seed: int, processes: int) -> None:
     """Run the stages in the open loop; steps one by one, until the first that misses the targets."""
     slo = Slo(**record.targets)
     separate = record.shape == "steps"
-    cpu_s: dict[str, float] = {}
-    for group in [[stage] for stage in record.stages] if separate else [record.stages]:
-        sent = workers.run(plan, group, processes, _show)
-        cpu_s = {name: cpu_s.get(name, 0.0) + used for name, used in sent.stats.cpu_s.items()}
+    for number, group in enumerate([[stage] for stage in record.stages] if separate else [record.stages]):
+        # A step of its own arrivals: the result must not depend on one pattern.
+        sent = workers.run(replace(plan, seed=(seed, number)), group, processes, _show)
         record.stats.merge(sent.stats)
-        record.stats.cpu_s, record.interrupted = cpu_s, sent.interrupted
+        record.interrupted = sent.interrupted
         _begin(record, sent.start_s, group)
         points = summary.points(record)
         print("\r" + report.line(points[-1]) if points else "\rno answer", file=sys.stderr, flush=True)

@@ -4,9 +4,16 @@ constant  ----      steps  _-^      spike  _|^|__      soak  ----------
 """
 
 import itertools
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+# A number, or several that are one seed together: (run, round, probe).
+Seed = int | tuple[int, ...]
+Purpose = Literal["arrivals", "workload"]
+PURPOSES: tuple[Purpose, ...] = ("arrivals", "workload")
 
 # A second of queue takes about as long to drain as it took to form; this many seconds are not judged.
 _RECOVERY_S = 5
@@ -88,26 +95,40 @@ def level_at(stages: Sequence[Stage], elapsed_s: float) -> float | None:
     return None
 
 
-def poisson(stages: Sequence[Stage], seed: int = 0) -> Iterator[float]:
+def poisson(stages: Sequence[Stage], seed: Seed = 0, process: int = 0) -> Iterator[float]:
     """Yield due times in seconds from the start, ascending: independent clients, ``level`` per second in each stage.
 
     Gaps are exponential with mean 1 / level. They have no memory, so restarting with each stage changes nothing; and
-    several such processes side by side are again one, so a rate can be shared out among them.
+    several such processes side by side are again one, so a rate can be divided among them.
     """
-    rng = random.Random(seed)
+    rng = random_stream(seed, "arrivals", process)
     start = 0.0
     for stage in stages:
-        due = start + rng.expovariate(stage.level) if stage.level else start + stage.seconds
+        due = start + rng.exponential(1 / stage.level) if stage.level else start + stage.seconds
         while due < start + stage.seconds:
             yield due
-            due += rng.expovariate(stage.level)
+            due += rng.exponential(1 / stage.level)
         start += stage.seconds
 
 
-def even(stages: Sequence[Stage]) -> Iterator[float]:
-    """Yield due times in seconds from the start, ascending, evenly spaced within each stage."""
-    start = 0.0
+def even(stages: Sequence[Stage], process: int = 0, processes: int = 1) -> Iterator[float]:
+    """Yield due times in seconds from the start, ascending, evenly spaced within each stage.
+
+    Of several processes each yields every so-many-th time, beginning with its own: together they are one sequence.
+    """
+    start, number = 0.0, 0
     for stage in stages:
         count = round(stage.level * stage.seconds)
-        yield from (start + (i + 0.5) * stage.seconds / count for i in range(count))
+        for i in range(count):
+            if number % processes == process:
+                yield start + (i + 0.5) * stage.seconds / count
+            number += 1
         start += stage.seconds
+
+
+def random_stream(seed: Seed, purpose: Purpose, process: int = 0) -> np.random.Generator:
+    """Return a generator of random numbers that is independent of those for other purposes, processes and seeds.
+
+    What is sent must not depend on when: with one stream for both, large images would follow long gaps.
+    """
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(process, PURPOSES.index(purpose))))

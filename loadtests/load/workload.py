@@ -4,6 +4,7 @@ Invalid bodies are what clients send by mistake or in malice: every service must
 """
 
 import argparse
+import bisect
 import itertools
 import random
 import struct
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from loadtests.load.images import MIXED, EncodedImage, parse_sizes, read_images, synthetic_images
+from loadtests.load.shapes import Seed, random_stream
 
 _MIXED = ",".join(f"{width}x{height}:{share}" for (width, height), share in MIXED.items())
 
@@ -36,13 +38,15 @@ class Workload:
         images: Sequence[EncodedImage],
         expected: Mapping[str, str] | None = None,
         invalid_share: float = 0.0,
-        seed: int = 0,
+        seed: Seed = 0,
+        process: int = 0,
     ) -> None:
         """Mix images and invalid bodies.
 
         Args:
             expected: the label that each image must get, by the image's name.
             invalid_share: of all bodies, 0-1.
+            process: each of several generators gets an order of its own.
 
         Raises:
             ValueError: no images, or a share out of range.
@@ -56,13 +60,13 @@ class Workload:
         self._weights = list(itertools.accumulate(image.weight for image in images))
         self._invalid = [Item(kind, body, invalid=True) for kind, body in invalid_bodies(images[0].body).items()]
         self._invalid_share = invalid_share
-        self._rng = random.Random(seed)
+        self._rng = random_stream(seed, "workload", process)
 
     def next(self) -> Item:
         """Return the next item."""
         if self._invalid_share and self._rng.random() < self._invalid_share:
-            return self._rng.choice(self._invalid)
-        return self._rng.choices(self._valid, cum_weights=self._weights)[0]
+            return self._invalid[self._rng.integers(len(self._invalid))]
+        return self._valid[bisect.bisect_right(self._weights, self._rng.random() * self._weights[-1])]
 
     @property
     def items(self) -> list[Item]:

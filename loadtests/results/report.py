@@ -16,7 +16,21 @@ from loadtests.results.summary import Point, Slo
 FIGURE = "latency.png"
 MARKDOWN = "report.md"
 HTML = "report.html"
-_HEAD = ("stage", "level", "sent/s", "correct/s", "p50", "p95", "p99", "longest", "errors", "rejected", "targets")
+_HEAD = (
+    "stage",
+    "level",
+    "sent/s",
+    "correct/s",
+    "p50",
+    "p95",
+    "p99",
+    "longest",
+    "errors",
+    "failed, p50",
+    "rejected",
+    "generator",
+    "targets",
+)
 _MAX_REASONS = 10
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -65,7 +79,7 @@ def page(record: RunRecord, figure: str) -> str:
     """Return the report as one HTML page; ``figure`` is a PNG in base64."""
     met = summary.judge(summary.points(record), Slo(**record.targets)).met
     verdict, *others = sentences(record)
-    caution = summary.bottleneck(record)
+    caution = summary.bottleneck(summary.points(record), record.loop)
     paragraphs = "".join(
         f'<p class="{"caution" if caution and line == caution else "fact"}">{html.escape(line)}</p>' for line in others
     )
@@ -97,11 +111,7 @@ def sentences(record: RunRecord) -> list[str]:
     lines.append("Every answer had to have the label that its image got in one request before the load.")
     if record.accuracy is not None:
         lines.append(f"That label was correct for {record.accuracy:.1%} of the images.")
-    loads = summary.generator_load(record)
-    if loads:
-        name = "Locust" if record.loop == "closed" else "The generator"
-        lines.append(f"{name} used {' + '.join(f'{share:.0%}' for share in loads.values())} of a core by process.")
-    caution = summary.bottleneck(record)
+    caution = summary.bottleneck(points, record.loop)
     return [*lines, caution] if caution else lines
 
 
@@ -155,23 +165,35 @@ def _held(record: RunRecord, points: Sequence[Point], slo: Slo) -> str:
 
 
 def _row(point: Point, slo: Slo) -> tuple[str, ...]:
-    counts = (f"{point.wrong + point.failed} ({point.error_share:.2%})", str(point.rejected))
+    counts = (f"{point.wrong + point.failed} ({point.error_share:.2%})", _ms(point.failed_p50_ms), str(point.rejected))
+    generator = f"{point.generator_share:.0%}"
     mark = ("met" if point.meets(slo) else "missed") + ("" if point.stage.judged else " (not judged)")
     times = (point.p50_ms, point.p95_ms, point.p99_ms, point.longest_ms)
     rates = (f"{point.sent_rate:.1f}", f"{point.ok_rate:.1f}")
-    return (point.stage.name, f"{point.stage.level:g}", *rates, *(_ms(value) for value in times), *counts, mark)
+    return (
+        point.stage.name,
+        f"{point.stage.level:g}",
+        *rates,
+        *(_ms(value) for value in times),
+        *counts,
+        generator,
+        mark,
+    )
 
 
 def _legend(record: RunRecord) -> str:
+    apart = (
+        "Percentiles are those of answers; failed requests are counted as errors, with their own median. Rejected: "
+        "invalid bodies that got their 4xx. Generator: share of a core that its busiest process used."
+    )
     if record.loop == "open":
         return (
             "Latency counts from when a request was due, so that requests which had to wait for slow ones before them "
-            "count in full (coordinated omission is corrected). Rejected: invalid bodies that got their 4xx."
+            f"count in full (coordinated omission is corrected). {apart}"
         )
     return (
         "Latency counts from when a user sent the request. A closed loop's users slow down with the service: it hides "
-        "what independent clients would wait (coordinated omission); open loop shows it. Rejected: invalid bodies "
-        "that got their 4xx."
+        f"what independent clients would wait (coordinated omission); open loop shows it. {apart}"
     )
 
 

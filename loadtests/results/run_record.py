@@ -16,9 +16,8 @@ Loop = Literal["open", "closed"]
 class RunRecord:
     """One run.
 
-    ``starts_s`` is when each stage began, in seconds since 1970, for those that were begun; ``elapsed_s`` how long the
-    generator ran. ``sent`` says in words what was sent; ``accuracy`` is the share of images with known labels that got
-    them, 0-1.
+    ``starts_s`` is when each stage began, in seconds since 1970, for those that were begun. ``sent`` says in words what
+    was sent; ``accuracy`` is the share of images with known labels that got them, 0-1.
     """
 
     loop: Loop
@@ -30,7 +29,6 @@ class RunRecord:
     sent: str
     accuracy: float | None = None
     starts_s: list[float] = field(default_factory=list)
-    elapsed_s: float = 0.0
     interrupted: bool = False
     machine: str = ""
     stats: RequestStats = field(default_factory=RequestStats)

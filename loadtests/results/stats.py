@@ -80,15 +80,17 @@ class Histogram:
 class IntervalStats:
     """Counts and durations of the requests of one second, or of many.
 
-    ``latency`` counts from when a request was due, ``service`` from when it was sent; both leave out rejected invalid
-    bodies. ``timings`` are sums in ms from Server-Timing, over ``timed`` answers, whose service times sum to
-    ``timed_ms``.
+    ``latency`` counts from when a request was due, ``service`` from when it was sent; both are of answers only, right
+    or wrong. ``failures`` are the durations, from when they were due, of requests that got none: an instant 429 would
+    make the percentiles of answers look good, a time-out would hide them. ``timings`` are sums in ms from
+    Server-Timing, over ``timed`` answers, whose service times sum to ``timed_ms``.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     latency: Histogram = field(default_factory=Histogram)
     service: Histogram = field(default_factory=Histogram)
+    failures: Histogram = field(default_factory=Histogram)
     timings: Counter[str] = field(default_factory=Counter)
     timed: int = 0
     timed_ms: float = 0.0
@@ -98,7 +100,9 @@ class IntervalStats:
         self.outcomes[outcome.kind] += 1
         if outcome.reason:
             self.reasons[outcome.reason] += 1
-        if outcome.kind == "rejected":
+        if outcome.kind == "failed":
+            self.failures.record(latency_ms)
+        if outcome.kind not in ("ok", "wrong"):
             return
         self.latency.record(latency_ms)
         self.service.record(service_ms)
@@ -111,48 +115,43 @@ class IntervalStats:
         """Add what another one counted."""
         self.outcomes.update(other.outcomes)
         self.reasons.update(other.reasons)
-        self.latency.merge(other.latency)
-        self.service.merge(other.service)
+        for name in _HISTOGRAMS:
+            getattr(self, name).merge(getattr(other, name))
         self.timings.update(other.timings)
         self.timed += other.timed
         self.timed_ms += other.timed_ms
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
-        return {
-            "outcomes": dict(self.outcomes),
-            "reasons": dict(self.reasons),
-            "latency": self.latency.to_json(),
-            "service": self.service.to_json(),
-            "timings": dict(self.timings),
-            "timed": self.timed,
-            "timed_ms": self.timed_ms,
-        }
+        return {name: value.to_json() if name in _HISTOGRAMS else value for name, value in vars(self).items()}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "IntervalStats":
         """Return what `to_json` stored."""
-        return cls(
-            Counter(content["outcomes"]),
-            Counter(content["reasons"]),
-            Histogram.from_json(content["latency"]),
-            Histogram.from_json(content["service"]),
-            Counter(content["timings"]),
-            content["timed"],
-            content["timed_ms"],
-        )
+        counters = {name: Counter(content[name]) for name in ("outcomes", "reasons", "timings")}
+        histograms = {name: Histogram.from_json(content[name]) for name in _HISTOGRAMS}
+        return cls(**{**content, **counters, **histograms})
+
+
+_HISTOGRAMS = ("latency", "service", "failures")
 
 
 @dataclass
 class RequestStats:
-    """Tallies by second since 1970, and the CPU seconds that each generating process used, by its name."""
+    """Statistics by second since 1970, and the CPU seconds of each generating process, by its name and by second."""
 
     seconds: dict[int, IntervalStats] = field(default_factory=dict)
-    cpu_s: dict[str, float] = field(default_factory=dict)
+    cpu_s: dict[str, dict[int, float]] = field(default_factory=dict)
 
     def record(self, at_s: float, outcome: Outcome, latency_ms: float, service_ms: float) -> None:
         """Count a request that was due, or sent, at a time in seconds since 1970."""
         self.seconds.setdefault(int(at_s), IntervalStats()).record(outcome, latency_ms, service_ms)
+
+    def record_cpu(self, second: int, process: str, cpu_s: float, seconds: int = 1) -> None:
+        """Count the CPU time that a generating process used in a second, or evenly in ``seconds`` from it on."""
+        used = self.cpu_s.setdefault(process, {})
+        for each in range(second, second + max(1, seconds)):
+            used[each] = used.get(each, 0.0) + cpu_s / max(1, seconds)
 
     def between(self, start_s: float, end_s: float) -> IntervalStats:
         """Return the sum over the seconds from ``start_s`` until before ``end_s``."""
@@ -162,23 +161,34 @@ class RequestStats:
                 total.merge(interval)
         return total
 
+    def cpu_shares(self, start_s: float, end_s: float) -> dict[str, float]:
+        """Return the share of one core that each generating process used between two whole seconds."""
+        first, end = round(start_s), round(end_s)
+        return {
+            name: sum(used for second, used in seconds.items() if first <= second < end) / max(1, end - first)
+            for name, seconds in self.cpu_s.items()
+        }
+
     def merge(self, other: "RequestStats") -> None:
-        """Add another process's stats; its CPU seconds replace older ones under the same name."""
+        """Add the statistics of another process, or of other seconds."""
         for second, interval in other.seconds.items():
             self.seconds.setdefault(second, IntervalStats()).merge(interval)
-        self.cpu_s.update(other.cpu_s)
+        for name, seconds in other.cpu_s.items():
+            for second, used in seconds.items():
+                self.record_cpu(second, name, used)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
         seconds = {str(second): interval.to_json() for second, interval in sorted(self.seconds.items())}
-        return {"seconds": seconds, "cpu_s": self.cpu_s}
+        cpu_s = {name: {str(second): s for second, s in sorted(used.items())} for name, used in self.cpu_s.items()}
+        return {"seconds": seconds, "cpu_s": cpu_s}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "RequestStats":
         """Return what `to_json` stored."""
         return cls(
             {int(second): IntervalStats.from_json(interval) for second, interval in content["seconds"].items()},
-            dict(content["cpu_s"]),
+            {name: {int(second): s for second, s in used.items()} for name, used in content["cpu_s"].items()},
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadtests.load.shapes import Stage
-from loadtests.results.run_record import RunRecord
+from loadtests.results.run_record import Loop, RunRecord
 from loadtests.results.stats import IntervalStats
 
 # A generator that used more than this share of a core could not have sent faster.
@@ -25,7 +25,11 @@ class Slo:
 
 @dataclass(frozen=True)
 class Point:
-    """One stage: rates per second, percentiles in ms (NaN without an answer), counts, mean ms by part of the way."""
+    """One stage: rates per second, percentiles in ms, counts, mean ms by part of the way, the generator's load.
+
+    Percentiles are those of answers, NaN without any; ``failed_p50_ms`` is that of the failures. ``generator_share`` is
+    the share of one core that the busiest generating process used.
+    """
 
     stage: Stage
     sent_rate: float
@@ -39,6 +43,8 @@ class Point:
     wrong: int
     failed: int
     parts_ms: dict[str, float]
+    failed_p50_ms: float = math.nan
+    generator_share: float = 0.0
 
     @property
     def error_share(self) -> float:
@@ -69,7 +75,8 @@ def points(record: RunRecord) -> list[Point]:
         end_s = min(start_s + stage.seconds, last_s) if record.interrupted else start_s + stage.seconds
         interval = record.stats.between(start_s + settling_s, end_s)
         if interval.outcomes:
-            result.append(_point(stage, interval, end_s - start_s - settling_s))
+            shares = record.stats.cpu_shares(start_s + settling_s, end_s)
+            result.append(_point(stage, interval, end_s - start_s - settling_s, max(shares.values(), default=0.0)))
     return result
 
 
@@ -99,25 +106,22 @@ def knee(points: Sequence[Point]) -> Point | None:
     return None
 
 
-def generator_load(record: RunRecord) -> dict[str, float]:
-    """Return the share of one core that each generating process used."""
-    elapsed_s = record.elapsed_s
-    return {name: cpu_s / elapsed_s for name, cpu_s in record.stats.cpu_s.items()} if elapsed_s else {}
-
-
-def bottleneck(record: RunRecord) -> str | None:
-    """Return a sentence when the generator itself limited the load; None when it did not."""
-    busiest = max(generator_load(record).values(), default=0.0)
-    if busiest < _SATURATED:
+def bottleneck(points: Sequence[Point], loop: Loop) -> str | None:
+    """Return a sentence naming the stages that the generator itself limited; None when it limited none."""
+    saturated = [point for point in points if point.generator_share >= _SATURATED]
+    if not saturated:
         return None
-    name = "Locust" if record.loop == "closed" else "The generator"
+    name = "Locust" if loop == "closed" else "The generator"
+    stages = ", ".join(
+        f"{point.stage.name} at {point.stage.level:g} ({point.generator_share:.0%})" for point in saturated
+    )
     return (
-        f"{name} itself was the bottleneck: one of its processes used {busiest:.0%} of a core. These numbers are the "
-        f"generator's, not the service's; use more --processes, or another machine."
+        f"{name} itself was the bottleneck: one of its processes used most of a core in {stages}. The numbers of these "
+        f"stages are the generator's, not the service's; use more --processes, or another machine."
     )
 
 
-def _point(stage: Stage, interval: IntervalStats, seconds: float) -> Point:
+def _point(stage: Stage, interval: IntervalStats, seconds: float, generator_share: float) -> Point:
     latency, outcomes = interval.latency, interval.outcomes
     return Point(
         stage,
@@ -132,6 +136,8 @@ def _point(stage: Stage, interval: IntervalStats, seconds: float) -> Point:
         outcomes["wrong"],
         outcomes["failed"],
         parts(interval),
+        interval.failures.percentile(0.5),
+        generator_share,
     )
 
 

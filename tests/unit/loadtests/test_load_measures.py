@@ -7,7 +7,10 @@ import pytest
 
 from loadtests.load import shapes
 from loadtests.load.shapes import Stage
+from loadtests.results import report, summary
+from loadtests.results.run_record import RunRecord
 from loadtests.results.stats import Histogram, RequestStats, percentile
+from loadtests.results.summary import Slo
 from loadtests.results.validation import Outcome
 
 
@@ -42,7 +45,7 @@ def test_one_value_is_every_percentile_and_none_is_not_a_number() -> None:
 
 
 def test_statistics_survive_json_and_keep_seconds_apart() -> None:
-    stats = RequestStats(cpu_s={"generator 0": 1.5})
+    stats = RequestStats(cpu_s={"generator 0": {10: 0.5, 11: 0.25}})
     stats.record(10.9, Outcome("ok", timings={"decode": 1.0, "inference": 2.0, "total": 4.0}), 12.0, 9.0)
     stats.record(11.0, Outcome("failed", "status 503"), 40.0, 40.0)
     again = RequestStats.from_json(stats.to_json())
@@ -111,3 +114,52 @@ def test_stages_survive_a_command_line() -> None:
 def test_stages_that_make_no_sense_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="LEVELxSECONDS"):
         shapes.from_text(text)
+
+
+def test_failures_are_not_in_the_percentiles_of_answers() -> None:
+    stats = RequestStats()
+    for _ in range(600):
+        stats.record(5.0, Outcome("failed", "status 429 overloaded"), 1.0, 1.0)
+    for _ in range(400):
+        stats.record(5.0, Outcome("ok"), 178.0, 178.0)
+    (point,) = summary.points(_record([Stage("constant", 1000, 1)], [5.0], stats))
+    assert point.p50_ms == pytest.approx(178, rel=0.01)
+    assert point.failed_p50_ms == pytest.approx(1, rel=0.01)
+    assert point.error_share == 0.6
+    row = dict(zip(*report.table(_record([Stage("constant", 1000, 1)], [5.0], stats)), strict=True))
+    assert (row["p50"], row["failed, p50"], row["errors"]) == ("178", "1.0", "600 (60.00%)")
+
+
+def test_requests_without_any_answer_miss_the_targets() -> None:
+    stats = RequestStats()
+    stats.record(5.0, Outcome("failed", "no connection"), 0.1, 0.1)
+    (point,) = summary.points(_record([Stage("constant", 1, 1)], [5.0], stats))
+    assert math.isnan(point.p99_ms)
+    assert not point.meets(Slo(100, 1.0))
+
+
+def test_a_saturated_generator_is_named_with_its_stages_only() -> None:
+    stages, stats = [Stage("step 1", 50, 10), Stage("step 2", 100, 10)], RequestStats()
+    for second in range(20):
+        stats.record(float(second), Outcome("ok"), 5.0, 5.0)
+        # Over the whole run neither process uses more than 0.6 of a core.
+        stats.record_cpu(second, "generator 0", 0.2 if second < 10 else 0.95)
+        stats.record_cpu(second, "generator 1", 0.1)
+    record = _record(stages, [0.0, 10.0], stats)
+    assert [round(point.generator_share, 2) for point in summary.points(record)] == [0.2, 0.95]
+    caution = summary.bottleneck(summary.points(record), "open")
+    assert caution is not None
+    assert "step 2 at 100 (95%)" in caution and "step 1" not in caution
+    assert caution in report.markdown(record)
+
+
+def test_cpu_time_that_was_read_late_is_spread_over_its_seconds() -> None:
+    stats = RequestStats()
+    stats.record_cpu(3, "generator", 0.9, seconds=3)
+    assert stats.cpu_shares(3, 6) == {"generator": pytest.approx(0.3)}
+    assert stats.cpu_shares(3, 4) == {"generator": pytest.approx(0.3)}
+
+
+def _record(stages: list[Stage], starts_s: list[float], stats: RequestStats) -> RunRecord:
+    targets = {"p99_ms": 100.0, "error_share": 0.001}
+    return RunRecord("open", "steps", "http://x", "poisson", stages, targets, "", starts_s=starts_s, stats=stats)

@@ -76,8 +76,7 @@ def test_locusts_users_are_counted_and_judged_alike(tmp_path: Path) -> None:
     outcomes = _outcomes(record)
     assert code == 0
     assert set(outcomes) <= {"ok", "rejected"} and outcomes["ok"] > 0
-    assert record.stats.cpu_s["locust"] > 0
-    assert "Locust used" in (tmp_path / "report.md").read_text()
+    assert sum(record.stats.cpu_s["locust"].values()) > 0
     assert (tmp_path / "locust.html").is_file()
 
 

@@ -32,8 +32,9 @@ class FakeBackend:
     new configuration is in force, on a busy machine some time after its signal.
     """
 
-    def __init__(self, polite: bool) -> None:
+    def __init__(self, polite: bool, mixed_up_after_restart: bool = False) -> None:
         self.port = free_port()
+        self._mixed_up = mixed_up_after_restart
         self.starts = 0
         self._polite = polite
 
@@ -41,7 +42,15 @@ class FakeBackend:
         self.starts += 1
         self._hung_up = threading.Event()
         self._came: list[float] = []
-        handler = type("Handler", (_Handler,), {"hung_up": self._hung_up, "came": self._came})
+        handler = type(
+            "Handler",
+            (_Handler,),
+            {
+                "hung_up": self._hung_up,
+                "came": self._came,
+                "label": "tulip" if self._mixed_up and self.starts > 1 else "",
+            },
+        )
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
         self._server.daemon_threads = False
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
@@ -66,13 +75,15 @@ class FakeBackend:
 class _Handler(BaseHTTPRequestHandler):
     hung_up: threading.Event
     came: list[float]
+    label: str
 
     def do_POST(self) -> None:
         self.came.append(time.monotonic())
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.hung_up.wait(0.2):
             return
-        text = json.dumps({"predictions": [{"label": str(zlib.crc32(body)), "index": 0, "probability": 1.0}]}).encode()
+        label = self.label or str(zlib.crc32(body))
+        text = json.dumps({"predictions": [{"label": label, "index": 0, "probability": 1.0}]}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
@@ -105,6 +116,18 @@ def test_backends_that_answer_before_they_end_lose_nothing(tmp_path: Path) -> No
 def test_what_a_backend_hangs_up_on_is_counted_by_kind(tmp_path: Path) -> None:
     reasons = lost([FakeBackend(polite=False), FakeBackend(polite=False)], tmp_path)
     assert reasons["status 502"] >= 4
+
+
+@needs_nginx
+def test_another_images_label_after_a_restart_is_a_lost_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backends = iter([FakeBackend(polite=True, mixed_up_after_restart=True), FakeBackend(polite=True)])
+    monkeypatch.setattr(restarts, "_backend", lambda *_: next(backends))
+    plan = Plan(restarts=1, requests=100, rate=40, lag_s=0.5, sizes="40x30")
+    result = restarts.measure("visionserve", tmp_path / "flowers.mar", plan)
+    assert result.lost > 10
+    assert all("tulip instead of" in reason for reason in result.reasons)
 
 
 def test_a_machine_without_nginx_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
