@@ -123,7 +123,7 @@ def _check(parser: argparse.ArgumentParser) -> None:
     _bundle(parser)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--log", type=Path, help="a log written by `python -m monitoring evaluate`")
-    source.add_argument("--images", type=Path, help="a folder of images, classified here, in the order of their names")
+    source.add_argument("--images", type=Path, help="a folder of images, classified here, in a seeded random order")
     parser.add_argument("--window", type=_positive, default=200, help="images in a window (default: %(default)s)")
     parser.add_argument("--last", type=_positive, help="test only so many windows, the newest")
     parser.add_argument(

@@ -100,7 +100,7 @@ def details() -> str:
 
 def robustness() -> str:
     """Return the accuracy table on corrupted test images."""
-    rows = {row["kind"]: row for row in _read(STUDY)["rows"] if row["top1"] is not None}
+    rows = {row["change"]: row for row in _read(STUDY)["rows"] if row["top1"] is not None}
     kinds = list(dict.fromkeys(name.split()[0] for name in rows if name[-1].isdigit()))
     head = ["| top-1 at severity | 1 | 2 | 3 | 4 | 5 |", "|---|---:|---:|---:|---:|---:|"]
     lines = [
@@ -113,13 +113,13 @@ def drift_study() -> str:
     """Return the table of detection rates against false alarms."""
     study = _read(STUDY)
     sizes = list(study["rows"][0]["alarms"])
-    head = f"| images in the window | of | top-1 | {' | '.join(f'window {size}' for size in sizes)} | first by |"
+    head = f"| change | images | top-1 | {' | '.join(f'window {size}' for size in sizes)} | first by |"
     lines = [head, "|---|---:|---:|" + "---:|" * len(sizes) + "---|"]
     for row in study["rows"]:
         top1 = "" if row["top1"] is None else _percent(row["top1"])
         alarms = " | ".join(_percent(row["alarms"][size]) for size in sizes)
         first = next((row["through"][size] for size in sizes if row["alarms"][size] > 0.05), "")
-        lines.append(f"| {row['kind']} | {row['images']} | {top1} | {alarms} | {first.replace('_', ' ')} |")
+        lines.append(f"| {row['change']} | {row['images']} | {top1} | {alarms} | {first.replace('_', ' ')} |")
     return "\n".join([*lines, "", f"{study['windows']} windows for each cell; {study['when']}, {study['machine']}."])
 
 

@@ -4,13 +4,14 @@ False alarms are bounded for the window as a whole: Holm's step-down correction 
 probability of any alarm below ``alpha`` when nothing has changed, however many features are tested.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from monitoring.drift.reference import Reference
-from monitoring.drift.sample import Sample
-from monitoring.drift.statistics import ks_test, proportion_test, psi, psi_p_value
+from monitoring.drift.sample import FEATURES, Sample
+from monitoring.drift.statistics import g_test, g_test_two_samples, ks_test, proportion_test, psi
 
 ALPHA = 0.01
 MIN_WINDOW = 30  # fewer images show nothing but the grossest change
@@ -25,56 +26,65 @@ OOD = 0.95
 class Finding:
     """One feature of one window.
 
-    ``statistic`` is the Kolmogorov-Smirnov gap, 0-1; of ood_share the share; of the label mix the PSI. ``expected`` and
-    ``observed`` are the means of reference and window; for the label mix the share of the window's most frequent label.
+    ``count`` images were compared, those where the feature was measured. ``statistic`` is the Kolmogorov-Smirnov gap,
+    0-1; of ood_share the share; of the label mix the PSI. ``expected`` and ``observed`` are the means of reference and
+    window; for the label mix the share of the window's most frequent label.
     """
 
     feature: str
+    count: int
     statistic: float
     p_value: float
     expected: float
     observed: float
-    alarm: bool
+    alarm: bool = False
 
 
 def check(reference: Reference, window: Sample, alpha: float = ALPHA) -> list[Finding]:
-    """Compare a window with the reference; the features in a fixed order, those unknown in the window left out."""
-    findings = [_ordered(reference.sample, window, name) for name in window.known() if name in reference.sample.known()]
-    findings += [_ood_share(reference.sample, window), _label_mix(reference, window)]
-    alarms = _holm(np.array([entry.p_value for entry in findings]), alpha)
-    return [
-        Finding(entry.feature, entry.statistic, entry.p_value, entry.expected, entry.observed, bool(alarm))
-        for entry, alarm in zip(findings, alarms, strict=True)
-    ]
+    """Compare a window with the reference; the features in a fixed order, without the `untested` ones."""
+    skipped = untested(window)
+    findings = [_ordered(reference.sample, window, name) for name in FEATURES if name not in skipped]
+    if "novelty" not in skipped:
+        findings.append(_ood_share(reference.sample, window))
+    findings.append(_label_mix(reference, window))
+    alarms = _holm(np.array([finding.p_value for finding in findings]), alpha)
+    return [replace(finding, alarm=bool(alarm)) for finding, alarm in zip(findings, alarms, strict=True)]
 
 
-def no_drift(findings: list[Finding]) -> bool:
+def untested(window: Sample) -> dict[str, int]:
+    """Return the features that too few images have for a test, each with how many have it."""
+    counts = {name: len(window.measured(name)) for name in FEATURES}
+    return {name: count for name, count in counts.items() if count < MIN_WINDOW}
+
+
+def no_drift(findings: Sequence[Finding]) -> bool:
     """Return whether no feature of a window alarms."""
     return not any(finding.alarm for finding in findings)
 
 
 def _ordered(reference: Sample, window: Sample, name: str) -> Finding:
-    expected, observed = reference.features[name], window.features[name]
+    expected, observed = reference.measured(name), window.measured(name)
     gap, p_value = ks_test(expected, observed)
-    return Finding(name, gap, p_value, float(expected.mean()), float(observed.mean()), alarm=False)
+    return Finding(name, len(observed), gap, p_value, float(expected.mean()), float(observed.mean()))
 
 
 def _ood_share(reference: Sample, window: Sample) -> Finding:
-    expected, observed = reference.features["novelty"] >= OOD, window.features["novelty"] >= OOD
+    expected, observed = reference.measured("novelty") >= OOD, window.measured("novelty") >= OOD
     share, p_value = proportion_test(expected, observed)
-    return Finding(OOD_SHARE, share, p_value, float(expected.mean()), share, alarm=False)
+    return Finding(OOD_SHARE, len(observed), share, p_value, float(expected.mean()), share)
 
 
 def _label_mix(reference: Reference, window: Sample) -> Finding:
     expected, observed = reference.counts(), np.bincount(window.label, minlength=len(reference.labels))
     most = int(observed.argmax())
+    test = g_test if reference.stratified else g_test_two_samples
     return Finding(
         LABEL_MIX,
+        len(window),
         psi(expected, observed),
-        psi_p_value(expected, observed),
+        test(expected, observed),
         float(expected[most] / expected.sum()),
         float(observed[most] / observed.sum()),
-        alarm=False,
     )
 
 

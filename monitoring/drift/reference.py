@@ -5,6 +5,7 @@ answered, so that no window is ever compared with another model's reference.
 """
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,36 +17,47 @@ from monitoring.drift import sample as samples
 from monitoring.drift.sample import FEATURES, Sample
 from training.data import manifest as manifests
 from training.data.datasets import Split
+from training.data.manifest import Manifest
 from visionserve.classifier import Classifier
 from visionserve.errors import BundleError
 from visionserve.model_card import FILE_NAME as CARD
 from visionserve.model_card import ModelCard
 
 FILE_NAME = "drift.safetensors"
-_LABEL = "label"
+_LABEL, _STRATIFIED = "label", "stratified"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The validation images, the labels that a prediction's index names, and the model's name and version."""
+    """The validation images, the labels that a prediction's index names, and the model's name and version.
+
+    ``stratified`` says whether the validation split has the labels in the proportions of the whole data set; otherwise
+    its label mix is a random draw itself.
+    """
 
     sample: Sample
     labels: tuple[str, ...]
     name: str
     version: str
+    stratified: bool = False
 
     def counts(self) -> np.ndarray:
         """Return how often each label was predicted, (C,)."""
         return np.bincount(self.sample.label, minlength=len(self.labels))
 
 
-def build(bundle: Path, root: Path) -> Sample:
+def build(bundle: Path, root: Path) -> tuple[Sample, bool]:
     """Classify the validation images of the bundle's manifest, which lie below ``root``.
+
+    Returns:
+        The sample, and whether the split is stratified.
 
     Raises:
         BundleError: an image is missing, changed or cannot be used.
     """
-    return sample_split(samples.load_classifier(bundle), bundle, root, "val")[0]
+    classifier = samples.load_classifier(bundle)
+    manifest = manifests.load(bundle / manifests.FILE_NAME, root, classifier.card.labels)
+    return sample_split(classifier, bundle, root, "val")[0], is_stratified(manifest, "val")
 
 
 def sample_split(classifier: Classifier, bundle: Path, root: Path, split: Split) -> tuple[Sample, np.ndarray]:
@@ -70,13 +82,23 @@ def files(bundle: Path, root: Path, split: Split) -> list[Path]:
     return [root / manifest.rows[index].path for index in manifest.part(split)]
 
 
-def save(sample: Sample, bundle: Path) -> Path:
+def is_stratified(manifest: Manifest, split: Split) -> bool:
+    """Return whether a split has each label in the proportion of the whole manifest, to within one image."""
+    whole = Counter(row.label for row in manifest.rows)
+    part = Counter(row.label for row in manifest.rows if row.split == split)
+    share = part.total() / whole.total()
+    return all(abs(part[label] - share * count) <= 1 for label, count in whole.items())
+
+
+def save(sample: Sample, bundle: Path, *, stratified: bool) -> Path:
     """Write the reference of a bundle and return its file."""
     card = ModelCard.load(bundle / CARD)
     columns = {name: sample.features[name].astype(np.float32) for name in FEATURES}
     columns[_LABEL] = sample.label.astype(np.int32)
     path = bundle / FILE_NAME
-    save_file(columns, path, metadata={"model_sha256": _digest(bundle, card), "features": json.dumps(FEATURES)})
+    metadata = {"model_sha256": _digest(bundle, card), "features": json.dumps(FEATURES)}
+    metadata["label_mix"] = _STRATIFIED if stratified else "drawn"
+    save_file(columns, path, metadata=metadata)
     path.chmod(0o644)  # safetensors lets only the owner read it
     return path
 
@@ -89,14 +111,14 @@ def load(bundle: Path) -> Reference:
         raise BundleError(f"{bundle} has no {FILE_NAME}: {build_it}")
     try:
         with safe_open(path, framework="numpy") as file:
-            columns = {name: file.get_tensor(name) for name in (*FEATURES, _LABEL)}
-            model_sha256 = (file.metadata() or {}).get("model_sha256")
+            columns = {name: samples.rounded(name, file.get_tensor(name)) for name in FEATURES}
+            label, metadata = file.get_tensor(_LABEL).astype(np.int64), file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise BundleError(f"{path} cannot be read ({error}): {build_it}") from error
-    if model_sha256 != _digest(bundle, card):
+    if metadata.get("model_sha256") != _digest(bundle, card):
         raise BundleError(f"{path} belongs to another model: {build_it}")
-    label = columns.pop(_LABEL).astype(np.int64)
-    return Reference(Sample(columns, label), card.labels, card.name, card.version)
+    stratified = metadata.get("label_mix") == _STRATIFIED
+    return Reference(Sample(columns, label), card.labels, card.name, card.version, stratified)
 
 
 def _digest(bundle: Path, card: ModelCard) -> str:

@@ -21,8 +21,11 @@ from visionserve.classifier import Classification, Classifier
 from visionserve.errors import BundleError, ServiceError
 from visionserve.files import is_image
 
-# The features with an order; the label, which has none, is kept beside them.
-FEATURES = ("novelty", "confidence", "brightness", "contrast", "sharpness", "resolution")
+# The features with an order, and the decimals that each is compared with: those of the service's answers and of the
+# prediction log. Values that differ in their rounding only would differ for the Kolmogorov-Smirnov test. The label,
+# which has no order, is kept beside them.
+DECIMALS = {"novelty": 6, "confidence": 6, "brightness": 4, "contrast": 4, "sharpness": 4, "resolution": 4}
+FEATURES = tuple(DECIMALS)
 _BATCH = 16
 _AHEAD = 64  # images decoded at a time, so that a large folder does not fill the memory
 Row = tuple[dict[str, float | None], int]
@@ -49,9 +52,11 @@ class Sample:
         """Return the images of these rows."""
         return Sample({name: column[rows] for name, column in self.features.items()}, self.label[rows])
 
-    def known(self) -> list[str]:
-        """Return the features that every image has."""
-        return [name for name in FEATURES if name in self.features and not np.isnan(self.features[name]).any()]
+    def measured(self, name: str) -> np.ndarray:
+        """Return the values of a feature, of those images where it was measured."""
+        column = self.features[name]
+        values: np.ndarray = column[~np.isnan(column)]
+        return values
 
 
 def join(samples: Sequence[Sample]) -> Sample:
@@ -64,10 +69,16 @@ def of_rows(rows: Iterable[Row]) -> Sample:
     """Return the sample of (features, index of the predicted label) pairs; a feature that is missing is NaN."""
     pairs = list(rows)
     features = {
-        name: np.array([np.nan if row.get(name) is None else row[name] for row, _ in pairs], np.float32)
+        name: rounded(name, np.array([np.nan if row.get(name) is None else row[name] for row, _ in pairs], np.float64))
         for name in FEATURES
     }
     return Sample(features, np.array([label for _, label in pairs], np.int64))
+
+
+def rounded(name: str, column: np.ndarray) -> np.ndarray:
+    """Return the values of a feature with its decimals, (N,) float32."""
+    values: np.ndarray = np.round(column.astype(np.float64), DECIMALS[name]).astype(np.float32)
+    return values
 
 
 def images_below(folder: Path) -> list[Path]:

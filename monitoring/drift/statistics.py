@@ -1,19 +1,19 @@
 """Two-sample tests: how far apart a window and the reference are, and the probability of that by chance.
 
-Ordered features are compared by the Kolmogorov-Smirnov test; the share of out-of-distribution images, where a few among
-many must be detected, by Fisher's exact test; the label mix by the population stability index (PSI) with a bin for each
-label. PSI has no fixed threshold here: the usual 0.1 and 0.25 come from ten bins and thousands of cases; with 102
-labels and 50 images chance alone gives 2.
+Ordered features are compared by the Kolmogorov-Smirnov test, the share of out-of-distribution images, where a few among
+many must be detected, by Fisher's exact test, the label mix by a G-test whose p-value is simulated: with 102 labels and
+50 images the chi-squared approximation does not hold, and the usual thresholds of the population stability index (0.1
+and 0.25, from ten bins and thousands of cases) would alarm on every window.
 """
 
 import functools
 
 import numpy as np
-from scipy.special import kolmogorov
+from scipy.special import kolmogorov, xlogy
 from scipy.stats import hypergeom
 
-_PSEUDO = 0.5  # added to every count, so that a label without images causes no division by zero
 _DRAWS = 10_000  # a p-value of 0.001 is known to a third of itself
+_UNSEEN = 0.5  # the count of a label that the reference does not have
 _SEED = 1
 
 
@@ -32,7 +32,7 @@ def ks_test(reference: np.ndarray, window: np.ndarray) -> tuple[float, float]:
 
 
 def proportion_test(reference: np.ndarray, window: np.ndarray) -> tuple[float, float]:
-    """Return the share of true values in the window (N,) bool, and Fisher's exact p-value that it is no larger.
+    """Return the share of true values in the window (N,) bool, and Fisher's exact p-value that it has not grown.
 
     Against the reference (M,) bool; one-sided, because fewer out-of-distribution images than usual need no alarm.
     """
@@ -40,34 +40,57 @@ def proportion_test(reference: np.ndarray, window: np.ndarray) -> tuple[float, f
     return float(window.mean()), float(hypergeom.sf(int(window.sum()) - 1, both, positive, len(window)))
 
 
-def psi(reference: np.ndarray, window: np.ndarray) -> float:
-    """Return the PSI of two arrays of counts (C,): the sum over the labels of (q - p) ln(q / p)."""
-    return float(_psi(_shares(reference), _shares(window)))
+def g_test(reference: np.ndarray, window: np.ndarray) -> float:
+    """Return the p-value of counts (C,) when the reference's mix is exact and only the window is a random draw.
 
-
-def psi_p_value(reference: np.ndarray, window: np.ndarray) -> float:
-    """Return the probability of so large a PSI in a window of this size when the label mix has not changed."""
-    null = _null(tuple(int(count) for count in reference), int(window.sum()))
-    above = len(null) - np.searchsorted(null, psi(reference, window), "left")
+    So it is for a stratified split, which has the labels in the proportions of the whole data set. Simulating the
+    reference too would add the variation of a random draw that was never made, and hide changes behind it.
+    """
+    mix = _mix(reference)
+    null = _null(tuple(mix), int(window.sum()))
+    above = len(null) - np.searchsorted(null, _g(window, window.sum() * mix), "left")
     return float((above + 1) / (len(null) + 1))
 
 
-@functools.lru_cache(maxsize=256)
-def _null(reference: tuple[int, ...], size: int) -> np.ndarray:
-    """Return PSIs by chance, ascending: reference and window both drawn from the reference's own mix."""
-    counts = np.array(reference)
-    mix, rng = _shares(counts), np.random.default_rng(_SEED)
-    references = rng.multinomial(counts.sum(), mix, _DRAWS)  # (draws, C)
-    windows = rng.multinomial(size, mix, _DRAWS)
-    return np.sort(_psi(_shares(references), _shares(windows)))
+def g_test_two_samples(reference: np.ndarray, window: np.ndarray) -> float:
+    """Return the p-value of counts (C,) when reference and window are both random draws, by permutation.
+
+    All images of both are dealt anew into a reference and a window of the same sizes: exact, whatever the mix is.
+    """
+    pooled, size = reference + window, int(window.sum())
+    share = size / pooled.sum()
+    draws = np.random.default_rng(_SEED).multivariate_hypergeometric(pooled, size, _DRAWS, method="marginals")
+    windows = np.vstack([window, draws])  # (1 + draws, C)
+    statistic = _g(windows, share * pooled) + _g(pooled - windows, (1 - share) * pooled)
+    return float((statistic[1:] >= statistic[0] - 1e-9).mean() * _DRAWS + 1) / (_DRAWS + 1)
 
 
-def _shares(counts: np.ndarray) -> np.ndarray:
-    smoothed = counts + _PSEUDO
-    shares: np.ndarray = smoothed / smoothed.sum(-1, keepdims=True)
+def psi(reference: np.ndarray, window: np.ndarray) -> float:
+    """Return the population stability index of counts (C,), the distance that is reported beside the p-value.
+
+    The sum over the labels of (q - p) ln(q / p), half an image added to each count.
+    """
+    p, q = ((counts + 0.5) / (counts + 0.5).sum() for counts in (reference, window))
+    return float(((q - p) * np.log(q / p)).sum())
+
+
+@functools.lru_cache(maxsize=64)
+def _null(mix: tuple[float, ...], size: int) -> np.ndarray:
+    """Return G of windows drawn from the reference's mix, ascending."""
+    probabilities = np.array(mix)
+    windows = np.random.default_rng(_SEED).multinomial(size, probabilities, _DRAWS)  # (draws, C)
+    return np.sort(_g(windows, size * probabilities))
+
+
+def _mix(counts: np.ndarray) -> np.ndarray:
+    """Return each label's share (C,)."""
+    filled = np.where(counts > 0, counts, _UNSEEN)
+    shares: np.ndarray = filled / filled.sum()
     return shares
 
 
-def _psi(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    index: np.ndarray = ((q - p) * np.log(q / p)).sum(-1)
-    return index
+def _g(observed: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return 2 sum(O ln(O / E)) over the last axis; E may be 0 where O is."""
+    ratio = np.divide(observed, expected, out=np.ones(np.broadcast(observed, expected).shape), where=expected > 0)
+    g: np.ndarray = 2 * xlogy(observed, ratio).sum(-1)
+    return g

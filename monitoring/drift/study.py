@@ -1,17 +1,21 @@
-"""The study: how often the check alarms, on images that changed and on images that did not.
+"""The study: false-alarm rate and power of the check, on real images that changed and on images that did not.
 
-held-out images, corrupted ones, other data sets -> samples -> many windows drawn from each -> share that alarmed
+held-out images, changed ones, other data sets -> samples -> many windows drawn from each -> share of windows that alarm
+
+Windows are drawn with replacement, as if traffic had no end.
 """
 
+import functools
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from monitoring.drift import sample as samples
 from monitoring.drift.check import ALPHA, check
@@ -22,17 +26,18 @@ from visionserve.classifier import Classifier
 from visionserve.images import decode
 
 SIZES = (50, 200, 1000)
-_REFERENCES = 50  # drawn afresh to measure false alarms: the false-alarm rate is an average over them
+_REFERENCES = 50  # drawn afresh; the false-alarm rate is an average over them
 
 
 @dataclass(frozen=True)
 class Row:
-    """The result for one kind of images: the share of windows that alarmed, and through which feature most.
+    """The result for one change: the share of windows that alarmed, and the feature that alarmed most.
 
-    ``top1`` is the accuracy on the kind where its labels are the model's; ``alarms`` and ``through`` go by window size.
+    ``top1`` is the accuracy on the changed images where their labels are the model's; ``alarms`` and ``through`` go by
+    window size.
     """
 
-    kind: str
+    change: str
     images: int
     top1: float | None
     alarms: dict[int, float]
@@ -40,80 +45,128 @@ class Row:
 
 
 class Study:
-    """Draws windows and counts alarms; the same seed gives the same windows."""
+    """Draws windows and counts alarms; the same seed gives the same windows.
 
-    def __init__(self, reference: Reference, windows: int, seed: int = 1, alpha: float = ALPHA) -> None:
-        self._reference, self._windows, self._alpha = reference, windows, alpha
+    Args of the constructor:
+        held_out: images like the reference's that it does not contain, and their label indices (N,).
+    """
+
+    def __init__(
+        self,
+        reference: Reference,
+        held_out: Sample,
+        targets: np.ndarray,
+        windows: int,
+        seed: int = 1,
+        alpha: float = ALPHA,
+    ) -> None:
+        self._reference, self._held_out, self._targets = reference, held_out, targets
+        self._windows, self._alpha = windows, alpha
         self._rng = np.random.default_rng(seed)
 
-    def nothing_changed(self, held_out: Sample) -> Row:
-        """Count false alarms when reference and window are drawn afresh from validation and held-out images.
+    def nothing_changed(self) -> Row:
+        """Count false alarms when reference and window are drawn afresh from validation and held-out images together.
 
-        Both are drawn with replacement from all of them together, so nothing has changed and only chance can alarm.
-        This is the rate that the check promises.
+        The reference as it was divided: with the same number of images of each label where it is stratified.
         """
-        pool = samples.join([self._reference.sample, held_out])
+        pool = samples.join([self._reference.sample, self._held_out])
+        drawn = [replace(self._reference, sample=self._draw_reference(pool)) for _ in range(_REFERENCES)]
+        turn = itertools.count()
+        return self._row(
+            "nothing changed",
+            len(pool),
+            None,
+            lambda size: (drawn[next(turn) % _REFERENCES], self._take(pool, size)),
+        )
 
-        def draw(count: int) -> Sample:
-            return pool.take(self._choice(len(pool), count, replace=True))
+    def unchanged(self) -> Row:
+        """Count alarms of held-out images against the reference as it is."""
+        return self.changed("other images of the same kind (the test split)", self._held_out, targets=self._targets)
 
-        count, turn = len(self._reference.sample), itertools.count()
-        drawn = [replace(self._reference, sample=draw(count)) for _ in range(_REFERENCES)]
+    def changed(self, change: str, sample: Sample, targets: np.ndarray | None = None) -> Row:
+        """Count alarms of windows whose images have all changed."""
+        top1 = None if targets is None else float((sample.label == targets).mean())
+        return self._row(change, len(sample), top1, lambda size: (self._reference, self._take(sample, size)))
 
-        def pair(size: int) -> tuple[Reference, Sample]:
-            return drawn[next(turn) % _REFERENCES], draw(size)
+    def mixed(self, change: str, sample: Sample, share: float) -> Row:
+        """Count alarms of windows of which ``share`` (0-1) are other images and the rest held-out ones."""
 
-        return self._row("nothing changed", len(pool), None, pair)
-
-    def row(self, kind: str, changed: Sample, usual: Sample | None = None, share: float = 1.0, **facts: Any) -> Row:
-        """Count alarms of windows of which ``share`` (0-1] shows ``changed`` and the rest ``usual`` images.
-
-        A window larger than what there is to draw from is drawn with replacement, others without.
-        """
-
-        def pair(size: int) -> tuple[Reference, Sample]:
+        def window(size: int) -> Sample:
             count = round(share * size)
-            parts = [changed.take(self._draw(len(changed), count))]
-            if usual is not None and count < size:
-                parts.append(usual.take(self._draw(len(usual), size - count)))
-            return self._reference, samples.join(parts)
+            return samples.join([self._take(sample, count), self._take(self._held_out, size - count)])
 
-        return self._row(kind, len(changed), facts.get("top1"), pair)
+        return self._row(change, len(sample), None, lambda size: (self._reference, window(size)))
 
-    def _row(self, kind: str, images: int, top1: float | None, pair: Any) -> Row:
+    def label_mixes(self) -> Iterator[Row]:
+        """Count alarms of held-out images of which one label is more frequent, or some labels are missing."""
+        counts = np.bincount(self._targets, minlength=len(self._reference.labels))
+        label = int(np.abs(counts / counts.sum() - 0.01).argmin())
+        before = counts[label] / counts.sum()
+        after = before + 0.05
+        weights = np.where(self._targets == label, after / before, (1 - after) / (1 - before))
+        yield self._weighted(f"one label {100 * before:.0f} % -> {100 * after:.0f} % of the images", weights)
+        missing = self._rng.choice(len(counts), len(counts) // 10, replace=False)
+        weights = np.where(np.isin(self._targets, missing), 0.0, 1.0)
+        yield self._weighted(f"{len(missing)} of {len(counts)} labels no longer occur", weights)
+
+    def _weighted(self, change: str, weights: np.ndarray) -> Row:
+        probabilities = weights / weights.sum()
+
+        def window(size: int) -> Sample:
+            return self._held_out.take(self._rng.choice(len(weights), size, p=probabilities))
+
+        return self._row(change, len(weights), None, lambda size: (self._reference, window(size)))
+
+    def _row(
+        self, change: str, images: int, top1: float | None, pair: Callable[[int], tuple[Reference, Sample]]
+    ) -> Row:
         alarms: dict[int, float] = {}
         through: dict[int, str] = {}
         for size in SIZES:
-            counts: Counter[str] = Counter()
+            features: Counter[str] = Counter()
             alarmed = 0
             for _ in range(self._windows):
-                reference, window = pair(size)
-                drifted = [finding.feature for finding in check(reference, window, self._alpha) if finding.alarm]
-                counts.update(drifted)
+                drifted = [finding.feature for finding in check(*pair(size), self._alpha) if finding.alarm]
+                features.update(drifted)
                 alarmed += bool(drifted)
             alarms[size] = alarmed / self._windows
-            through[size] = counts.most_common(1)[0][0] if counts else ""
-        return Row(kind, images, top1, alarms, through)
+            through[size] = features.most_common(1)[0][0] if features else ""
+        return Row(change, images, top1, alarms, through)
 
-    def _draw(self, population: int, count: int) -> np.ndarray:
-        return self._choice(population, count, replace=count > population)
+    def _take(self, sample: Sample, count: int) -> Sample:
+        return sample.take(self._rng.integers(0, len(sample), count))
 
-    def _choice(self, population: int, count: int, *, replace: bool) -> np.ndarray:
-        return self._rng.choice(population, count, replace=replace)
-
-
-def corrupted(
-    classifier: Classifier, files: list[Path], severities: Sequence[int] = SEVERITIES
-) -> Iterator[tuple[str, int, Sample]]:
-    """Yield (kind, severity, sample) of the files under every corruption."""
-    for kind in CORRUPTIONS:
-        for severity in severities:
-            yield kind, severity, _corrupted(classifier, files, kind, severity)
+    def _draw_reference(self, pool: Sample) -> Sample:
+        if not self._reference.stratified:
+            return self._take(pool, len(self._reference.sample))
+        rows = [
+            self._rng.choice(np.flatnonzero(pool.label == label), count)
+            for label, count in enumerate(self._reference.counts())
+            if count
+        ]
+        return pool.take(np.concatenate(rows))
 
 
-def _corrupted(classifier: Classifier, files: list[Path], kind: str, severity: int) -> Sample:
+Change = Callable[[np.ndarray, int], np.ndarray]
+
+
+def changes() -> Iterator[tuple[str, Change]]:
+    """Yield (name, change) of every change that is studied: it takes a decoded image (H, W, 3) uint8 and a seed."""
+    for kind, corruption in CORRUPTIONS.items():
+        for severity in SEVERITIES:
+            yield f"{kind} {severity}", functools.partial(_corrupted, corruption, severity)
+    yield "colour channels swapped (BGR)", lambda image, _: image[..., ::-1]
+    yield "black and white", lambda image, _: np.asarray(Image.fromarray(image).convert("L").convert("RGB"))
+    yield "turned by 90 degrees", lambda image, _: np.rot90(image)
+    for side in (120, 60):
+        yield f"scaled down to {side} pixels before the upload", functools.partial(_smaller, side)
+
+
+def changed(classifier: Classifier, files: list[Path], change: Change) -> Sample:
+    """Classify the changed images; the seed of each is its index."""
+
     def one(index: int) -> View:
-        image = CORRUPTIONS[kind](decode(files[index].read_bytes()), severity, index)
+        image = np.ascontiguousarray(change(decode(files[index].read_bytes()), index))
         return View(classifier.preprocessing(image), min(image.shape[:2]))
 
     with ThreadPoolExecutor() as pool:
@@ -122,11 +175,11 @@ def _corrupted(classifier: Classifier, files: list[Path], kind: str, severity: i
 
 def table(rows: list[Row]) -> str:
     """Return the rows as a Markdown table."""
-    head = ["images", "of", "top-1", *(f"window {size}" for size in SIZES), "mostly by"]
+    head = ["change", "images", "top-1", *(f"window {size}" for size in SIZES), "first by"]
     lines = [f"| {' | '.join(head)} |", "|---|---:|---:|" + "---:|" * len(SIZES) + "---|"]
     for row in rows:
         top1 = "" if row.top1 is None else f"{100 * row.top1:.1f} %"
-        cells = [row.kind, str(row.images), top1, *(_percent(row.alarms[size]) for size in SIZES)]
+        cells = [row.change, str(row.images), top1, *(_percent(row.alarms[size]) for size in SIZES)]
         lines.append(f"| {' | '.join([*cells, _first_feature(row)])} |")
     return "\n".join(lines)
 
@@ -136,11 +189,22 @@ def facts(rows: list[Row]) -> list[dict[str, Any]]:
     return [asdict(row) for row in rows]
 
 
+def _corrupted(corruption: Callable[..., np.ndarray], severity: int, image: np.ndarray, seed: int) -> np.ndarray:
+    return corruption(image, severity, seed)
+
+
+def _smaller(shorter_side: int, image: np.ndarray, _: int) -> np.ndarray:
+    height, width = image.shape[:2]
+    factor = min(1.0, shorter_side / min(height, width))
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+
+
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %" if 0 < share < 0.1 else f"{100 * share:.0f} %"
+    return f"{100 * share:.1f} %"
 
 
 def _first_feature(row: Row) -> str:
-    """Name the feature that alarmed most where alarms are more than chance."""
-    size = max((size for size in SIZES if row.alarms[size] > 5 * ALPHA), default=None, key=lambda size: -size)
+    """Return the feature that alarmed most in the smallest window that alarms much more often than by chance."""
+    size = next((size for size in SIZES if row.alarms[size] > 5 * ALPHA), None)
     return "" if size is None else row.through[size].replace("_", " ")

@@ -6,7 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from visionserve.files import is_image
+
+_SEED = 1
 
 
 class Unusable(Exception):
@@ -28,7 +32,10 @@ class Labelled:
 
 
 def collect(source: Path, root: Path | None, split: str | None, limit: int | None) -> list[Labelled]:
-    """Return the images of a folder or a CSV file, sorted by name.
+    """Return the images of a folder or a CSV file in a seeded random order.
+
+    Names often follow the labels: posted by name, each window of the log would hold the images of a few labels only,
+    and the drift check would report it.
 
     Args:
         source: a folder of class folders, or a CSV file with the columns path and label, and perhaps split.
@@ -48,9 +55,9 @@ def collect(source: Path, root: Path | None, split: str | None, limit: int | Non
     if not images:
         raise Unusable(f"no labelled images in {source}: expected a folder for each label, or path,label lines")
     images.sort(key=lambda entry: entry.name)
-    if limit is None or len(images) <= limit:
-        return images
-    return [images[index * len(images) // limit] for index in range(limit)]
+    if limit is not None and limit < len(images):
+        images = [images[index * len(images) // limit] for index in range(limit)]
+    return [images[index] for index in np.random.default_rng(_SEED).permutation(len(images))]
 
 
 def rename(images: Sequence[Labelled], names: Mapping[str, str]) -> list[Labelled]:
