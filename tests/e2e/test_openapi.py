@@ -9,7 +9,7 @@ import yaml
 
 from tests.contract.schemas import OPENAPI
 from tests.e2e.conftest import E2E, VERSION, Service
-from tests.e2e.gateways import NEEDS_NGINX, running
+from tests.e2e.gateway.gateways import NEEDS_NGINX, running
 
 pytestmark = [*E2E, pytest.mark.slow, NEEDS_NGINX]
 

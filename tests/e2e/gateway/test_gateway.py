@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.e2e.gateways import NEEDS_NGINX, NOWHERE, Behind, Gateway, Reply, Seen, behind, code, running
+from tests.e2e.gateway.gateways import NEEDS_NGINX, NOWHERE, Behind, Gateway, Reply, Seen, behind, code, running
 
 pytestmark = [pytest.mark.e2e, NEEDS_NGINX]
 

@@ -10,7 +10,7 @@ from tritonclient import http as triton
 from tritonclient.utils import InferenceServerException
 
 from tests.e2e.conftest import E2E, VERSION, Service
-from tests.e2e.gateways import NEEDS_NGINX, running
+from tests.e2e.gateway.gateways import NEEDS_NGINX, running
 
 pytestmark = [*E2E, NEEDS_NGINX]
 

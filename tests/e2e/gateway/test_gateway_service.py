@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from tests.e2e.conftest import E2E, VERSION, Service, start, stop
-from tests.e2e.gateways import NEEDS_NGINX, Gateway, code, running
+from tests.e2e.gateway.gateways import NEEDS_NGINX, Gateway, code, running
 from tests.e2e.invalid_requests import Breakage, breakages
 
 pytestmark = [*E2E, NEEDS_NGINX]

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from tests.e2e.conftest import ROOT, free_ports
-from tests.e2e.gateways import NEEDS_NGINX, Behind, Gateway, Reply, Seen, behind, code, plain, running
+from tests.e2e.gateway.gateways import NEEDS_NGINX, Behind, Gateway, Reply, Seen, behind, code, plain, running
 
 pytestmark = [pytest.mark.e2e, NEEDS_NGINX]
 

@@ -16,7 +16,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, FilePayload, Locator, Page, sync_playwright
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
 INPUT = '[data-testid="stFileUploaderDropzoneInput"]'

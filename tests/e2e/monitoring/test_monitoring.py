@@ -11,10 +11,18 @@ import pytest
 import requests
 
 from tests import queries
-from tests.e2e import gateways
 from tests.e2e.conftest import E2E, Service
-from tests.e2e.gateways import NEEDS_NGINX, Gateway
-from tests.e2e.prometheus import NEEDS_PROMETHEUS, Prometheus, Told, alertmanager, prometheus, somebody_to_tell, until
+from tests.e2e.gateway import gateways
+from tests.e2e.gateway.gateways import NEEDS_NGINX, Gateway
+from tests.e2e.monitoring.prometheus import (
+    NEEDS_PROMETHEUS,
+    Prometheus,
+    Told,
+    alertmanager,
+    prometheus,
+    somebody_to_tell,
+    until,
+)
 
 pytestmark = [*E2E, NEEDS_NGINX, *NEEDS_PROMETHEUS]
 

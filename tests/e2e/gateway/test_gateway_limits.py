@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.e2e.gateways import (
+from tests.e2e.gateway.gateways import (
     NEEDS_NGINX,
     STOP_TIMEOUT_S,
     Behind,

@@ -13,8 +13,8 @@ from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 
 from launcher.self_test import dahlia
-from tests.e2e import browser as browsing
-from tests.e2e.browser import WAIT_MS, Site, give
+from tests.e2e.clients import browser as browsing
+from tests.e2e.clients.browser import WAIT_MS, Site, give
 from tests.e2e.conftest import BUNDLE, E2E, Service, encode, free_ports
 from ui.interpretation import UNUSUAL
 
