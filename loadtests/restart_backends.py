@@ -8,6 +8,7 @@ import http.client
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from loadtests.benchmark.server import free_port, free_ports
 from loadtests.benchmark.services import java_home
 
 ROOT = Path(__file__).resolve().parents[1]
-_READY_S, _STOP_S, _POLL_S = 300, 120, 0.1
+_READY_S, _STOP_S, _POLL_S, _LISTEN_S = 300, 120, 0.1, 60
 _PORTS = ("", "management-", "metrics-", "grpc-", "grpc-management-", "status-", "access-")
 
 
@@ -169,9 +170,15 @@ class Balancer:
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it with every backend."""
+        """Start it with every backend, and wait until it listens; raises BackendError."""
         self._write(())
         self._child = subprocess.Popen(self._command, cwd=self._folder)
+        deadline = time.monotonic() + _LISTEN_S
+        while not _listens(self.port):
+            if self._child.poll() is not None or time.monotonic() > deadline:
+                log = (self._folder / "error.log").read_text("utf-8", "replace")[-2000:]
+                raise BackendError(f"nginx does not listen on port {self.port}:\n{log}")
+            time.sleep(_POLL_S)
 
     def exclude(self, *ports: int) -> None:
         """Send new requests to the other backends only; requests under way end where they are."""
@@ -263,6 +270,11 @@ def _torchserve_environment(folder: Path) -> dict[str, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     folders = dict.fromkeys(("LOG_LOCATION", "METRICS_LOCATION", "TEMP", "TMPDIR"), str(folder))
     return {**folders, **java_home(), "PATH": path, "OMP_NUM_THREADS": "1"}
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _status(method: str, port: int, path: str, body: bytes) -> int:

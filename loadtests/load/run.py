@@ -127,17 +127,17 @@ def _load(
         _begin(record, start_s, record.stages)
     else:
         limits = Limits(args.timeout_s)
-        plan = workers.Plan(target, tuple(images), expected, args.invalid, args.seed, args.arrivals, limits)
-        _open(plan, record, args.seed, args.processes)
+        plan = workers.Plan(target, tuple(images), expected, args.invalid, (args.seed,), args.arrivals, limits)
+        _open(plan, record, args.processes)
 
 
-def _open(plan: workers.Plan, record: RunRecord, seed: int, processes: int) -> None:
+def _open(plan: workers.Plan, record: RunRecord, processes: int) -> None:
     """Run the stages in the open loop; steps one by one, until the first that misses the targets."""
     slo = Slo(**record.targets)
     separate = record.shape == "steps"
     for number, group in enumerate([[stage] for stage in record.stages] if separate else [record.stages]):
         # A step of its own arrivals: the result must not depend on one pattern.
-        sent = workers.run(replace(plan, seed=(seed, number)), group, processes, _show)
+        sent = workers.run(replace(plan, seed=(*plan.seed, number)), group, processes, _show)
         record.stats.merge(sent.stats)
         record.interrupted = sent.interrupted
         _begin(record, sent.start_s, group)

@@ -14,7 +14,7 @@ from loadtests.load import shapes
 from loadtests.load.http_client import Target
 from loadtests.load.images import EncodedImage
 from loadtests.load.openloop import Limits, OpenLoop, Progress
-from loadtests.load.shapes import Seed, Stage
+from loadtests.load.shapes import Stage
 from loadtests.load.workload import Workload
 from loadtests.results.stats import RequestStats
 
@@ -32,7 +32,7 @@ class Plan:
     images: tuple[EncodedImage, ...]
     expected: dict[str, str]
     invalid_share: float
-    seed: Seed
+    seed: tuple[int, ...]
     arrivals: str
     limits: Limits
 

@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ class Result:
         return cls(**{**content, "setting": Setting(**content["setting"])})
 
 
-def run(setting: Setting, conditions: Conditions) -> Result:
+def run(conditions: Conditions, setting: Setting, round_: int) -> Result:
     """Start a service with a setting and measure it; a service that does not start or answer is a result too."""
     with tempfile.TemporaryDirectory(prefix="visionserve-tune-") as folder:
         store = Path(folder, "store")
@@ -79,19 +79,19 @@ def run(setting: Setting, conditions: Conditions) -> Result:
         try:
             with server.running(launch, Path(folder, "log")) as service:
                 service.first_answer(conditions.images[0].body)
-                return _measure(setting, service, conditions)
+                return _measure(setting, service, conditions, round_)
         except (ServerError, CalibrationError) as error:
             return Result(setting, error=str(error).splitlines()[0])
 
 
-def _measure(setting: Setting, service: Server, conditions: Conditions) -> Result:
+def _measure(setting: Setting, service: Server, conditions: Conditions, round_: int) -> Result:
     labels = dict(calibrate(service.target, conditions.images).labels)
-    workload = Workload(conditions.images, labels, seed=conditions.seed)
+    workload = Workload(conditions.images, labels, seed=(conditions.seed, round_))
     alone = client.measure(service.target, workload, 1, _WARM_UP_S, _ALONE_S, service.cpu_s).summary()
     full = client.measure(
         service.target, workload, _CONNECTIONS, _WARM_UP_S, conditions.seconds, service.cpu_s
     ).summary()
-    rates = plan(service.target, conditions.images, labels, conditions.seed)
+    rates = plan(service.target, conditions.images, labels, (conditions.seed, round_))
     capacity = full["images_per_s"]
     best = highest(rates, capacity, conditions)
     if best is None:
@@ -99,28 +99,31 @@ def _measure(setting: Setting, service: Server, conditions: Conditions) -> Resul
     return Result(setting, best.stage.level, best.p50_ms, best.p99_ms, capacity, alone["p50_ms"])
 
 
-def plan(target: Target, images: tuple[EncodedImage, ...], labels: dict[str, str], seed: int) -> workers.Plan:
-    """Return what a probe sends: Poisson arrivals of sound images."""
+def plan(
+    target: Target, images: tuple[EncodedImage, ...], labels: dict[str, str], seed: tuple[int, ...]
+) -> workers.Plan:
+    """Return what a probe sends: Poisson arrivals of valid images."""
     return workers.Plan(target, images, labels, 0.0, seed, "poisson", Limits())
 
 
 def highest(rates: workers.Plan, capacity: float, conditions: Conditions) -> Point | None:
     """Halve the range of rates, each time towards where the target is just met; None when it is met nowhere."""
     low, high, best = _LOWEST * capacity, _HIGHEST * capacity, None
-    for _ in range(_HALVINGS):
+    for number in range(_HALVINGS):
         middle = (low + high) / 2
-        point = _met(rates, middle, conditions)
+        point = _met(rates, middle, conditions, number)
         low, high, best = (low, middle, best) if point is None else (middle, high, point)
     return best
 
 
-def _met(rates: workers.Plan, rate: float, conditions: Conditions) -> Point | None:
+def _met(rates: workers.Plan, rate: float, conditions: Conditions, number: int) -> Point | None:
     """Return the point of a rate that meets the target, None when it misses twice.
 
-    A machine that is slow for a moment misses once, and the search would never look above that rate again.
+    A machine that is slow for a moment misses once, and the search would never look above that rate again. Each attempt
+    has its own arrivals, the same for every setting: one pattern's p99 is not the service's.
     """
-    for _ in range(_MISSES):
-        point = _probe(rates, rate, conditions)
+    for attempt in range(_MISSES):
+        point = _probe(replace(rates, seed=(*rates.seed, number, attempt)), rate, conditions)
         if point is not None and point.meets(conditions.slo):
             return point
     return None

@@ -86,7 +86,7 @@ def test_even_arrivals_of_several_generators_are_those_of_one() -> None:
 def test_several_processes_start_together_and_keep_the_stages_apart() -> None:
     stages = [Stage("low", 10, 2), Stage("high", 60, 2), Stage("low again", 10, 2)]
     with running(Behaviour(delay_s=0.0)) as url:
-        plan = workers.Plan(Target.parse(url), tuple(IMAGES), {}, 0.0, 0, "even", Limits(timeout_s=60))
+        plan = workers.Plan(Target.parse(url), tuple(IMAGES), {}, 0.0, (0,), "even", Limits(timeout_s=60))
         sent = workers.run(plan, stages, processes=3)
     record = RunRecord("open", "constant", url, "even", stages, {}, "", stats=sent.stats)
     starts = np.cumsum([0, *(stage.seconds for stage in stages[:-1])])

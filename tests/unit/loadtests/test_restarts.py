@@ -124,9 +124,9 @@ def test_another_images_label_after_a_restart_is_a_lost_request(
 ) -> None:
     backends = iter([FakeBackend(polite=True, mixed_up_after_restart=True), FakeBackend(polite=True)])
     monkeypatch.setattr(restarts, "_backend", lambda *_: next(backends))
-    plan = Plan(restarts=1, requests=100, rate=40, lag_s=0.5, sizes="40x30")
+    plan = Plan(restarts=1, requests=150, rate=40, lag_s=0.5, sizes="40x30")
     result = restarts.measure("visionserve", tmp_path / "flowers.mar", plan)
-    assert result.lost > 10
+    assert result.lost >= 5
     assert all("tulip instead of" in reason for reason in result.reasons)
 
 
