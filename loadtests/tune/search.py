@@ -111,7 +111,7 @@ def bound_rank(rounds: int) -> int:
 
 
 def compare(first: Setting, second: Setting, rounds: int, trial: Trial, log: TrialLog, say: Say) -> Comparison:
-    """Measure two settings in paired rounds: both get the same arrivals, and every other round begins with the second."""
+    """Measure two settings in paired rounds, with the same arrivals; every other round begins with the second."""
     ratios = []
     for round_ in range(1, rounds + 1):
         rates = {}
