@@ -100,13 +100,28 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="flowers", help="name of the model (default: %(default)s)")
     parser.add_argument("--api-key", help="API key, where the gateway requires one")
     parser.add_argument("--log", type=Path, default=Path("runs/live/log.jsonl"), help="default: %(default)s")
-    parser.add_argument("--report", type=Path, default=Path("runs/live/report"), help="folder (default: %(default)s)")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        default=Path("runs/live"),
+        help="each run writes its report into a new folder below this one (default: %(default)s)",
+    )
     parser.add_argument("--textfile", type=Path, help="write a Prometheus text file here, for the textfile collector")
     parser.add_argument("--feedback", type=Path, help="user feedback from the web page, JSON Lines")
     parser.add_argument(
         "--bundle", type=Path, help="the model's bundle: adds its card's accuracy and the images' properties for drift"
     )
-    parser.add_argument("--compare", action="store_true", help="with --bundle: classify here too, compare each answer")
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="with --bundle: classify here too and compare image by image; always for the bundle's own manifest",
+    )
+    parser.add_argument(
+        "--alpha",
+        type=float,
+        default=0.05,
+        help="probability of reporting an accuracy below the card's that is not (default: %(default)s)",
+    )
     parser.add_argument("--limit", type=_positive, help="post at most so many, spread evenly over the names")
     parser.add_argument("--concurrency", type=_positive, default=4, help="images in flight (default: %(default)s)")
     parser.add_argument(

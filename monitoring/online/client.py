@@ -3,19 +3,57 @@
 After an interruption nothing more is sent and the requests in flight are awaited, so no answer is lost.
 """
 
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from monitoring.online import prediction_log
 from monitoring.online.labelled_images import Labelled
 from monitoring.online.prediction_log import UNREADABLE, Entry
 from visionserve.client import Answer, Client, ResponseError
+from visionserve.client.http_messages import Call, NoReply, Reply
+from visionserve.client.transports import Transport
 
 Properties = dict[str, float | None]
 Measure = Callable[[bytes], Properties | None]
+
+
+class TimedTransport:
+    """Counts and times the requests of each thread's current image; the waits between retries are no latency."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._thread = threading.local()
+
+    def begin(self) -> None:
+        """Forget the attempts of this thread's image before."""
+        self._thread.attempts, self._thread.latency_s = 0, 0.0
+
+    @property
+    def attempts(self) -> int:
+        """The number of requests since `begin`."""
+        return int(self._thread.attempts)
+
+    @property
+    def latency_s(self) -> float:
+        """How long the last of them took."""
+        return float(self._thread.latency_s)
+
+    def send(self, call: Call, timeout_s: float) -> Reply | NoReply:
+        """Send a request."""
+        self._thread.attempts += 1
+        started = time.perf_counter()
+        try:
+            return self._transport.send(call, timeout_s)
+        finally:
+            self._thread.latency_s = time.perf_counter() - started
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
 
 
 @dataclass(frozen=True)
@@ -23,12 +61,14 @@ class Poster:
     """Posts the images of one run to one model.
 
     Attributes:
+        transport: the client's.
         labels: the model's own, if they are known: an image with another label is posted, but not counted in the
             accuracy.
         measure: returns the properties of an image file, or None where they cannot be measured.
     """
 
     client: Client
+    transport: TimedTransport
     run: str
     model: str
     labels: Collection[str] | None = None
@@ -42,33 +82,29 @@ class Poster:
         except OSError:
             return Entry(self.run, prediction_log.now(), image.digest, label, None, UNREADABLE)
         properties = self.measure(image_bytes) if self.measure is not None else None
-        when, started = prediction_log.now(), time.perf_counter()
+        when = prediction_log.now()
+        self.transport.begin()
         try:
             answer = self.client.predict(image_bytes, self.model)
         except ResponseError as error:
             request_id = error.request_id or None
-            return Entry(self.run, when, image.digest, label, error.status, error.code, request_id)
-        return _answered(self.run, when, image.digest, label, answer, time.perf_counter() - started, properties)
+            attempts = self.transport.attempts
+            return Entry(self.run, when, image.digest, label, error.status, error.code, request_id, attempts=attempts)
+        return self._answered(Entry(self.run, when, image.digest, label, 200), answer, properties)
 
-
-def _answered(
-    run: str, when: str, digest: str, label: str | None, answer: Answer, latency_s: float, properties: Properties | None
-) -> Entry:
-    return Entry(
-        run,
-        when,
-        digest,
-        label,
-        200,
-        request_id=answer.request_id,
-        model=answer.model.name,
-        version=answer.model.version,
-        best=tuple((prediction.label, prediction.probability) for prediction in answer.predictions),
-        novelty=answer.novelty,
-        latency_s=round(latency_s, 6),
-        timings=dict(answer.timings),
-        properties=properties,
-    )
+    def _answered(self, entry: Entry, answer: Answer, properties: Properties | None) -> Entry:
+        return replace(
+            entry,
+            request_id=answer.request_id,
+            model=answer.model.name,
+            version=answer.model.version,
+            best=tuple((prediction.label, prediction.probability) for prediction in answer.predictions),
+            novelty=answer.novelty,
+            latency_s=round(self.transport.latency_s, 6),
+            attempts=self.transport.attempts,
+            timings=dict(answer.timings),
+            properties=properties,
+        )
 
 
 def post_all(

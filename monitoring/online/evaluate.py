@@ -8,16 +8,18 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from types import FrameType
 
 from monitoring import feedback as feedbacks
-from monitoring.online import labelled_images, metrics, prediction_log, report
-from monitoring.online.client import Poster, post_all
+from monitoring.online import comparison, labelled_images, metrics, prediction_log, report
+from monitoring.online.client import Poster, TimedTransport, post_all
 from monitoring.online.labelled_images import Labelled, Unusable
 from monitoring.online.offline import Offline
 from monitoring.online.prediction_log import Entry, Start
 from monitoring.online.report import Results
 from visionserve.client import Client, ServiceUnreachable
+from visionserve.client.transports import HttpxTransport
 from visionserve.model_card import FILE_NAME as CARD
 from visionserve.model_card import ModelCard
 
@@ -41,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
+    if args.compare and args.bundle is None:
+        raise Unusable("--compare classifies the images with the model's bundle: name it with --bundle")
     card = ModelCard.load(args.bundle / CARD) if args.bundle is not None else None
     offline = Offline(args.bundle) if args.bundle is not None else None
     images = labelled_images.rename(
@@ -48,17 +52,26 @@ def _evaluate(args: argparse.Namespace) -> int:
     )
     log = prediction_log.read(args.log)
     run = log.unfinished(args.url, labelled_images.digest(images)) or prediction_log.now()
-    with Client(args.url, api_key=args.api_key) as client:
+    transport = TimedTransport(HttpxTransport(args.concurrency))
+    with Client(args.url, api_key=args.api_key, transport=transport) as client:
         labels, measure = card.labels if card else None, offline.properties if offline else None
-        poster = Poster(client, run, args.model, labels, measure)
+        poster = Poster(client, transport, run, args.model, labels, measure)
         complete = _post(poster, images, log.of(run), args)
     if not complete:
         raise KeyboardInterrupt
-    results = _results(run, images, args, card, offline)
-    report.write(results, args.report)
+    all_results = _results(run, images, args, card, offline)
+    # A folder of its own for each run: an earlier report stays.
+    folder = args.report / run.replace(":", "-")
+    for results in all_results:
+        below = folder if len(all_results) == 1 else folder / f"{results.model}-{results.version}"
+        report.write(results, below)
+        print(report.verdict(results).replace("**", ""))
+        print(below / "report.md")
+    for entry in all_results[0].entries:
+        if not entry.ok:
+            print(f"  {all_results[0].names[entry.image]}: {entry.code}", file=sys.stderr)
     if args.textfile is not None:
-        report.write_textfile(results, args.textfile)
-    _print(results, args)
+        report.write_textfile(all_results, args.textfile)
     return 0
 
 
@@ -101,30 +114,32 @@ class _Interrupts:
 
 def _results(
     run: str, images: Sequence[Labelled], args: argparse.Namespace, card: ModelCard | None, offline: Offline | None
-) -> Results:
+) -> list[Results]:
+    """Return the results of each model version that answered; one without a model when none did."""
     log = prediction_log.read(args.log)
     entries = log.of(run)
-    summary = metrics.summarise(entries)
+    unanswered = [entry for entry in entries if not entry.ok]
     files = {image.digest: image.file for image in images}
+    names = {image.digest: image.name for image in images}
     feedback = None
     if args.feedback is not None:
         labels = {entry.request_id: entry.label for entry in log.images if entry.request_id is not None}
         feedback = feedbacks.summarise(feedbacks.read(args.feedback), labels)
-    return Results(
-        run,
-        args.url,
-        entries,
-        summary,
-        {image.digest: image.name for image in images},
-        against=metrics.against_offline(summary, vars(card)) if card is not None else None,
-        agreement=offline.compare(entries, files) if offline is not None and args.compare else None,
-        feedback=feedback,
-    )
+    all_results = []
+    for (model, version), answered in (metrics.by_version(entries) or {("", ""): []}).items():
+        summary = metrics.summarise([*answered, *unanswered])
+        results = Results(run, args.url, model, version, [*answered, *unanswered], summary, names, feedback=feedback)
+        if card is not None and offline is not None:
+            results = replace(results, card=(card.name, card.version))
+            if results.card == (model, version):
+                agreement = offline.compare(answered, files) if _on_the_cards_images(args) or args.compare else None
+                against = comparison.against_card(summary, card.metrics, agreement, args.alpha)
+                results = replace(results, agreement=agreement, against=against)
+        all_results.append(results)
+    return all_results
 
 
-def _print(results: Results, args: argparse.Namespace) -> None:
-    print(report.verdict(results).replace("**", ""))
-    for entry in results.entries:
-        if not entry.ok:
-            print(f"  {results.names[entry.image]}: {entry.code}", file=sys.stderr)
-    print(f"{args.report / 'report.md'}")
+def _on_the_cards_images(args: argparse.Namespace) -> bool:
+    """Return whether the images are those that the card's accuracy comes from: a test of two samples would not hold."""
+    manifest = args.bundle / "manifest.csv"
+    return bool(manifest.is_file() and args.images.samefile(manifest))

@@ -1,7 +1,7 @@
-"""Metrics of a run: entries of the log -> accuracy, calibration, latency, and the comparison with the model card."""
+"""Metrics of a run: entries of the log -> accuracy, calibration, latency."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,8 @@ def summarise(entries: Sequence[Entry]) -> dict[str, Any]:
         "rejected": dict(Counter(entry.code for entry in entries if entry.code not in (None, UNREADABLE))),
         "unreadable": sum(entry.code == UNREADABLE for entry in entries),
         "labels_unknown_to_the_model": sum(entry.label is None for entry in answered),
-        "models": sorted({f"{entry.model} {entry.version}" for entry in answered}),
+        "retried": sum(entry.attempts > 1 for entry in entries),
+        "attempts": sum(entry.attempts for entry in entries),
     }
     if answered:
         summary |= {"latency_s": _latency(answered), "timings_s": _timings(answered)}
@@ -52,6 +53,15 @@ def summarise(entries: Sequence[Entry]) -> dict[str, Any]:
     if len(counted.right):
         summary |= _accuracy(entries, counted) | {"labels": by_label(entries), "confusions": _confusions(entries)}
     return summary
+
+
+def by_version(entries: Sequence[Entry]) -> dict[tuple[str, str], list[Entry]]:
+    """Return the answered images by (model, version), in the order of their first answers: accuracies do not mix."""
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        if entry.ok:
+            groups.setdefault((entry.model or "", entry.version or ""), []).append(entry)
+    return groups
 
 
 def by_label(entries: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -71,26 +81,6 @@ def by_label(entries: Sequence[Entry]) -> list[dict[str, Any]]:
         for label, hits in right.items()
     ]
     return sorted(rows, key=lambda row: (row["accuracy"], -row["count"], row["label"]))
-
-
-def against_offline(summary: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Compare the accuracy with the one on the model's card; None when either is missing.
-
-    The two are from different images, so each has its own interval; they agree when the intervals overlap.
-    """
-    promised = card.get("metrics", {})
-    if "top1" not in summary or "top1" not in promised:
-        return None
-    low, high = summary["top1_interval"]
-    offline_low, offline_high = promised.get("top1_interval", (promised["top1"], promised["top1"]))
-    return {
-        "offline_top1": promised["top1"],
-        "offline_interval": [offline_low, offline_high],
-        "offline_images": promised.get("photographs"),
-        "inside_live_interval": bool(low <= promised["top1"] <= high),
-        "intervals_overlap": bool(low <= offline_high and offline_low <= high),
-        "below": bool(high < offline_low),
-    }
 
 
 def _labelled(entries: Sequence[Entry]) -> list[Entry]:

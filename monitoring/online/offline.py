@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from monitoring.drift.properties import measure
-from monitoring.drift.sample import load_classifier, prepare
+from monitoring.drift.sample import DECIMALS, load_classifier, prepare
 from monitoring.online.client import Properties
 from monitoring.online.prediction_log import Entry
 from visionserve.errors import ServiceError
@@ -19,13 +19,18 @@ _SAME = 1e-3  # another processor or engine may round differently; users see per
 class Agreement:
     """Answers of the service and of this process to the same N images.
 
-    ``same_probability`` counts those whose best label's probability differs by less than 0.001.
+    ``same_probability`` counts those whose best label's probability differs by less than 0.001. Of the ``labelled``
+    ones, ``offline_right`` were right here, ``only_offline_right`` and ``only_online_right`` on one side only.
     """
 
     images: int
     same_label: int
     same_probability: int
     largest_difference: float
+    labelled: int = 0
+    offline_right: int = 0
+    only_offline_right: int = 0
+    only_online_right: int = 0
 
 
 class Offline:
@@ -41,12 +46,13 @@ class Offline:
         except ServiceError:
             return None
         properties = measure(view.prepared, view.shorter_side, self._classifier.card.input.crop)
-        return {name: round(float(value), 4) for name, value in vars(properties).items()}
+        return {name: round(float(value), DECIMALS[name]) for name, value in vars(properties).items()}
 
     def compare(self, entries: Sequence[Entry], files: Mapping[str, Path]) -> Agreement:
         """Classify the answered images again; ``files`` by their digest in the log."""
         differences: list[float] = []
         same_label = 0
+        right: list[tuple[bool, bool]] = []
         for entry in entries:
             file = files.get(entry.image)
             if not entry.ok or file is None or entry.probability is None:
@@ -54,5 +60,16 @@ class Offline:
             best = self._classifier.classify(self._classifier.prepare(file.read_bytes())[None])[0].top(1)[0]
             same_label += best.label == entry.prediction
             differences.append(abs(best.probability - entry.probability) if best.label == entry.prediction else 1.0)
+            if entry.label is not None:
+                right.append((best.label == entry.label, entry.prediction == entry.label))
         gaps = np.array(differences)
-        return Agreement(len(gaps), same_label, int((gaps < _SAME).sum()), float(gaps.max(initial=0)))
+        return Agreement(
+            images=len(gaps),
+            same_label=same_label,
+            same_probability=int((gaps < _SAME).sum()),
+            largest_difference=float(gaps.max(initial=0)),
+            labelled=len(right),
+            offline_right=sum(offline for offline, _ in right),
+            only_offline_right=sum(offline and not online for offline, online in right),
+            only_online_right=sum(online and not offline for offline, online in right),
+        )

@@ -30,6 +30,8 @@ class Entry:
         status: the HTTP status; None when nothing was sent.
         code: the error code; None when it was answered.
         best: the most probable labels, each with its probability.
+        latency_s: of the last attempt, without the waits before it.
+        attempts: requests that were sent for it, the retries of a busy service included.
         timings: from Server-Timing, in seconds.
         properties: brightness, contrast, sharpness and resolution, where they were measured.
     """
@@ -46,6 +48,7 @@ class Entry:
     best: tuple[tuple[str, float], ...] = ()
     novelty: float | None = None
     latency_s: float | None = None
+    attempts: int = 1
     timings: dict[str, float] | None = None
     properties: dict[str, float | None] | None = None
 
@@ -120,7 +123,11 @@ class Writer:
 
     def image(self, entry: Entry) -> None:
         """Write the result of an image."""
-        content = {name: value for name, value in asdict(entry).items() if value not in (None, ())}
+        content = {
+            name: value
+            for name, value in asdict(entry).items()
+            if value not in (None, ()) and (name, value) != ("attempts", 1)
+        }
         self._append({"event": "image"} | content)
 
     def end(self, run: str) -> None:

@@ -19,16 +19,21 @@ _WORST = 15
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that the report of a run shows; None where it was not measured.
+    """Everything that the report of one model version in a run shows; None where it was not measured.
 
-    ``names`` has the images' names by their digest, ``against`` is `metrics.against_offline`.
+    ``model`` and ``version`` are empty when nothing was answered. ``entries`` are the images that it answered and those
+    that nothing answered. ``names`` has the images' names by their digest, ``against`` is `comparison.against_card` and
+    ``card`` the name and version of the card, if there is one.
     """
 
     run: str
     url: str
+    model: str
+    version: str
     entries: Sequence[Entry]
     summary: Mapping[str, Any]
     names: Mapping[str, str]
+    card: tuple[str, str] | None = None
     against: Mapping[str, Any] | None = None
     agreement: Agreement | None = None
     feedback: Summary | None = None
@@ -50,6 +55,8 @@ def figures(results: Results) -> dict[str, Any]:
     return {
         "run": results.run,
         "url": results.url,
+        "model": results.model,
+        "version": results.version,
         **results.summary,
         "offline": results.against,
         **{name: None if value is None else vars(value) for name, value in extra.items()},
@@ -70,69 +77,101 @@ def markdown(results: Results, plots: Sequence[str]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def write_textfile(results: Results, path: Path) -> None:
-    """Replace a Prometheus text file with the metrics of the run."""
-    summary = results.summary
+def write_textfile(all_results: Sequence[Results], path: Path) -> None:
+    """Replace a Prometheus text file with the metrics of a run, a series for each model version that answered."""
     registry = CollectorRegistry()
-    models = {"models": ", ".join(summary["models"])}
+    gauges: dict[str, Gauge] = {}
 
-    def gauge(name: str, text: str, values: Mapping[str, float], label: str | None = None) -> None:
-        """Register a gauge; ``values`` by the value of ``label``, or one without."""
-        metric = Gauge(f"visionserve_live_{name}", text, [*([label] if label else []), *models], registry=registry)
+    def put(
+        name: str, text: str, model: Mapping[str, str], values: Mapping[str, float], label: str | None = None
+    ) -> None:
+        """Set a gauge: ``values`` by the value of ``label``, or one without."""
+        if name not in gauges:
+            names = [*([label] if label else []), *model]
+            gauges[name] = Gauge(f"visionserve_live_{name}", text, names, registry=registry)
         for key, value in values.items():
-            metric.labels(**({label: key} if label else {}), **models).set(value)
+            gauges[name].labels(**({label: key} if label else {}), **model).set(value)
 
-    outcomes = {name: summary[name] for name in ("answered", "unreadable")}
-    outcomes["rejected"] = sum(summary["rejected"].values())
-    gauge("images", "Labelled images of the last run.", outcomes, "outcome")
-    if "latency_s" in summary:
-        quantiles = {"0.5": "p50", "0.9": "p90", "0.95": "p95", "0.99": "p99"}
-        latency_s = {quantile: summary["latency_s"][name] for quantile, name in quantiles.items()}
-        gauge("latency_seconds", "Latency of the last run at the client.", latency_s, "quantile")
-    if "top1" in summary:
-        low, high = summary["top1_interval"]
-        gauge("accuracy", "Share of correct predictions.", {"": summary["top1"]})
-        gauge("accuracy_low", "Lower bound of its 95 % interval.", {"": low})
-        gauge("accuracy_high", "Upper bound of its 95 % interval.", {"": high})
-        gauge("top5_accuracy", "Share with the label among the best five.", {"": summary["top5"]})
-        gauge("calibration_error", "Expected calibration error.", {"": summary["calibration_error"]})
-    if results.against is not None:
-        gauge("offline_accuracy", "Accuracy on the model card.", {"": results.against["offline_top1"]})
-        gauge("below_offline", "1 when the whole interval is below the card's.", {"": results.against["below"]})
-    if results.agreement is not None and results.agreement.images:
-        share = results.agreement.same_label / results.agreement.images
-        gauge("agreement", "Share answered as in the same process.", {"": share})
-    if results.feedback is not None:
-        verdicts = {"right": results.feedback.right, "wrong": results.feedback.wrong}
-        gauge("feedback", "Verdicts of users; a selected sample.", verdicts, "verdict")
+    for results in all_results:
+        summary, model = results.summary, {"model": results.model, "version": results.version}
+        outcomes = {name: summary[name] for name in ("answered", "unreadable")}
+        outcomes["rejected"] = sum(summary["rejected"].values())
+        put("images", "Labelled images of the last run.", model, outcomes, "outcome")
+        put("retried_images", "Images that were sent more than once.", model, {"": summary["retried"]})
+        if "latency_s" in summary:
+            quantiles = {"0.5": "p50", "0.9": "p90", "0.95": "p95", "0.99": "p99"}
+            latency_s = {quantile: summary["latency_s"][name] for quantile, name in quantiles.items()}
+            put("latency_seconds", "Latency at the client, of the last attempt.", model, latency_s, "quantile")
+        if "top1" in summary:
+            low, high = summary["top1_interval"]
+            put("accuracy", "Share of correct predictions.", model, {"": summary["top1"]})
+            put("accuracy_low", "Lower bound of its 95 % interval.", model, {"": low})
+            put("accuracy_high", "Upper bound of its 95 % interval.", model, {"": high})
+            put("top5_accuracy", "Share with the label among the best five.", model, {"": summary["top5"]})
+            put("calibration_error", "Expected calibration error.", model, {"": summary["calibration_error"]})
+        if results.against is not None:
+            put("offline_accuracy", "Accuracy offline.", model, {"": results.against["offline_top1"]})
+            text = "p-value of the one-sided test that the accuracy is not below the offline one."
+            put("below_offline_p_value", text, model, {"": results.against["p_value"]})
+            put("below_offline", "1 when the accuracy is below the offline one.", model, {"": results.against["below"]})
+        if results.agreement is not None and results.agreement.images:
+            share = results.agreement.same_label / results.agreement.images
+            put("agreement", "Share answered as in the same process.", model, {"": share})
+    feedback = all_results[0].feedback
+    if feedback is not None:
+        verdicts = {"right": feedback.right, "wrong": feedback.wrong}
+        put("feedback", "Verdicts of users; a selected sample.", {}, verdicts, "verdict")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_to_textfile(str(path), registry)
 
 
 def verdict(results: Results) -> str:
-    """Return the result in one sentence."""
+    """Return the result in one sentence, or a few."""
     summary, against = results.summary, results.against
     if "top1" not in summary:
         return "**No labelled image was answered, so the accuracy is unknown.**"
     low, high = summary["top1_interval"]
-    sentence = f"**{_percent(summary['top1'])} correct** (95 % interval {_percent(low)} to {_percent(high)})"
+    who = f"{results.model} {results.version}"
+    sentence = (
+        f"{who}: **{_percent(summary['top1'])} correct** of {summary['judged']} images "
+        f"(95 % interval {_percent(low)} to {_percent(high)})"
+    )
+    if results.card is not None and results.card != (results.model, results.version):
+        return f"{sentence}; not compared: the bundle's card is of {' '.join(results.card)}."
     if against is None:
-        return f"{sentence}; the model's card states no accuracy to compare with."
-    offline = f"{_percent(against['offline_top1'])} of the offline evaluation"
+        return f"{sentence}; not compared: there is no card with an accuracy and the number of its images."
+    if against["test"] == "pairs":
+        offline = f"the {_percent(against['offline_top1'])} of the bundle on the same images"
+    else:
+        offline = (
+            f"the {_percent(against['offline_top1'])} of the offline evaluation on {against['offline_images']} images"
+        )
+    p_value = f"one-sided test, p = {against['p_value']:.2g}"
     if against["below"]:
-        return f"{sentence}: **below** the {offline}. Check the worst labels, drift, and the posted images."
-    where = "inside" if against["inside_live_interval"] else "outside"
-    return f"{sentence}: not below the {offline}, which lies {where} this interval."
+        return f"{sentence}: **below** {offline} ({p_value}). Check the worst labels, drift, and the posted images."
+    return f"{sentence}: no evidence that it is below {offline} ({p_value}).{_detectable(against, summary['judged'])}"
+
+
+def _detectable(against: Mapping[str, Any], count: int) -> str:
+    if against["test"] == "pairs":
+        return ""
+    loss = against["detectable_loss"]
+    if loss is None:
+        return f" {count} images are too few to show any loss."
+    return (
+        f" With {count} images a loss of {100 * loss:.1f} points is detected in 80 % of runs, a smaller one in fewer."
+    )
 
 
 def _counts(results: Results) -> str:
     summary, agreement = results.summary, results.agreement
     rows = [
         ("service", results.url),
-        ("model", ", ".join(summary["models"]) or "none answered"),
+        ("model", f"{results.model} {results.version}" if results.model else "none answered"),
         ("images", f"{summary['images']}, {summary['answered']} answered"),
         ("rejected", ", ".join(f"{count} x {code}" for code, count in summary["rejected"].items()) or "none"),
         ("unreadable", str(summary["unreadable"])),
+        ("sent again", f"{summary['retried']} images, {summary['attempts']} requests in all"),
         ("label unknown to the model", f"{summary['labels_unknown_to_the_model']} images, not counted in the accuracy"),
     ]
     if "top1" in summary:
@@ -144,7 +183,10 @@ def _counts(results: Results) -> str:
     if "latency_s" in summary:
         percentiles = ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in summary["latency_s"].items())
         stages = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in summary["timings_s"].items())
-        rows += [("latency at the client", percentiles), ("median stages in the service", stages or "not reported")]
+        rows += [
+            ("latency at the client, of the last attempt", percentiles),
+            ("median stages in the service", stages or "not reported"),
+        ]
         rows.append(("mean novelty", f"{summary['novelty_mean']:.2f} (0.5 is expected)"))
     if agreement is not None:
         rows.append(("same label as offline", f"{agreement.same_label} of {agreement.images}"))

@@ -2,20 +2,25 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
 from typing import Any
 
 
 class Service(ThreadingHTTPServer):
-    """Keeps the requests' bodies, and stops answering after ``patience`` requests."""
+    """Keeps the requests' bodies; stops answering after ``patience`` requests, and is busy for the first ``busy``.
+
+    Its answers come from the ``versions`` of the model in turn.
+    """
 
     daemon_threads = True
 
-    def __init__(self, patience: int | None = None) -> None:
+    def __init__(self, patience: int | None, busy: int, model: str, versions: Sequence[str]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.patience = patience
+        self.patience, self.busy = patience, busy
+        self.model, self.versions = model, versions
         self.bodies: list[bytes] = []
 
     @property
@@ -24,8 +29,10 @@ class Service(ThreadingHTTPServer):
 
 
 @contextmanager
-def running(patience: int | None = None) -> Iterator[Service]:
-    service = Service(patience)
+def running(
+    patience: int | None = None, busy: int = 0, model: str = "flowers", versions: Sequence[str] = ("1.0",)
+) -> Iterator[Service]:
+    service = Service(patience, busy, model, versions)
     thread = threading.Thread(target=service.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -46,17 +53,25 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.patience is not None and len(self.server.bodies) > self.server.patience:
             self.close_connection = True
             return
-        self._answer(*_reply(body.decode()))
+        count = len(self.server.bodies)
+        if count <= self.server.busy:
+            self._answer(503, {"error": {"code": "overloaded", "message": "later"}}, {"Retry-After": "1"})
+            return
+        status, content = _reply(body.decode())
+        version = self.server.versions[count % len(self.server.versions)]
+        self._answer(status, content | {"model": {"name": self.server.model, "version": version}})
 
     do_PUT = do_POST  # noqa: N815 - the server's own name
 
-    def _answer(self, status: int, content: dict[str, Any]) -> None:
+    def _answer(self, status: int, content: dict[str, Any], headers: Mapping[str, str] = MappingProxyType({})) -> None:
         body = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.send_header("x-request-id", f"request-{len(self.server.bodies)}")
         self.send_header("Server-Timing", "decode;dur=1.5, inference;dur=2.5, total;dur=5")
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
@@ -70,5 +85,4 @@ def _reply(text: str) -> tuple[int, dict[str, Any]]:
         return 415, {"error": {"code": "unsupported_image", "message": "no"}, "request_id": "r"}
     best = {"label": label, "index": 0, "probability": float(probability)}
     other = {"label": "iris", "index": 1, "probability": 1 - float(probability)}
-    model = {"name": "flowers", "version": "1.0"}
-    return 200, {"predictions": [best, other], "novelty": 0.25, "model": model}
+    return 200, {"predictions": [best, other], "novelty": 0.25}

@@ -9,6 +9,7 @@ import pytest
 from monitoring.__main__ import main
 from monitoring.online import prediction_log
 from monitoring.online.prediction_log import Entry, Start, Writer
+from tests.unit.conftest import TinyBundle
 from tests.unit.monitoring import fake_service
 
 LABELS = ("iris", "rose")
@@ -28,13 +29,17 @@ def many(root: Path, count: int) -> Path:
 
 
 def post(images: Path, url: str, folder: Path, *options: str) -> int:
-    outputs = ["--log", str(folder / "log.jsonl"), "--report", str(folder / "report")]
+    outputs = ["--log", str(folder / "log.jsonl"), "--report", str(folder / "reports")]
     return main(["evaluate", "--images", str(images), "--url", url, *outputs, *options])
 
 
 def figures(folder: Path) -> dict[str, object]:
-    metrics: dict[str, object] = json.loads((folder / "report" / "metrics.json").read_text())
+    metrics: dict[str, object] = json.loads((last_report(folder) / "metrics.json").read_text())
     return metrics
+
+
+def last_report(folder: Path) -> Path:
+    return max((folder / "reports").iterdir())
 
 
 def test_the_report_counts_what_was_right_wrong_and_refused(tmp_path: Path) -> None:
@@ -54,10 +59,10 @@ def test_the_report_counts_what_was_right_wrong_and_refused(tmp_path: Path) -> N
         "iris": 0,
         "rose": pytest.approx(2 / 3),
     }
-    text = (tmp_path / "report" / "report.md").read_text()
+    text = (last_report(tmp_path) / "report.md").read_text()
     assert "**50.0 % correct**" in text
     assert "| iris/1.jpg | iris | rose | 60.0 % |" in text
-    assert (tmp_path / "report" / "reliability.png").read_bytes().startswith(b"\x89PNG")
+    assert (last_report(tmp_path) / "reliability.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_calibration_is_the_gap_between_stated_and_found(tmp_path: Path) -> None:
@@ -120,6 +125,50 @@ def test_a_complete_run_is_followed_by_a_new_one(tmp_path: Path) -> None:
     log = prediction_log.read(tmp_path / "log.jsonl")
     assert len(log.starts) == len(log.ended) == 2
     assert figures(tmp_path)["images"] == 3
+
+
+def test_a_second_run_keeps_the_report_of_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = many(tmp_path / "in", 3)
+    with fake_service.running() as service:
+        post(images, service.url, tmp_path)
+        before = {path: path.read_bytes() for path in (tmp_path / "reports").rglob("*") if path.is_file()}
+        post(images, service.url, tmp_path)
+    assert len(before) == 4
+    assert {path: path.read_bytes() for path in before} == before
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.endswith("report.md")]
+    assert len(set(printed)) == 2
+    assert all(Path(line).is_file() for line in printed)
+
+
+def test_a_retry_is_logged_and_its_wait_is_no_latency(tmp_path: Path) -> None:
+    """A service that answers 503 with Retry-After twice, then at once: the image waited, the service did not."""
+    images = write_images(tmp_path / "in", rose_1="rose 0.9")
+    with fake_service.running(busy=2) as service:
+        assert post(images, service.url, tmp_path) == 0
+    (entry,) = prediction_log.read(tmp_path / "log.jsonl").images
+    assert entry.attempts == 3
+    assert entry.latency_s is not None
+    assert entry.latency_s < 0.9  # each Retry-After asked for a second
+    assert (figures(tmp_path)["retried"], figures(tmp_path)["attempts"]) == (1, 3)
+    assert "| sent again | 1 images, 3 requests in all |" in (last_report(tmp_path) / "report.md").read_text()
+
+
+def test_versions_are_reported_apart_and_only_the_cards_is_compared(
+    tiny: TinyBundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A roll-out in the middle of a run: neither version's accuracy hides in the other's."""
+    images = write_images(tmp_path / "in", **{f"circle_{number:02d}": "circle 0.9" for number in range(40)})
+    with fake_service.running(model="shapes", versions=("0.9", "1.0")) as service:
+        assert post(images, service.url, tmp_path, "--bundle", str(tiny.directory), "--model", "shapes") == 0
+    assert sorted(path.name for path in last_report(tmp_path).iterdir()) == ["shapes-0.9", "shapes-1.0"]
+    output = capsys.readouterr().out
+    assert "shapes 0.9: 100.0 % correct of 20 images" in output
+    assert "; not compared: the bundle's card is of shapes 1.0." in output
+
+
+def test_to_compare_needs_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert post(many(tmp_path / "in", 3), "http://127.0.0.1:1", tmp_path, "--compare") == 1
+    assert "name it with --bundle" in capsys.readouterr().err
 
 
 def test_a_line_cut_off_by_a_kill_is_left_out_and_nothing_else_is_lost(tmp_path: Path) -> None:
@@ -198,8 +247,8 @@ def test_prometheus_gets_the_accuracy_in_a_text_file(tmp_path: Path) -> None:
     with fake_service.running() as service:
         post(images, service.url, tmp_path, "--textfile", str(tmp_path / "live.prom"))
     lines = (tmp_path / "live.prom").read_text().splitlines()
-    assert 'visionserve_live_accuracy{models="flowers 1.0"} 0.5' in lines
-    assert 'visionserve_live_images{models="flowers 1.0",outcome="answered"} 2.0' in lines
+    assert 'visionserve_live_accuracy{model="flowers",version="1.0"} 0.5' in lines
+    assert 'visionserve_live_images{model="flowers",outcome="answered",version="1.0"} 2.0' in lines
     assert sum(line.startswith("# TYPE visionserve_live_accuracy ") for line in lines) == 1
     assert [path.name for path in tmp_path.glob("live.prom*")] == ["live.prom"]
 
@@ -222,7 +271,7 @@ def test_feedback_is_reported_apart_and_its_bias_said(tmp_path: Path) -> None:
         lines = [json.dumps(usual | one) for one in output]
         (tmp_path / "feedback.jsonl").write_text("\n".join([*lines, '{"time": "2026-']))
         post(images, service.url, tmp_path, "--feedback", str(tmp_path / "feedback.jsonl"))
-    text = (tmp_path / "report" / "report.md").read_text()
+    text = (last_report(tmp_path) / "report.md").read_text()
     assert "1 answers were judged right, 1 wrong. Users choose which answers they judge" in text
     assert "1 of them are requests of the prediction log; its label agrees with 1 of the 1" in text
     assert "| rose | peony | 1 |" in text
