@@ -155,10 +155,10 @@ def _prove(card: ModelCard, manifest: Manifest, bundle: Path, fp32: Path, seed: 
 
 def _measure(card: ModelCard, manifest: Manifest, bundle: Path) -> ModelCard:
     """Evaluate on the test split and write the report, without photographs, and the final card."""
-    evidence = evaluation.gather(bundle, manifest)
-    found = report.sections(evidence)
-    report.write(bundle, evidence, found, photographs=False)
-    card = replace(card, metrics=report.headline(evidence, found))
+    data = evaluation.collect(bundle, manifest)
+    sections = report.all_sections(data)
+    report.write(bundle, data, sections, photographs=False)
+    card = replace(card, metrics=report.headline(data, sections))
     card.save(bundle / CARD)
     return card
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from monitoring.online.prediction_log import UNREADABLE, Entry
 from training.evaluation.calibration import by_confidence, confidence_error
-from training.evaluation.metrics import wilson
+from training.evaluation.intervals import wilson
 
 PERCENTILES = (50, 90, 95, 99)
 _DECIMALS = 6

@@ -1,10 +1,9 @@
 """`python -m training evaluate`, `compare` and `pointing-game`: figures of bundles on labelled images."""
 
 import argparse
-import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,7 @@ from visionserve.errors import BundleError
 
 if TYPE_CHECKING:
     from training.data.manifest import Manifest
-    from training.evaluation.compare import Row
-    from training.evaluation.evaluate import Evidence
+    from training.evaluation.evaluate import EvaluationData
     from training.evaluation.report.sections import Section
 
 # As in training.evaluation, which takes seconds to import.
@@ -74,17 +72,17 @@ def evaluate(args: argparse.Namespace) -> int:
     if args.names is not None and args.shifted is None:
         raise BundleError("--names says what the folders of --shifted DIR show: give both")
     manifest = _manifest(args)
-    evidence = evaluation.gather(args.bundle, manifest, args.split)
-    sections = [*report.sections(evidence), *_optional_sections(args, evidence)]
-    for name, value in _scalars(report.figures(evidence, sections)):
+    data = evaluation.collect(args.bundle, manifest, args.split)
+    sections = [*report.all_sections(data), *_optional_sections(args, data)]
+    for name, value in _scalars(report.figures(data, sections)):
         print(f"{name:<62} {value}")
     if args.output is not None:
-        report.write(args.output, evidence, sections)
+        report.write(args.output, data, sections)
     if args.update:
         shutil.rmtree(args.bundle / report.PLOTS, ignore_errors=True)  # those of sections that were not asked for again
-        report.write(args.bundle, evidence, sections, photographs=False)
+        report.write(args.bundle, data, sections, photographs=False)
         card = ModelCard.load(args.bundle / FILE_NAME)
-        replace(card, metrics=report.headline(evidence, sections)).save(args.bundle / FILE_NAME)
+        replace(card, metrics=report.headline(data, sections)).save(args.bundle / FILE_NAME)
     return 0
 
 
@@ -122,26 +120,26 @@ def size_and_crop(text: str) -> tuple[int, float]:
 
 
 def compare(args: argparse.Namespace) -> int:
-    """Measure accuracy, then speed; write and print the table."""
+    """Measure accuracy, then speed; write and print the table, and whether to release where versions differ."""
     from training.evaluation import compare as comparison
-    from training.evaluation import contenders
+    from training.evaluation import compare_report
 
-    manifest = _shared_manifest(args.bundles, args.root)
-    manifest.verify()
+    images = comparison.images_of(args.bundles, args.root)
     args.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         entrants = []
-        for index, bundle in enumerate(args.bundles):
+        for index, (bundle, name) in enumerate(zip(args.bundles, comparison.names(args.bundles), strict=True)):
             work = Path(folder, str(index))
             work.mkdir()
-            entrants += contenders.contenders(bundle, tuple(args.precisions), work)
-        entrants += contenders.resized(args.bundles[0], args.inputs, Path(folder))
-        measured = []
+            entrants += comparison.candidates(bundle, tuple(args.precisions), work, name)
+        entrants += comparison.resized(args.bundles[0], args.inputs, Path(folder))
+        right = []
         for entrant in entrants:
-            measured.append(comparison.correctness(entrant, manifest, args.threads))
+            right.append(comparison.correctness(entrant, images, args.threads))
             print(f"measured {entrant.name} in {entrant.precision}", flush=True)
         rates = comparison.race(entrants, args.rounds, args.seconds, batch=args.batch, threads=args.threads)
-        _write([comparison.Row(*row) for row in zip(entrants, measured, rates, strict=True)], args.output)
+        rows = [comparison.Measured(*row) for row in zip(entrants, right, rates, strict=True)]
+        print(compare_report.write(rows, images, args.output), end="")
     return 0
 
 
@@ -194,16 +192,16 @@ def _manifest(args: argparse.Namespace) -> "Manifest":
     return manifest
 
 
-def _optional_sections(args: argparse.Namespace, evidence: "Evidence") -> "Iterator[Section]":
+def _optional_sections(args: argparse.Namespace, data: "EvaluationData") -> "Iterator[Section]":
     """Yield the sections that need images or time of their own."""
     from training.evaluation.report import distribution_shift, novelty, robustness
 
     if args.shifted is not None:
-        yield distribution_shift.section(evidence, args.shifted, args.names)
+        yield distribution_shift.section(data, args.shifted, args.names)
     if args.outside:
-        yield novelty.section(evidence, dict(args.outside))
+        yield novelty.section(data, dict(args.outside))
     if args.corruptions is not None:
-        yield robustness.section(evidence, sorted(set(args.corruptions)) or DEFAULT_SEVERITIES)
+        yield robustness.section(data, sorted(set(args.corruptions)) or DEFAULT_SEVERITIES)
 
 
 def _scalars(figures: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -213,31 +211,6 @@ def _scalars(figures: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, o
             yield from _scalars(value, f"{prefix}{name} ")
         elif not isinstance(value, list) or (len(value) == 2 and isinstance(value[0], float)):
             yield f"{prefix}{name}", value
-
-
-def _write(rows: "Sequence[Row]", folder: Path) -> None:
-    from training import plotting
-    from training.evaluation import compare as comparison
-    from training.evaluation import frontier
-
-    text = comparison.table(rows)
-    (folder / "compare.md").write_text(text, encoding="utf-8")
-    (folder / "compare.json").write_text(json.dumps(comparison.plain(rows), indent=1) + "\n", encoding="utf-8")
-    if all(row.rates for row in rows):
-        plotting.save(frontier.draw(rows), folder / "compare.png")
-    print(text, end="")
-
-
-def _shared_manifest(bundles: Sequence[Path], root: Path) -> "Manifest":
-    """Return the manifest of all bundles; measured on each other's training images they could not be compared."""
-    from training.data import manifest as manifests
-    from visionserve.model_card import FILE_NAME, ModelCard
-
-    loaded = [manifests.load(b / manifests.FILE_NAME, root, ModelCard.load(b / FILE_NAME).labels) for b in bundles]
-    for bundle, manifest in zip(bundles, loaded, strict=True):
-        if manifest.digest != loaded[0].digest:
-            raise BundleError(f"{bundle} has another manifest than {bundles[0]}: compare bundles of the same split")
-    return loaded[0]
 
 
 COMMANDS = {

@@ -1,54 +1,56 @@
-"""Calibration: how far probabilities can be trusted, and the one temperature that makes them so."""
+"""Calibration: the difference between stated probabilities and accuracy, and the temperature that reduces it."""
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
+from scipy.special import ndtr
 
 BINS = 15  # as in Guo et al. 2017, so that the numbers can be compared
 _RANGE = (0.05, 20.0)
+_DRAWS = 2000  # of the errors of the bins
 
 
 def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """Return softmax(logits / temperature), (N, C) float64."""
     scaled = logits.astype(np.float64) / temperature
     powers = np.exp(scaled - scaled.max(1, keepdims=True))
-    found: np.ndarray = powers / powers.sum(1, keepdims=True)
-    return found
+    shares: np.ndarray = powers / powers.sum(1, keepdims=True)
+    return shares
 
 
 def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
     """Return the temperature that minimises the negative log likelihood (Guo et al. 2017, arXiv 1706.04599).
 
-    A weak pull towards 1, worth one photograph: a few photographs that are all right would call for endless certainty.
+    A weak prior towards 1, worth one image: a few images that are all right would call for infinite confidence.
 
     Args:
-        logits: (N, C) of photographs that were not trained on.
+        logits: (N, C) of images that were not trained on.
         targets: (N,) label indices.
     """
-    found = minimize_scalar(
+    optimum = minimize_scalar(
         lambda power: (
             negative_log_likelihood(probabilities(logits, float(np.exp(power))), targets) + power**2 / len(targets)
         ),
         bounds=tuple(np.log(_RANGE)),
         method="bounded",
     )
-    return float(np.exp(found.x))
+    return float(np.exp(optimum.x))
 
 
-def negative_log_likelihood(found: np.ndarray, targets: np.ndarray) -> float:
-    """Return the mean of -log p(label) in nats; ``found`` is (N, C) probabilities."""
-    return float(log_losses(found, targets).mean())
+def negative_log_likelihood(probability: np.ndarray, targets: np.ndarray) -> float:
+    """Return the mean of -log p(label) in nats; ``probability`` is (N, C)."""
+    return float(log_losses(probability, targets).mean())
 
 
-def log_losses(found: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Return -log p(label) of each photograph, (N,) in nats; ``found`` is (N, C) probabilities."""
-    own = found[np.arange(len(targets)), targets]
+def log_losses(probability: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return -log p(label) of each image, (N,) in nats; ``probability`` is (N, C)."""
+    own = probability[np.arange(len(targets)), targets]
     losses: np.ndarray = -np.log(np.maximum(own, np.finfo(np.float64).tiny))
     return losses
 
 
-def reliability(found: np.ndarray, targets: np.ndarray, bins: int = BINS) -> np.ndarray:
+def reliability(probability: np.ndarray, targets: np.ndarray, bins: int = BINS) -> np.ndarray:
     """Return `by_confidence` of (N, C) probabilities against (N,) label indices."""
-    return by_confidence(found.max(1), found.argmax(1) == targets, bins)
+    return by_confidence(probability.max(1), probability.argmax(1) == targets, bins)
 
 
 def by_confidence(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> np.ndarray:
@@ -58,22 +60,22 @@ def by_confidence(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -
         confidence: (N,) probabilities of the best label.
         right: (N,) whether it was the label.
     """
-    place = bin_of(confidence, bins)
-    counts = np.bincount(place, minlength=bins)
+    index = bin_of(confidence, bins)
+    counts = np.bincount(index, minlength=bins)
     filled = np.maximum(counts, 1)
-    means = np.bincount(place, confidence, minlength=bins) / filled
-    return np.stack([counts, means, np.bincount(place, right, minlength=bins) / filled], axis=1)
+    means = np.bincount(index, confidence, minlength=bins) / filled
+    return np.stack([counts, means, np.bincount(index, right, minlength=bins) / filled], axis=1)
 
 
 def bin_of(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """Return the place (N,), 0 to bins - 1, of each confidence (N,) among equal steps; a step holds its upper end."""
-    place: np.ndarray = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    return place
+    """Return the index (N,), 0 to bins - 1, of each confidence (N,) among equal steps; a step holds its upper end."""
+    index: np.ndarray = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    return index
 
 
-def calibration_error(found: np.ndarray, targets: np.ndarray, bins: int = BINS) -> float:
-    """Return the expected calibration error, 0-1: |confidence - accuracy| averaged over photographs, bin by bin."""
-    return confidence_error(reliability(found, targets, bins))
+def calibration_error(probability: np.ndarray, targets: np.ndarray, bins: int = BINS) -> float:
+    """Return the expected calibration error, 0-1: |confidence - accuracy| averaged over images, bin by bin."""
+    return confidence_error(reliability(probability, targets, bins))
 
 
 def confidence_error(rows: np.ndarray) -> float:
@@ -81,18 +83,70 @@ def confidence_error(rows: np.ndarray) -> float:
     return float((rows[:, 0] * np.abs(rows[:, 1] - rows[:, 2])).sum() / rows[:, 0].sum())
 
 
-def equal_mass_error(found: np.ndarray, targets: np.ndarray, bins: int = BINS) -> float:
-    """Return the calibration error of bins that hold equally many photographs (Nguyen & O'Connor 2015), 0-1.
+def debiased_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> tuple[float, float, float]:
+    """Return the calibration error without its bias, and its 95 % interval.
 
-    A good model is sure of nearly everything: of equal steps of confidence one then holds nearly all photographs.
+    The plain error is a sum of absolute values, to which chance only adds: a perfectly calibrated model never has 0.
+    The estimate subtracts what chance adds to normal errors of the bins (Kumar et al. 2019, arXiv 1909.10155). The
+    interval has the factors by which the measured differences may be multiplied so that the plain error stays between
+    the 2.5 and 97.5 % quantiles of what it would then be; a perfectly calibrated model's begins at 0 in 97.5 % of
+    samples.
+
+    Args:
+        confidence: (N,) probabilities of the best label.
+        right: (N,) whether it was the label.
+        bins: equal steps of confidence.
     """
-    confidence, right = found.max(1), found.argmax(1) == targets
+    index, count = bin_of(confidence, bins), len(confidence)
+    sizes = np.bincount(index, minlength=bins)
+    filled = sizes > 0
+    size = sizes[filled]
+    stated = np.bincount(index, confidence, minlength=bins)[filled]
+    correct = np.bincount(index, right, minlength=bins)[filled]
+    gaps = (stated - correct) / count
+    total = float(np.abs(gaps).sum())
+    noise = np.random.default_rng(0).standard_normal((_DRAWS, len(gaps)))
+
+    def deviations(factor: float) -> np.ndarray:
+        """Return the standard deviations of the gaps if they were ``factor`` times those measured."""
+        expected = np.clip(stated - factor * (stated - correct), 0, size)
+        # With one image more that is right as often as stated: a bin without a mistake has a spread.
+        accuracy = (expected + stated / size) / (size + 1)
+        variances = size * accuracy * (1 - accuracy) + (factor * gaps * count) ** 2 / size * (1 - size / count)
+        result: np.ndarray = np.sqrt(np.maximum(variances, 1e-12)) / count
+        return result
+
+    def excess(factor: float, quantile: float) -> float:
+        return float(np.quantile(np.abs(factor * gaps + noise * deviations(factor)).sum(1), quantile)) - total
+
+    def bound(quantile: float) -> float:
+        if excess(0, quantile) >= 0:
+            return 0.0
+        highest = 2.0
+        while excess(highest, quantile) < 0 and highest < 1e6:
+            highest *= 2
+        return total * float(brentq(excess, 0, highest, (quantile,), xtol=1e-4)) if highest < 1e6 else 1.0
+
+    low, high = bound(0.975), min(bound(0.025), 1.0)
+    absolute, spread = np.abs(gaps), deviations(1)
+    folded = spread * np.sqrt(2 / np.pi) * np.exp(-(absolute**2) / (2 * spread**2)) + absolute * (
+        1 - 2 * ndtr(-absolute / spread)
+    )  # the mean of a folded normal distribution
+    return min(max(float((2 * absolute - folded).sum()), low), high), low, high
+
+
+def equal_mass_error(probability: np.ndarray, targets: np.ndarray, bins: int = BINS) -> float:
+    """Return the calibration error of bins that hold equally many images (Nguyen & O'Connor 2015), 0-1.
+
+    A good model is confident about nearly all images: of equal steps of confidence one then holds most of them.
+    """
+    confidence, right = probability.max(1), probability.argmax(1) == targets
     parts = np.array_split(np.argsort(confidence, kind="stable"), min(bins, len(targets)))
     return float(sum(abs(confidence[part].sum() - right[part].sum()) for part in parts) / len(targets))
 
 
-def brier(found: np.ndarray, targets: np.ndarray) -> float:
+def brier(probability: np.ndarray, targets: np.ndarray) -> float:
     """Return the mean squared distance of probabilities (N, C) from the truth, 0-2 (Brier 1950)."""
-    own = found[np.arange(len(targets)), targets]
+    own = probability[np.arange(len(targets)), targets]
     # (p - y)^2 summed over labels, y being 1 for the label and 0 elsewhere.
-    return float(((found**2).sum(1) - 2 * own + 1).mean())
+    return float(((probability**2).sum(1) - 2 * own + 1).mean())

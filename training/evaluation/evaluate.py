@@ -1,7 +1,7 @@
-"""Evaluate: a bundle on photographs it never saw, as it is served and in fp32 -> evidence for the report's sections.
+"""Evaluate: a bundle's predictions for images it was not trained on, as served and in fp32, for the report's sections.
 
-The served answers come from visionserve.Classifier, from the files' bytes on; the fp32 ones from the eager network with
-the bundle's weights.
+The served predictions come from visionserve.Classifier, from the files' bytes on; the fp32 ones from the PyTorch
+network with the bundle's weights.
 """
 
 import os
@@ -24,24 +24,32 @@ from visionserve.model_card import ModelCard
 from visionserve.transforms import Preprocessing
 
 BATCH = 16
-CHUNK = 64  # photographs decoded between two movements of the progress bar
+CHUNK = 64  # images decoded between two movements of the progress bar
 _SMALLEST = 1e-30  # a probability below it is rounding
 
 
 @dataclass(frozen=True)
-class Served:
-    """What the service says about N photographs: logits (N, C), calibrated by the card, and novelty (N,)."""
+class Predictions:
+    """What the service predicts for N images: logits (N, C), whose calibration is the card's, and novelty (N,)."""
 
     logits: np.ndarray
     novelty: np.ndarray
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What an evaluation has at hand, for the sections of its report: N photographs of one split.
+class Validation:
+    """Predictions for the validation images, from which thresholds are chosen, and their label indices (N,)."""
 
-    ``images`` is (N, S, S, 3) uint8 as serving prepares them, ``targets`` (N,) label indices, ``exact`` the (N, C)
-    logits of the fp32 network.
+    predictions: Predictions
+    targets: np.ndarray
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """What the sections of a report are computed from: N images of one split.
+
+    ``images`` is (N, S, S, 3) uint8 as serving prepares them, ``targets`` (N,) label indices, ``fp32_logits`` (N, C).
+    ``validation`` is None where the manifest has no validation images, or where the split is validation itself.
     """
 
     bundle: Path
@@ -51,8 +59,9 @@ class Evidence:
     files: tuple[Path, ...]
     images: np.ndarray
     targets: np.ndarray
-    served: Served
-    exact: np.ndarray
+    predictions: Predictions
+    fp32_logits: np.ndarray
+    validation: Validation | None = None
 
     @property
     def card(self) -> ModelCard:
@@ -60,8 +69,8 @@ class Evidence:
         return self.classifier.card
 
 
-def gather(bundle: Path, manifest: Manifest, split: Split = "test") -> Evidence:
-    """Ask a bundle about every photograph of one split.
+def collect(bundle: Path, manifest: Manifest, split: Split = "test") -> EvaluationData:
+    """Run a bundle on every image of one split, and on the validation images that thresholds are chosen from.
 
     Raises:
         BundleError: the bundle, the manifest and the split cannot be used together.
@@ -69,22 +78,22 @@ def gather(bundle: Path, manifest: Manifest, split: Split = "test") -> Evidence:
     card = ModelCard.load(bundle / CARD)
     if card.labels != manifest.labels:
         raise BundleError(f"{bundle} does not have the labels of this manifest")
-    places, targets = manifest.part(split), manifest.targets()
-    if not places:
-        raise BundleError(f"the manifest has no {split} photographs: choose another --split")
+    if not manifest.part(split):
+        raise BundleError(f"the manifest has no {split} images: choose another --split")
     classifier = Classifier.load(bundle, threads=os.cpu_count() or 1)
-    files = tuple(manifest.root / manifest.rows[place].path for place in places)
+    files, targets = _files(manifest, split)
     images = prepare(files, classifier.preprocessing)
-    return Evidence(
+    return EvaluationData(
         bundle=bundle,
         classifier=classifier,
         manifest=manifest,
         split=split,
         files=files,
         images=images,
-        targets=np.array([targets[place] for place in places]),
-        served=answers(classifier, images),
-        exact=_exact(bundle, card, images),
+        targets=targets,
+        predictions=predict(classifier, images),
+        fp32_logits=_fp32_logits(bundle, card, images),
+        validation=_validation(classifier, manifest, split),
     )
 
 
@@ -94,24 +103,24 @@ def prepare(files: Sequence[Path], preprocessing: Preprocessing) -> np.ndarray:
     Raises:
         BundleError: a file does not decode; the message names it.
     """
-    found = np.empty((len(files), preprocessing.size, preprocessing.size, 3), np.uint8)
-    with progress(len(files), "photographs") as bar:
+    images = np.empty((len(files), preprocessing.size, preprocessing.size, 3), np.uint8)
+    with progress(len(files), "images") as bar:
         for start in range(0, len(files), CHUNK):
-            some = files[start : start + CHUNK]
-            found[start : start + len(some)] = load_served(some, preprocessing)
-            bar.update(len(some))
-    return found
+            chunk = files[start : start + CHUNK]
+            images[start : start + len(chunk)] = load_served(chunk, preprocessing)
+            bar.update(len(chunk))
+    return images
 
 
 def progress(total: int, what: str) -> "tqdm[Any]":
-    """Return a progress bar on standard error; none where that is no terminal."""
+    """Return a progress bar on standard error; none where that is not a terminal."""
     return tqdm(total=total, desc=what, unit="", disable=None, leave=False)
 
 
-def answers(classifier: Classifier, images: np.ndarray) -> Served:
+def predict(classifier: Classifier, images: np.ndarray) -> Predictions:
     """Classify prepared images (N, S, S, 3) in batches."""
     probabilities, novelty = [], []
-    with progress(len(images), "answers, as served") as bar:
+    with progress(len(images), "predictions, as served") as bar:
         for batch in batches(images):
             for answer in classifier.classify(batch):
                 probabilities.append(answer.probabilities.astype(np.float64))
@@ -119,7 +128,7 @@ def answers(classifier: Classifier, images: np.ndarray) -> Served:
             bar.update(len(batch))
     # Back to logits, up to a constant that softmax ignores.
     logits = classifier.card.temperature * np.log(np.maximum(np.stack(probabilities), _SMALLEST))
-    return Served(logits, np.array(novelty))
+    return Predictions(logits, np.array(novelty))
 
 
 def batches(images: np.ndarray, size: int = BATCH) -> Iterator[np.ndarray]:
@@ -127,11 +136,25 @@ def batches(images: np.ndarray, size: int = BATCH) -> Iterator[np.ndarray]:
     yield from (images[start : start + size] for start in range(0, len(images), size))
 
 
-def _exact(bundle: Path, card: ModelCard, images: np.ndarray) -> np.ndarray:
+def _files(manifest: Manifest, split: Split) -> tuple[tuple[Path, ...], np.ndarray]:
+    """Return the files of a split and their label indices (N,)."""
+    indices, targets = manifest.part(split), manifest.targets()
+    files = tuple(manifest.root / manifest.rows[index].path for index in indices)
+    return files, np.array([targets[index] for index in indices])
+
+
+def _validation(classifier: Classifier, manifest: Manifest, split: Split) -> Validation | None:
+    if split == "val" or not manifest.part("val"):
+        return None
+    files, targets = _files(manifest, "val")
+    return Validation(predict(classifier, prepare(files, classifier.preprocessing)), targets)
+
+
+def _fp32_logits(bundle: Path, card: ModelCard, images: np.ndarray) -> np.ndarray:
     """Return the logits (N, C) of the fp32 network."""
-    network, found = load_network(bundle), []
-    with progress(len(images), "answers, in fp32") as bar:
+    network, logits = load_network(bundle), []
+    with progress(len(images), "predictions, in fp32") as bar:
         for batch in batches(images):
-            found.append(fp32_outputs(network, card, batch).logits)
+            logits.append(fp32_outputs(network, card, batch).logits)
             bar.update(len(batch))
-    return np.concatenate(found)
+    return np.concatenate(logits)

@@ -1,8 +1,9 @@
-"""The network's view of one file: which place of the file each place of the network's input shows, and back.
+"""Coordinates: from the network's input to the file as stored, and back.
 
     file as stored -> (reduced decode) -> upright -> central square -> size x size pixels
 
-Places are (x, y) with the origin in the upper left corner, whole numbers between pixels: a pixel's centre is n + 0.5.
+Positions are (x, y) with the origin in the upper left corner, whole numbers between pixels: a pixel's centre is n +
+0.5.
 """
 
 import io
@@ -14,7 +15,7 @@ from PIL import Image
 from visionserve.images import decode, orientation
 from visionserve.transforms import Preprocessing
 
-Place = tuple[float, float]
+Position = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,10 @@ class View:
     stored: tuple[int, int]
     turn: int
 
-    def to_file(self, place: Place) -> Place:
-        """Return where a place of the network's input is in the file as stored."""
+    def to_file(self, position: Position) -> Position:
+        """Return where a position of the network's input is in the file as stored."""
         (left, top), step = self._square()
-        x, y = left + place[0] * step, top + place[1] * step
+        x, y = left + position[0] * step, top + position[1] * step
         width, height = self._upright()
         if self.turn in (2, 3, 6, 7):
             x = width - x
@@ -44,9 +45,9 @@ class View:
             y = height - y
         return (y, x) if self.turn >= 5 else (x, y)
 
-    def to_input(self, place: Place) -> Place:
-        """Return where a place of the file as stored is in the network's input; it may lie outside of it."""
-        x, y = place[::-1] if self.turn >= 5 else place
+    def to_input(self, position: Position) -> Position:
+        """Return where a position of the file as stored is in the network's input; it may lie outside of it."""
+        x, y = position[::-1] if self.turn >= 5 else position
         width, height = self._upright()
         if self.turn in (2, 3, 6, 7):
             x = width - x
@@ -56,11 +57,11 @@ class View:
         return (x - left) / step, (y - top) / step
 
     def _upright(self) -> tuple[int, int]:
-        """Return (width, height) of the whole photograph, upright."""
+        """Return (width, height) of the whole image, upright."""
         return self.stored[::-1] if self.turn >= 5 else self.stored
 
-    def _square(self) -> tuple[Place, float]:
-        """Return the square's corner and the side of an input pixel, in pixels of the whole photograph, upright."""
+    def _square(self) -> tuple[Position, float]:
+        """Return the square's corner and the side of an input pixel, in pixels of the whole image, upright."""
         top, left, side = self.preprocessing.square(*self.decoded)
         scale = self._upright()[0] / self.decoded[1]
         return (left * scale, top * scale), side * scale / self.preprocessing.size

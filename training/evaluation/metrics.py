@@ -1,6 +1,5 @@
-"""What a set of logits is worth: accuracy with its uncertainty, calibration, and every label on its own."""
+"""Metrics of logits: accuracy, calibration, and precision and recall of every label."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -9,13 +8,13 @@ from scipy.stats import rankdata
 from training.evaluation.calibration import (
     brier,
     calibration_error,
+    debiased_error,
     equal_mass_error,
     negative_log_likelihood,
     probabilities,
     reliability,
 )
-
-_Z95 = 1.959964  # two-sided 95 % of the normal distribution
+from training.evaluation.intervals import wilson
 
 
 def summarise(logits: np.ndarray, targets: np.ndarray, temperature: float) -> dict[str, Any]:
@@ -45,21 +44,21 @@ def summarise(logits: np.ndarray, targets: np.ndarray, temperature: float) -> di
 def per_label(logits: np.ndarray, targets: np.ndarray) -> list[dict[str, Any]]:
     """Return a row for each label index.
 
-    ``count`` photographs show it, ``predicted`` were said to, ``right`` are both; ``accuracy`` is its recall. A label
-    without photographs has no accuracy, one that was never said no precision, one with neither no F1.
+    ``count`` images show it, ``predicted`` were labelled so, ``right`` are both; ``accuracy`` is its recall. A label
+    without images has no accuracy, one that was never predicted no precision, one with neither no F1.
     """
     counts = confusion(logits, targets)
     columns = zip(counts.sum(1), counts.sum(0), np.diag(counts), strict=True)
     return [
         {
             "count": int(count),
-            "predicted": int(said),
+            "predicted": int(predicted),
             "right": int(right),
             "accuracy": _share(right, count),
-            "precision": _share(right, said),
-            "f1": _share(2 * right, count + said),
+            "precision": _share(right, predicted),
+            "f1": _share(2 * right, count + predicted),
         }
-        for count, said, right in columns
+        for count, predicted, right in columns
     ]
 
 
@@ -71,38 +70,35 @@ def confusion(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def f1(counts: np.ndarray) -> np.ndarray:
-    """Return each label's F1 (C,) of its `confusion` (C, C): 0 for one that was never shown nor said.
+    """Return each label's F1 (C,) of its `confusion` (C, C): 0 for one that was neither shown nor predicted.
 
-    The macro F1 of this project is the mean over the labels that were shown.
+    Macro F1 is the mean over the labels that were shown.
     """
-    found: np.ndarray = 2 * np.diag(counts) / np.maximum(counts.sum(0) + counts.sum(1), 1)
-    return found
+    scores: np.ndarray = 2 * np.diag(counts) / np.maximum(counts.sum(0) + counts.sum(1), 1)
+    return scores
 
 
 def top_k(logits: np.ndarray, targets: np.ndarray, k: int) -> float:
-    """Return the share of photographs whose label is among the ``k`` highest logits."""
+    """Return the share of images whose label is among the ``k`` highest logits."""
     return float(among_best(logits, targets, k).mean())
 
 
 def among_best(logits: np.ndarray, targets: np.ndarray, k: int) -> np.ndarray:
-    """Return for each photograph whether its label is among the ``k`` highest logits, (N,) bool."""
+    """Return for each image whether its label is among the ``k`` highest logits, (N,) bool."""
     best = np.argsort(-logits, axis=1, kind="stable")[:, :k]
-    found: np.ndarray = (best == targets[:, None]).any(1)
-    return found
-
-
-def wilson(right: int, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson 1927); it stays inside 0-1, unlike the normal one."""
-    share, factor = right / count, _Z95**2 / count
-    centre = (share + factor / 2) / (1 + factor)
-    half = _Z95 / (1 + factor) * math.sqrt(share * (1 - share) / count + factor / (4 * count))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    among: np.ndarray = (best == targets[:, None]).any(1)
+    return among
 
 
 def separation(inside: np.ndarray, outside: np.ndarray) -> float:
-    """Return the area under the ROC curve: the chance that an outside value exceeds an inside one."""
+    """Return the area under the ROC curve: the probability that an outside value exceeds an inside one."""
     ranks = rankdata(np.concatenate([inside, outside]))[len(inside) :]
     return float((ranks.sum() - len(outside) * (len(outside) + 1) / 2) / (len(inside) * len(outside)))
+
+
+def share_with_interval(right: int, count: int) -> dict[str, Any]:
+    """Return a share of ``count`` images and Wilson's interval, as metrics.json has them."""
+    return {"share": rounded(right / count), "interval": [rounded(bound) for bound in wilson(right, count)]}
 
 
 def rounded(value: float | np.floating[Any]) -> float:
@@ -110,12 +106,13 @@ def rounded(value: float | np.floating[Any]) -> float:
     return round(float(value), 4)
 
 
-def _calibration(found: np.ndarray, targets: np.ndarray, suffix: str) -> dict[str, float]:
+def _calibration(probability: np.ndarray, targets: np.ndarray, suffix: str) -> dict[str, float]:
     figures = {
-        "calibration_error": calibration_error(found, targets),
-        "calibration_error_equal_mass": equal_mass_error(found, targets),
-        "negative_log_likelihood": negative_log_likelihood(found, targets),
-        "brier": brier(found, targets),
+        "calibration_error": calibration_error(probability, targets),
+        "calibration_error_debiased": debiased_error(probability.max(1), probability.argmax(1) == targets)[0],
+        "calibration_error_equal_mass": equal_mass_error(probability, targets),
+        "negative_log_likelihood": negative_log_likelihood(probability, targets),
+        "brier": brier(probability, targets),
     }
     return {name + suffix: rounded(value) for name, value in figures.items()}
 

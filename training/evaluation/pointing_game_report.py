@@ -19,24 +19,24 @@ from training.markdown import interval, percent, table
 from training.plotting import ACCENT, INK, PALE, WARN, plain, save
 from visionserve.heatmap import overlay_png
 
-SHOWN = 20  # photographs on the sheet
+SHOWN = 20  # images on the sheet
 _ACROSS = 5
-_INCHES = 2.3  # of a photograph
+_INCHES = 2.3  # of an image
 _POINTERS = {
     "peak": "peak of the heatmap",
-    "peak_of_right_answers": "the same, right answers only",
-    "centre": "centre of the picture",
-    "chance": "chance: the box's mean share of the picture",
+    "peak_of_right_answers": "the same, right predictions only",
+    "centre": "centre of the image",
+    "chance": "chance: the box's mean share of the image",
 }
 
 
-def write(folder: Path, found: Sequence[Pointing], figures: dict[str, Any], root: Path) -> None:
-    """Write the four files; the photographs of the sheet are read below ``root``."""
+def write(folder: Path, peaks: Sequence[Pointing], figures: dict[str, Any], root: Path) -> None:
+    """Write the four files; the images of the sheet are read below ``root``."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "parts.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     (folder / "parts.md").write_text("\n".join(_text(figures)) + "\n", encoding="utf-8")
     save(_bars(figures["parts"]), folder / "parts.png")
-    save(_sheet(found, root), folder / "sheet.png")
+    save(_sheet(peaks, root), folder / "sheet.png")
 
 
 def _text(figures: dict[str, Any]) -> list[str]:
@@ -44,17 +44,17 @@ def _text(figures: dict[str, Any]) -> list[str]:
     return [
         "# Where the heatmap points",
         "",
-        f"{figures['photographs']} photographs of the {figures['split']} split, heatmap of the predicted label. A hit "
+        f"{figures['photographs']} images of the {figures['split']} split, heatmap of the predicted label. A hit "
         "is a peak inside the bird's bounding box; tolerance around the box: "
         f"{figures['tolerance_px']:g} pixels of the file.",
         "",
         *table(("pointer", "hits", "share", "95 % interval"), [_pointer(*item) for item in _items(figures)]),
         "",
-        f"The annotated, visible part nearest to the peak; {figures['without_visible_parts']} photographs show none. "
+        f"The annotated, visible part nearest to the peak; {figures['without_visible_parts']} images show none. "
         + ("" if distance is None else f"Median distance: {percent(distance, 0)} of the box's diagonal."),
         "",
         *table(
-            ("part", "nearest to the peak", "share", "95 % interval", "nearest to the picture's centre", "visible in"),
+            ("part", "nearest to the peak", "share", "95 % interval", "nearest to the image's centre", "visible in"),
             [
                 (
                     row["part"],
@@ -70,7 +70,7 @@ def _text(figures: dict[str, Any]) -> list[str]:
         "",
         "![How often each part is nearest to the peak](parts.png)",
         "",
-        "![Photographs, heatmaps, peaks and parts](sheet.png)",
+        "![Images, heatmaps, peaks and parts](sheet.png)",
     ]
 
 
@@ -86,28 +86,28 @@ def _pointer(name: str, entry: dict[str, Any]) -> tuple[str, str, str, str]:
 def _bars(rows: Sequence[dict[str, Any]]) -> Figure:
     figure = Figure(figsize=(7.2, 1.4 + 0.28 * max(len(rows), 1)), layout="constrained")
     axes = figure.subplots()
-    for place, row in enumerate(rows):
-        axes.barh(place, row["share"], color=PALE, edgecolor=ACCENT, height=0.7)
-        axes.plot(row["interval"], [place, place], color=INK, linewidth=1)
-        axes.plot(row["nearest_to_centre"] / row["of"], place, "D", color=WARN, markersize=5, clip_on=False)
+    for index, row in enumerate(rows):
+        axes.barh(index, row["share"], color=PALE, edgecolor=ACCENT, height=0.7)
+        axes.plot(row["interval"], [index, index], color=INK, linewidth=1)
+        axes.plot(row["nearest_to_centre"] / row["of"], index, "D", color=WARN, markersize=5, clip_on=False)
     axes.set_yticks(range(len(rows)), [f"{row['part']}  {row['hits']}" for row in rows], fontsize=8)
     axes.set(xlim=(0, None), ylim=(max(len(rows), 1) - 0.4, -0.6))
-    axes.set_xlabel("share of the photographs; line: 95 % interval, diamond: the picture's centre instead", fontsize=8)
+    axes.set_xlabel("share of the images; line: 95 % interval, diamond: the image's centre instead", fontsize=8)
     axes.set_title("The part nearest to the heatmap's peak", color=INK, fontsize=11)
     plain(axes)
     return figure
 
 
-def _sheet(found: Sequence[Pointing], root: Path) -> Figure:
-    """Return photographs taken at equal steps from the split."""
-    places = np.unique(np.linspace(0, len(found) - 1, SHOWN).round().astype(int))
-    rows = -(-len(places) // _ACROSS)
+def _sheet(peaks: Sequence[Pointing], root: Path) -> Figure:
+    """Return images taken at equal steps from the split."""
+    indices = np.unique(np.linspace(0, len(peaks) - 1, SHOWN).round().astype(int))
+    rows = -(-len(indices) // _ACROSS)
     figure = Figure(figsize=(_INCHES * _ACROSS, (_INCHES + 0.25) * rows + 0.4), layout="constrained")
     grid = figure.subplots(rows, _ACROSS, squeeze=False).ravel()
     for axes in grid:
         axes.set_axis_off()
-    for axes, place in zip(grid, places, strict=False):
-        _tile(axes, found[place], root)
+    for axes, index in zip(grid, indices, strict=False):
+        _tile(axes, peaks[index], root)
     figure.suptitle("Heatmap, its peak (cross), the bird's box and the nearest visible part (circle)", color=INK)
     return figure
 
@@ -124,19 +124,25 @@ def _tile(axes: Axes, item: Pointing, root: Path) -> None:
     if item.part is not None:
         _mark(axes, view.to_input((item.part.x, item.part.y)), "o", "white")
     axes.set(xlim=(-0.5, len(image) - 0.5), ylim=(len(image) - 0.5, -0.5))
-    said = item.said if item.said == item.label else f"{item.said}, not {item.label}"
+    predicted = item.predicted if item.predicted == item.label else f"{item.predicted}, not {item.label}"
     part = "no visible part" if item.part is None else item.part.name
-    axes.set_title(f"{part}{'' if item.inside else ', off the bird'}\n{said}", fontsize=7.5, color=_colour(item), pad=3)
+    axes.set_title(
+        f"{part}{'' if item.inside else ', off the bird'}\n{predicted}",
+        fontsize=7.5,
+        color=_colour(item),
+        pad=3,
+        parse_math=False,
+    )
 
 
 def _colour(item: Pointing) -> str:
-    return ACCENT if item.said == item.label else WARN
+    return ACCENT if item.predicted == item.label else WARN
 
 
-def _mark(axes: Axes, place: tuple[float, float], marker: str, colour: str) -> None:
+def _mark(axes: Axes, position: tuple[float, float], marker: str, colour: str) -> None:
     axes.plot(
-        place[0] - 0.5,
-        place[1] - 0.5,
+        position[0] - 0.5,
+        position[1] - 0.5,
         marker,
         markersize=8,
         markerfacecolor="none",

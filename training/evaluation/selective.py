@@ -1,18 +1,20 @@
-"""Selective prediction: how accurate a model is when it may leave its least sure answers unsaid."""
+"""Selective prediction: how accurate a model is when it may withhold its least confident predictions."""
 
+import math
 from typing import Any
 
 import numpy as np
 
-from training.evaluation.metrics import rounded, wilson
+from training.evaluation.metrics import rounded, share_with_interval
 
 COVERAGES = (1.0, 0.95, 0.9, 0.8)
+_DECIMALS = 4  # of a stated threshold
 
 
 def risks(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return the share of wrong answers among the k surest ones, (N,), for k = 1 to N.
+    """Return the share of wrong predictions among the k most confident ones, (N,), for k = 1 to N.
 
-    Answers of equal confidence come in no order: each counts with their common share of wrong ones.
+    Predictions of equal confidence have no order: each counts with their common share of wrong ones.
 
     Args:
         confidence: (N,) probabilities of the best label.
@@ -20,8 +22,8 @@ def risks(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
     """
     _, group, sizes = np.unique(-confidence, return_inverse=True, return_counts=True)
     shares = np.bincount(group, ~right) / sizes
-    found: np.ndarray = np.cumsum(np.repeat(shares, sizes)) / np.arange(1, len(right) + 1)
-    return found
+    by_count: np.ndarray = np.cumsum(np.repeat(shares, sizes)) / np.arange(1, len(right) + 1)
+    return by_count
 
 
 def area(confidence: np.ndarray, right: np.ndarray) -> float:
@@ -29,19 +31,27 @@ def area(confidence: np.ndarray, right: np.ndarray) -> float:
     return float(risks(confidence, right).mean())
 
 
-def at(coverage: float, confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
-    """Return what a threshold on confidence keeps that answers at least ``coverage``, 0-1, of (N,) photographs.
+def threshold_for(coverage: float, confidence: np.ndarray) -> float:
+    """Return the threshold on (N,) confidences that at least a share of them, 0-1, reach.
 
-    ``answered`` counts its photographs, more than asked for where several are equally sure; ``threshold`` is the least
-    confidence among them.
+    Rounded down, so that the image at the boundary reaches the threshold as it is stated.
     """
-    threshold = np.sort(confidence)[::-1][int(np.ceil(coverage * len(right) - 1e-9)) - 1]
+    boundary = float(np.sort(confidence)[::-1][int(np.ceil(coverage * len(confidence) - 1e-9)) - 1])
+    scale: int = 10**_DECIMALS
+    return math.floor(boundary * scale) / scale
+
+
+def at(threshold: float, confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+    """Return what a threshold answers of (N,) images, and how accurately; nothing answered has no accuracy."""
     kept = right[confidence >= threshold]
+    answered = share_with_interval(len(kept), len(right))
+    accuracy = share_with_interval(int(kept.sum()), len(kept)) if len(kept) else {"share": None, "interval": None}
     return {
-        "coverage": coverage,
         "threshold": rounded(threshold),
         "answered": len(kept),
+        "answered_share": answered["share"],
+        "answered_interval": answered["interval"],
         "wrong": int((~kept).sum()),
-        "accuracy": rounded(kept.mean()),
-        "accuracy_interval": [rounded(bound) for bound in wilson(int(kept.sum()), len(kept))],
+        "accuracy": accuracy["share"],
+        "accuracy_interval": accuracy["interval"],
     }

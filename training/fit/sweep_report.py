@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from training import plotting
 from training import recipe as recipes
-from training.evaluation import metrics
+from training.evaluation.intervals import wilson
 from training.fit.sweep import Sweep, finished, short
 from training.fit.trainer import read_manifest
 
@@ -50,7 +50,7 @@ def markdown(sweep: Sweep, study: Study, shares: dict[str, float]) -> str:
     """Return the tables: the trials, the best first, and the entries' importances."""
     best = study.best_trial
     count = len(read_manifest(sweep.run_of(study, best)).part("val"))
-    low, high = metrics.wilson(round(study.best_value * count), count)
+    low, high = wilson(round(study.best_value * count), count)
     entries = [dimension.entry for dimension in sweep.space]
     lines = [
         f"# Sweep of {sweep.recipe.name}",

@@ -8,7 +8,7 @@ import pytest
 
 from training.__main__ import COMMANDS, RENAMED, main
 from training.cli import evaluate, export
-from training.evaluation import contenders, corruptions
+from training.evaluation import compare, corruptions
 from training.evaluation.report import robustness
 from training.export import prune
 
@@ -39,7 +39,7 @@ def test_a_wrong_option_is_refused_before_the_command_is_imported() -> None:
 def test_what_the_options_offer_is_what_the_commands_know() -> None:
     assert evaluate.SEVERITIES == corruptions.SEVERITIES
     assert evaluate.DEFAULT_SEVERITIES == robustness.DEFAULT
-    assert evaluate.PRECISIONS == contenders.PRECISIONS
+    assert evaluate.PRECISIONS == compare.PRECISIONS
     assert export.CHANNEL_MULTIPLE == prune.MULTIPLE
 
 

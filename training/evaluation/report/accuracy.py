@@ -1,20 +1,32 @@
-"""How often the model is right, as served and in fp32, with intervals."""
+"""Accuracy and calibration of the whole split, as served and in fp32, and what separates the two."""
 
 from typing import Any
 
-from training.evaluation import bootstrap, metrics
-from training.evaluation.evaluate import Evidence
-from training.evaluation.report.sections import Section
+import numpy as np
+from scipy.stats import binomtest
+
+from training.evaluation import intervals, metrics, plots
+from training.evaluation.calibration import debiased_error, log_losses, probabilities
+from training.evaluation.evaluate import EvaluationData
+from training.evaluation.report.sections import Plot, Section
 from training.markdown import interval, percent, table
 
-# Beside each other in the first table: name in metrics.json, what it is called, whether it is a share.
-_ROWS = (
+# Name in metrics.json, name in the report, whether it is a share.
+_ACCURACY_ROWS = (
     ("top1", "top-1", True),
     ("top5", "top-5", True),
     ("macro_f1", "macro F1", True),
-    ("weighted_f1", "F1 weighted by photographs", True),
+    ("weighted_f1", "F1 weighted by images", True),
     ("balanced_accuracy", "mean of the labels' accuracies", True),
     ("calibration_error", "expected calibration error, 15 bins", True),
+    ("calibration_error_debiased", "the same without its bias", True),
+    ("negative_log_likelihood", "negative log likelihood, nats", False),
+    ("brier", "Brier score, 0-2", False),
+)
+_CALIBRATION_ROWS = (
+    ("calibration_error", "expected calibration error, 15 equal steps of probability", True),
+    ("calibration_error_debiased", "the same without its bias", True),
+    ("calibration_error_equal_mass", "expected calibration error, 15 bins of equally many images", True),
     ("negative_log_likelihood", "negative log likelihood, nats", False),
     ("brier", "Brier score, 0-2", False),
 )
@@ -24,6 +36,7 @@ _HEADLINE = (
     "top1_interval",
     "top5",
     "calibration_error",
+    "calibration_error_debiased",
     "reliability",
     "macro_f1",
     "weighted_f1",
@@ -34,38 +47,142 @@ _HEADLINE = (
 )
 
 
-def section(evidence: Evidence) -> Section:
-    """Return the figures of the whole split; metrics.json has them as ``served`` and ``fp32``."""
-    served, fp32 = (_figures(logits, evidence) for logits in (evidence.served.logits, evidence.exact))
-    figures = {"served": served, "fp32": fp32, "novelty_mean": metrics.rounded(evidence.served.novelty.mean())}
+def accuracy(data: EvaluationData) -> Section:
+    """Return the metrics of the whole split; metrics.json has them as ``served`` and ``fp32``."""
+    served, fp32 = (_measure(logits, data) for logits in (data.predictions.logits, data.fp32_logits))
+    figures = {"served": served, "fp32": fp32, "novelty_mean": metrics.rounded(data.predictions.novelty.mean())}
     headline = {name: served[name] for name in _HEADLINE} | {"top1_fp32": fp32["top1"]}
-    return Section("Accuracy", _lines(served, fp32, evidence), figures, headline=headline)
+    return Section("Accuracy", _accuracy_lines(served, fp32, data), figures, headline=headline)
 
 
-def _figures(logits: Any, evidence: Evidence) -> dict[str, Any]:
-    found = metrics.summarise(logits, evidence.targets, evidence.card.temperature)
-    return found | {"intervals": bootstrap.intervals(logits, evidence.targets, evidence.card.temperature)}
-
-
-def _lines(served: dict[str, Any], fp32: dict[str, Any], evidence: Evidence) -> list[str]:
-    rows = [(said, *(_cell(found, name, share) for found in (served, fp32))) for name, said, share in _ROWS]
-    shown = len({int(target) for target in evidence.targets})
+def calibration(data: EvaluationData) -> Section:
+    """Return tables and the reliability diagram; the metrics themselves belong to ``served`` and ``fp32``."""
+    temperature = data.card.temperature
+    served = metrics.summarise(data.predictions.logits, data.targets, temperature)
+    rows = [
+        (words, *(_value(served[n], share) for n in (f"{name}_before_temperature", name)))
+        for name, words, share in _CALIBRATION_ROWS
+    ]
     lines = [
+        f"One temperature, {temperature:g}, was fitted on validation images; it divides the logits and changes no "
+        "label, only the probabilities.",
+        "",
+        *table(["as served", "before temperature", "after"], rows),
+    ]
+    figure = plots.reliability_diagram(data.predictions.logits, data.targets, temperature)
+    return Section("Calibration", lines, plots=[Plot("reliability", figure, "Stated probability against accuracy")])
+
+
+def served_and_fp32(data: EvaluationData) -> Section:
+    """Return agreement, McNemar's test and paired differences; metrics.json has them as ``comparison``."""
+    compared = compare(data.predictions.logits, data.fp32_logits, data.targets, data.card.temperature)
+    top1, likelihood = (compared[f"{name}_difference_interval"] for name in ("top1", "negative_log_likelihood"))
+    rows = [
+        ("same label", f"{percent(compared['agreement'], 2)}, all but {compared['disagreements']}"),
+        ("right only as served", compared["right_only_as_served"]),
+        ("right only in fp32", compared["right_only_in_fp32"]),
+        ("McNemar's exact p", f"{compared['mcnemar_p']:.3g}"),
+        (
+            "top-1, as served minus fp32, in points (95 % interval)",
+            f"{100 * compared['top1_difference']:+.2f} ({100 * top1[0]:+.2f} to {100 * top1[1]:+.2f})",
+        ),
+        (
+            "negative log likelihood, as served minus fp32 (95 % interval)",
+            f"{compared['negative_log_likelihood_difference']:+.4f} ({likelihood[0]:+.4f} to {likelihood[1]:+.4f})",
+        ),
+    ]
+    lines = [
+        f"As served: `{data.card.model}` by {data.classifier.engine.name}. In fp32: the network with the "
+        "bundle's weights, by PyTorch. The same images, the same temperature; intervals of the paired differences by "
+        "Tango's score (top-1) and the studentized bootstrap.",
+        "",
+        *table(["on the same images", ""], rows),
+    ]
+    return Section("As served beside fp32", lines, {"agreement": compared["agreement"], "comparison": compared})
+
+
+def compare(first: np.ndarray, second: np.ndarray, targets: np.ndarray, temperature: float) -> dict[str, Any]:
+    """Return how the logits ``first`` (N, C) differ from ``second`` (N, C) on images with label indices (N,).
+
+    Differences are first minus second. ``mcnemar_p`` is the exact two-sided probability of so uneven a split of the
+    images that only one of the two got right, if both were equally accurate.
+    """
+    right_first, right_second = first.argmax(1) == targets, second.argmax(1) == targets
+    only_first, only_second = int((right_first & ~right_second).sum()), int((right_second & ~right_first).sum())
+    likelihood = log_losses(probabilities(first, temperature), targets) - log_losses(
+        probabilities(second, temperature), targets
+    )
+    return {
+        "agreement": metrics.rounded((first.argmax(1) == second.argmax(1)).mean()),
+        "disagreements": int((first.argmax(1) != second.argmax(1)).sum()),
+        "right_only_as_served": only_first,
+        "right_only_in_fp32": only_second,
+        "mcnemar_p": mcnemar(only_first, only_second),
+        "top1_difference": metrics.rounded((only_first - only_second) / len(targets)),
+        "top1_difference_interval": _rounded(intervals.paired_difference(only_first, only_second, len(targets))),
+        "negative_log_likelihood_difference": metrics.rounded(likelihood.mean()),
+        "negative_log_likelihood_difference_interval": _rounded(intervals.mean_interval(likelihood)),
+    }
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Return the exact two-sided p of McNemar's test (1947) from the two counts of discordant pairs."""
+    discordant = only_first + only_second
+    return metrics.rounded(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
+
+
+def all_intervals(logits: np.ndarray, targets: np.ndarray, temperature: float) -> dict[str, list[float]]:
+    """Return the 95 % intervals of the metrics that have one, by their names in metrics.json."""
+    probability, predicted = probabilities(logits, temperature), logits.argmax(1)
+    right, among_five = predicted == targets, metrics.among_best(logits, targets, 5)
+    bounds = {
+        "top1": intervals.wilson(right.sum(), len(right)),
+        "top5": intervals.wilson(among_five.sum(), len(right)),
+        "macro_f1": intervals.macro_f1_interval(predicted, targets, logits.shape[1]),
+        "calibration_error_debiased": debiased_error(probability.max(1), right)[1:],
+        "negative_log_likelihood": intervals.mean_interval(log_losses(probability, targets)),
+    }
+    return {name: _rounded(pair) for name, pair in bounds.items()}
+
+
+def _measure(logits: Any, data: EvaluationData) -> dict[str, Any]:
+    temperature = data.card.temperature
+    return metrics.summarise(logits, data.targets, temperature) | {
+        "intervals": all_intervals(logits, data.targets, temperature)
+    }
+
+
+def _accuracy_lines(served: dict[str, Any], fp32: dict[str, Any], data: EvaluationData) -> list[str]:
+    rows = [
+        (words, *(_cell(figures, name, share) for figures in (served, fp32))) for name, words, share in _ACCURACY_ROWS
+    ]
+    warning = intervals.few_images(len(data.targets))
+    lines = [
+        *([warning, ""] if warning else []),
         *table(["", "as served", "fp32"], rows),
         "",
-        f"In brackets 95 % intervals by bootstrap: {bootstrap.RESAMPLES:,} resamples of the photographs. Wilson's "
-        f"interval of top-1 is {interval(served['top1_interval'])} as served, {interval(fp32['top1_interval'])} in "
-        "fp32. Noise only adds to a calibration error, so its interval leans upwards. Macro F1 is the mean over the "
-        f"{shown} labels that have photographs.",
+        "In brackets 95 % intervals: Wilson's score interval of top-1 and top-5, the bootstrap "
+        f"({intervals.RESAMPLES:,} resamples of the images) of macro F1 and the negative log likelihood, "
+        "test inversion of the calibration error without its bias. Chance only adds to a calibration error, so the "
+        f"plain one is too high in few images. Macro F1 is the mean over the {len(np.unique(data.targets))} labels "
+        "that have images.",
     ]
-    if len(evidence.card.labels) <= 5:
-        lines += ["", f"With {len(evidence.card.labels)} labels, top-5 is 100 % by its making."]
+    if len(data.card.labels) <= 5:
+        lines += ["", f"With {len(data.card.labels)} labels, top-5 is always 100 %."]
     return lines
 
 
-def _cell(found: dict[str, Any], name: str, share: bool) -> str:
-    value = percent(found[name], 2) if share else f"{found[name]:.4f}"
-    if name not in found["intervals"]:
+def _cell(figures: dict[str, Any], name: str, share: bool) -> str:
+    value = _value(figures[name], share)
+    if name not in figures["intervals"]:
         return value
-    low, high = found["intervals"][name]
+    low, high = figures["intervals"][name]
     return f"{value} ({interval((low, high)) if share else f'{low:.3f}-{high:.3f}'})"
+
+
+def _value(value: float, share: bool) -> str:
+    return percent(value, 2) if share else f"{value:.4f}"
+
+
+def _rounded(bounds: tuple[float, ...]) -> list[float]:
+    return [metrics.rounded(bound) for bound in bounds]

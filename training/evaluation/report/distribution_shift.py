@@ -1,7 +1,7 @@
-"""How accurate the model is on photographs of its labels that were taken, cut or stored otherwise than its own.
+"""How accurate the model is on images of its labels from other sources.
 
 A folder of class folders, and a CSV file `folder,label` that says which label of the model each folder shows. A folder
-without one, or with an empty label, shows something that the model does not know: only its novelty is measured.
+without one, or with an empty label, shows something unknown to the model: only its novelty is measured.
 """
 
 import csv
@@ -13,9 +13,10 @@ import numpy as np
 
 from training.evaluation import metrics
 from training.evaluation.calibration import probabilities
-from training.evaluation.evaluate import Evidence, Served, answers, prepare
+from training.evaluation.evaluate import EvaluationData, Predictions, predict, prepare
+from training.evaluation.intervals import wilson
 from training.evaluation.metrics import rounded
-from training.evaluation.report.novelty import KEPT, photographs_below
+from training.evaluation.report.novelty import KEPT, images_below
 from training.evaluation.report.sections import Section
 from training.markdown import interval, percent, table
 from visionserve.errors import BundleError
@@ -23,21 +24,21 @@ from visionserve.errors import BundleError
 HEADER = ["folder", "label"]
 
 
-def section(evidence: Evidence, root: Path, names: Path | None) -> Section:
+def section(data: EvaluationData, root: Path, names: Path | None) -> Section:
     """Measure each class folder below ``root``; without ``names`` a folder's name is its label.
 
     Raises:
         BundleError: the folder or the names cannot be used.
     """
     folders = _folders(root)
-    chosen = read_names(names, folders, evidence.card.labels) if names is not None else _own(folders, evidence)
+    label_of = read_names(names, folders, data.card.labels) if names is not None else _own(folders, data)
     rows = []
     for folder in folders:
-        images = prepare(photographs_below(root / folder), evidence.classifier.preprocessing)
-        rows.append(_row(folder, chosen.get(folder), answers(evidence.classifier, images), evidence))
+        images = prepare(images_below(root / folder), data.classifier.preprocessing)
+        rows.append(_row(folder, label_of.get(folder), predict(data.classifier, images), data))
     known = [row for row in rows if row["label"] is not None]
     figures = {"all": _all(known), "folders": rows}
-    return Section("Other photographs of the same labels", _lines(figures, evidence), figures, "shifted")
+    return Section("Other images of the same labels", _lines(figures, data), figures, "shifted")
 
 
 def read_names(path: Path, folders: Iterable[str], labels: tuple[str, ...]) -> dict[str, str]:
@@ -53,16 +54,16 @@ def read_names(path: Path, folders: Iterable[str], labels: tuple[str, ...]) -> d
         raise BundleError(f"no readable names at {path}: {error}") from error
     if not lines or lines[0] != HEADER or any(len(line) != len(HEADER) for line in lines):
         raise BundleError(f"{path} must have the two columns {','.join(HEADER)}, named in its first line")
-    found: dict[str, str] = {}
+    given: dict[str, str] = {}
     for folder, label in lines[1:]:
         if folder not in folders:
-            raise BundleError(f"{path} names the folder {folder!r}, which is not there")
-        if folder in found:
+            raise BundleError(f"{path} names the folder {folder!r}, which does not exist")
+        if folder in given:
             raise BundleError(f"{path} names the folder {folder!r} twice")
         if label and label not in labels:
-            raise BundleError(f"{path}: {label!r}, of the folder {folder!r}, is no label of the model")
-        found[folder] = label
-    kept = {folder: label for folder, label in found.items() if label}
+            raise BundleError(f"{path}: {label!r}, of the folder {folder!r}, is not a label of the model")
+        given[folder] = label
+    kept = {folder: label for folder, label in given.items() if label}
     if not kept:
         raise BundleError(f"{path} gives no folder a label")
     return kept
@@ -71,41 +72,43 @@ def read_names(path: Path, folders: Iterable[str], labels: tuple[str, ...]) -> d
 def _folders(root: Path) -> list[str]:
     if not root.is_dir():
         raise BundleError(f"there is no folder {root}")
-    found = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not found:
+    folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not folders:
         raise BundleError(f"{root} has no class folders")
-    return found
+    return folders
 
 
-def _own(folders: list[str], evidence: Evidence) -> dict[str, str]:
-    found = {folder: folder for folder in folders if folder in evidence.card.labels}
-    if not found:
-        raise BundleError("no class folder is named like a label of the model: say with --names which shows which")
-    return found
+def _own(folders: list[str], data: EvaluationData) -> dict[str, str]:
+    own = {folder: folder for folder in folders if folder in data.card.labels}
+    if not own:
+        raise BundleError(
+            "no class folder is named like a label of the model: give the labels of the folders with --names"
+        )
+    return own
 
 
-def _row(folder: str, label: str | None, found: Served, evidence: Evidence) -> dict[str, Any]:
+def _row(folder: str, label: str | None, predictions: Predictions, data: EvaluationData) -> dict[str, Any]:
     row: dict[str, Any] = {
         "folder": folder,
         "label": label,
-        "photographs": len(found.novelty),
-        "probability_mean": rounded(probabilities(found.logits, evidence.card.temperature).max(1).mean()),
-        "novel": rounded((found.novelty > KEPT).mean()),
+        "photographs": len(predictions.novelty),
+        "probability_mean": rounded(probabilities(predictions.logits, data.card.temperature).max(1).mean()),
+        "novel": rounded((predictions.novelty > KEPT).mean()),
     }
     if label is None:
         return row
-    targets = np.full(len(found.novelty), evidence.card.labels.index(label))
-    right, in_five = (int(metrics.among_best(found.logits, targets, k).sum()) for k in (1, 5))
+    targets = np.full(len(predictions.novelty), data.card.labels.index(label))
+    right, in_five = (int(metrics.among_best(predictions.logits, targets, k).sum()) for k in (1, 5))
     return row | {"right": right, "in_five": in_five} | _top1(row, right)
 
 
 def _top1(row: Mapping[str, Any], right: int) -> dict[str, Any]:
-    bounds = metrics.wilson(right, row["photographs"])
+    bounds = wilson(right, row["photographs"])
     return {"top1": rounded(right / row["photographs"]), "top1_interval": [rounded(bound) for bound in bounds]}
 
 
 def _all(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the figures of all photographs that show a label."""
+    """Return the metrics of all images that show a label."""
     sums = {name: sum(row[name] for row in rows) for name in ("photographs", "right", "in_five")}
     means = {
         name: rounded(np.average([row[name] for row in rows], weights=[row["photographs"] for row in rows]))
@@ -114,23 +117,23 @@ def _all(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return sums | _top1(sums, sums["right"]) | {"top5": rounded(sums["in_five"] / sums["photographs"])} | means
 
 
-def _lines(figures: dict[str, Any], evidence: Evidence) -> list[str]:
-    usual = evidence.served
-    confidence = probabilities(usual.logits, evidence.card.temperature).max(1)
-    right = int((usual.logits.argmax(1) == evidence.targets).sum())
+def _lines(figures: dict[str, Any], data: EvaluationData) -> list[str]:
+    usual = data.predictions
+    confidence = probabilities(usual.logits, data.card.temperature).max(1)
+    right = int((usual.logits.argmax(1) == data.targets).sum())
     beside = {
-        "photographs": len(evidence.targets),
+        "photographs": len(data.targets),
         "probability_mean": rounded(confidence.mean()),
         "novel": rounded((usual.novelty > KEPT).mean()),
     }
-    beside |= _top1(beside, right) | {"in_five": metrics.top_k(usual.logits, evidence.targets, 5) * len(confidence)}
+    beside |= _top1(beside, right) | {"in_five": metrics.top_k(usual.logits, data.targets, 5) * len(confidence)}
     rows = [_cells(row["folder"], row["label"] or "none", row) for row in figures["folders"]]
     rows.append(_cells("all with a label", "", figures["all"]))
-    rows.append(_cells(f"the {evidence.split} photographs", "", beside))
-    head = ["folder", "label", "photographs", "top-1 (95 % interval)", "among the best five", "mean probability"]
+    rows.append(_cells(f"the {data.split} images", "", beside))
+    head = ["folder", "label", "images", "top-1 (95 % interval)", "among the best five", "mean probability"]
     return [
-        "Photographs that come from elsewhere. Accuracy is stated for folders that show a label of the model; the "
-        f"last column is the share whose novelty is above {KEPT}, as that of one validation photograph in twenty is.",
+        "Images from other sources. Accuracy is stated for folders that show a label of the model; the "
+        f"last column is the share whose novelty is above {KEPT}, as that of one validation image in twenty is.",
         "",
         *table([*head, f"novelty above {KEPT}"], rows),
     ]

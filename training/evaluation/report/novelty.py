@@ -1,4 +1,4 @@
-"""How well the served novelty tells photographs of other things from those of the labels."""
+"""How well the served novelty separates images of other things from those of the labels."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,10 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from training.data.datamodule import served as served_images
 from training.evaluation import metrics
-from training.evaluation.bootstrap import RESAMPLES, SEED
-from training.evaluation.evaluate import Evidence, answers, prepare
+from training.evaluation.evaluate import EvaluationData, predict, prepare
+from training.evaluation.intervals import RESAMPLES, SEED, wilson
 from training.evaluation.metrics import rounded
 from training.evaluation.report.sections import Plot, Section
 from training.markdown import interval, percent, table
@@ -19,20 +18,20 @@ from training.plotting import ACCENT, INK, PALE, WARN, plain
 from visionserve.errors import BundleError
 from visionserve.files import is_image
 
-KEPT = 0.95  # the share of the validation photographs that the threshold lets through
+KEPT = 0.95  # the share of the validation images that the threshold accepts
 _OTHERS = (WARN, "#5c6bc0", "#8d6e63", "#7b1fa2", "#546e7a", "#c0a000")
 
 
-def section(evidence: Evidence, folders: Mapping[str, Path]) -> Section:
-    """Compare a split's photographs with those of other things, anywhere below each of the named folders.
+def section(data: EvaluationData, folders: Mapping[str, Path]) -> Section:
+    """Compare a split's images with those of other things, anywhere below each of the named folders.
 
     Raises:
-        BundleError: a folder holds no photographs, or one that does not decode.
+        BundleError: a folder holds no images, or one that does not decode.
     """
-    validation = _validation(evidence)
+    validation = _validation(data)
     threshold = threshold_that_keeps(validation, KEPT)
-    inside = evidence.served.novelty
-    others = {name: _answers(evidence, folder) for name, folder in folders.items()}
+    inside = data.predictions.novelty
+    others = {name: _novelty(data, folder) for name, folder in folders.items()}
     sets = {name: compare(inside, outside, threshold) for name, outside in others.items()}
     figures = {
         "threshold": rounded(threshold),
@@ -43,16 +42,16 @@ def section(evidence: Evidence, folders: Mapping[str, Path]) -> Section:
     }
     headline = {name: figures[name] for name in ("threshold", "kept_of_validation", "kept", "kept_interval")}
     headline["auroc"] = {name: row["auroc"] for name, row in sets.items()}
-    caption = "Share of photographs that a threshold would turn away, by the threshold"
+    caption = "Share of images that a threshold would reject, by the threshold"
     plot = Plot("novelty", _draw(inside, others, threshold), caption)
-    return Section("Novelty", _lines(evidence, figures), figures, "novelty", [plot], {"novelty": headline})
+    return Section("Novelty", _lines(data, figures), figures, "novelty", [plot], {"novelty": headline})
 
 
-def photographs_below(folder: Path) -> list[Path]:
+def images_below(folder: Path) -> list[Path]:
     """Return the image files anywhere below a folder, sorted; BundleError when there are none."""
     files = sorted(path for path in folder.rglob("*") if is_image(path))
     if not files:
-        raise BundleError(f"{folder} holds no photographs")
+        raise BundleError(f"{folder} holds no images")
     return files
 
 
@@ -62,9 +61,9 @@ def threshold_that_keeps(novelty: np.ndarray, share: float) -> float:
 
 
 def compare(inside: np.ndarray, outside: np.ndarray, threshold: float) -> dict[str, Any]:
-    """Return how far novelties (M,) of other things are from those of the labels' own photographs (N,).
+    """Return how far novelties (M,) of other things are from those of the labels' own images (N,).
 
-    ``auroc`` is the area under the ROC curve; ``passed`` the share of other things let through by the threshold that
+    ``auroc`` is the area under the ROC curve; ``passed`` the share of other things accepted by the threshold that
     keeps 95 % of ``inside`` (the false positive rate at 95 %); ``turned_away`` the share above ``threshold``.
     """
     intervals = _bootstrap(inside, outside)
@@ -80,19 +79,18 @@ def compare(inside: np.ndarray, outside: np.ndarray, threshold: float) -> dict[s
     }
 
 
-def _validation(evidence: Evidence) -> np.ndarray:
-    """Return the novelty (M,) of the validation photographs, as served."""
-    if evidence.split == "val":
-        return evidence.served.novelty
-    if not evidence.manifest.part("val"):
-        raise BundleError("the manifest has no val photographs, which the threshold of novelty is taken from")
-    images, _ = served_images(evidence.manifest, "val", evidence.classifier.preprocessing)
-    return answers(evidence.classifier, images).novelty
+def _validation(data: EvaluationData) -> np.ndarray:
+    """Return the novelty (M,) of the validation images, as served."""
+    if data.split == "val":
+        return data.predictions.novelty
+    if data.validation is None:
+        raise BundleError("the manifest has no val images, which the threshold of novelty is taken from")
+    return data.validation.predictions.novelty
 
 
-def _answers(evidence: Evidence, folder: Path) -> np.ndarray:
-    images = prepare(photographs_below(folder), evidence.classifier.preprocessing)
-    return answers(evidence.classifier, images).novelty
+def _novelty(data: EvaluationData, folder: Path) -> np.ndarray:
+    images = prepare(images_below(folder), data.classifier.preprocessing)
+    return predict(data.classifier, images).novelty
 
 
 def _passed(inside: np.ndarray, outside: np.ndarray) -> float:
@@ -102,22 +100,22 @@ def _passed(inside: np.ndarray, outside: np.ndarray) -> float:
 def _bootstrap(inside: np.ndarray, outside: np.ndarray) -> list[list[float]]:
     """Return the 95 % intervals of the area and of the share that passes; both sides are drawn again."""
     generator = np.random.default_rng(SEED)
-    found = []
+    resampled = []
     for _ in range(RESAMPLES):
-        ours, theirs = (generator.choice(side, len(side)) for side in (inside, outside))
-        found.append((metrics.separation(ours, theirs), _passed(ours, theirs)))
-    return [[rounded(low), rounded(high)] for low, high in np.percentile(found, [2.5, 97.5], axis=0).T]
+        first, second = (generator.choice(side, len(side)) for side in (inside, outside))
+        resampled.append((metrics.separation(first, second), _passed(first, second)))
+    return [[rounded(low), rounded(high)] for low, high in np.percentile(resampled, [2.5, 97.5], axis=0).T]
 
 
-def _share(chosen: np.ndarray) -> float:
-    return rounded(chosen.mean())
+def _share(selected: np.ndarray) -> float:
+    return rounded(selected.mean())
 
 
-def _wilson(chosen: np.ndarray) -> list[float]:
-    return [rounded(bound) for bound in metrics.wilson(int(chosen.sum()), len(chosen))]
+def _wilson(selected: np.ndarray) -> list[float]:
+    return [rounded(bound) for bound in wilson(int(selected.sum()), len(selected))]
 
 
-def _lines(evidence: Evidence, found: dict[str, Any]) -> list[str]:
+def _lines(data: EvaluationData, figures: dict[str, Any]) -> list[str]:
     rows = [
         (
             name,
@@ -126,15 +124,15 @@ def _lines(evidence: Evidence, found: dict[str, Any]) -> list[str]:
             f"{percent(row['passed'])} ({interval(row['passed_interval'])})",
             f"{percent(row['turned_away'])} ({interval(row['turned_away_interval'])})",
         )
-        for name, row in found["sets"].items()
+        for name, row in figures["sets"].items()
     ]
-    head = ["photographs of", "", "area under the ROC curve", "let through when 95 % of ours are kept"]
+    head = ["images of", "", "area under the ROC curve", "accepted when 95 % of the model's own are"]
     return [
-        f"Novelty is a rank among the validation photographs, so a threshold of {found['threshold']:.3f} keeps "
-        f"{percent(found['kept_of_validation'])} of them by its making; of the {evidence.split} photographs it keeps "
-        f"{percent(found['kept'])} ({interval(found['kept_interval'])}).",
+        f"Novelty is a rank among the validation images, so a threshold of {figures['threshold']:.3f} accepts "
+        f"{percent(figures['kept_of_validation'])} of them by construction; of the {data.split} images it accepts "
+        f"{percent(figures['kept'])} ({interval(figures['kept_interval'])}).",
         "",
-        *table([*head, f"turned away above {found['threshold']:.3f}"], rows),
+        *table([*head, f"rejected above {figures['threshold']:.3f}"], rows),
         "",
         f"In brackets 95 % intervals: bootstrap ({RESAMPLES:,} resamples of both sides) of the first two, Wilson's of "
         "the last.",
@@ -146,13 +144,13 @@ def _draw(inside: np.ndarray, others: Mapping[str, np.ndarray], threshold: float
     axes = figure.subplots()
     steps = np.linspace(0, 1, 401)
     axes.axvspan(threshold, 1, color=PALE, alpha=0.5, linewidth=0)
-    for place, (name, values) in enumerate([("the labels' own", inside), *others.items()]):
+    for index, (name, values) in enumerate([("the labels' own", inside), *others.items()]):
         away = 1 - np.searchsorted(np.sort(values), steps, side="right") / len(values)
-        colour = ACCENT if place == 0 else _OTHERS[(place - 1) % len(_OTHERS)]
+        colour = ACCENT if index == 0 else _OTHERS[(index - 1) % len(_OTHERS)]
         axes.plot(steps, away, color=colour, linewidth=2, label=f"{name} ({len(values)})")
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="novelty", ylabel="share of the photographs above it")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="novelty", ylabel="share of the images above it")
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.legend(loc="lower left", frameon=False, fontsize=8, labelcolor=INK)
-    axes.set_title(f"What novelty turns away; shaded: above the threshold of {threshold:.2f}", color=INK, fontsize=11)
+    axes.set_title(f"What novelty rejects; shaded: above the threshold of {threshold:.2f}", color=INK, fontsize=11)
     plain(axes)
     return figure

@@ -1,4 +1,4 @@
-"""How much accuracy is left when photographs are spoilt: fifteen kinds of corruption in several severities."""
+"""Accuracy on corrupted images: fifteen kinds of corruption in several severities."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from training.evaluation import bootstrap, metrics
 from training.evaluation.calibration import probabilities
 from training.evaluation.corruptions import KINDS, corrupt
-from training.evaluation.evaluate import Evidence, Served, answers, progress
+from training.evaluation.evaluate import EvaluationData, Predictions, predict, progress
+from training.evaluation.intervals import mean_interval, wilson
 from training.evaluation.metrics import rounded
 from training.evaluation.report.novelty import KEPT
 from training.evaluation.report.sections import Plot, Section
@@ -20,93 +20,93 @@ from training.networks import synthetic_images
 from training.plotting import INK
 
 DEFAULT = (1, 3, 5)
-_DRAWN = 1  # the drawn flower of the sample sheet
+_DRAWN = 1  # the synthetic image of the sample sheet
 
 
-def section(evidence: Evidence, severities: Sequence[int] = DEFAULT) -> Section:
-    """Corrupt every prepared photograph of the split in every kind and severity and ask the served model again.
+def section(data: EvaluationData, severities: Sequence[int] = DEFAULT) -> Section:
+    """Corrupt every prepared image of the split in every kind and severity and classify it again.
 
-    The seed of a photograph's corruption is its place in the split, so a second run meets the same pictures.
+    The seed of an image's corruption is its index in the split, so a second run has the same images.
     """
-    clean = evidence.served.logits.argmax(1) == evidence.targets
+    clean = data.predictions.logits.argmax(1) == data.targets
     cells, right = [], []
-    for kind, severity, found in _asked(evidence, severities):
-        right.append(found.logits.argmax(1) == evidence.targets)
-        cells.append({"kind": kind, "severity": severity} | _cell(found, evidence))
+    for kind, severity, predictions in _predictions(data, severities):
+        right.append(predictions.logits.argmax(1) == data.targets)
+        cells.append({"kind": kind, "severity": severity} | _cell(predictions, data))
     figures = {
         "severities": list(severities),
         **summary(clean, np.array(right)),
-        "clean": _cell(evidence.served, evidence),
+        "clean": _cell(data.predictions, data),
         "cells": cells,
     }
     names = ("severities", "mean_accuracy", "mean_accuracy_interval", "relative_accuracy")
     plots = [
         Plot("robustness", _heat(figures), "Accuracy by kind and severity of corruption, in percent"),
-        Plot("corruptions", _sheet(evidence.card.input.size, severities), "The corruptions, on a drawn flower"),
+        Plot("corruptions", _sheet(data.card.input.size, severities), "The corruptions, on a synthetic image"),
     ]
     headline = {"robustness": {name: figures[name] for name in names}}
-    return Section("Corrupted photographs", _lines(figures), figures, "robustness", plots, headline)
+    return Section("Corrupted images", _lines(figures), figures, "robustness", plots, headline)
 
 
 def summary(clean: np.ndarray, right: np.ndarray) -> dict[str, Any]:
     """Return the mean accuracy over the cells of the table, with its interval, and as a share of the clean one.
 
     Args:
-        clean: (N,) bool, whether each photograph was recognised as it is.
+        clean: (N,) bool, whether each unchanged image was recognised.
         right: (cells, N) bool, whether it was in each kind and severity; as many cells of each kind.
     """
-    each = right.mean(0)  # (N,): the interval draws photographs, each with all that was made of it
+    each = right.mean(0)  # (N,): the interval resamples images, each with all its corruptions
     return {
         "mean_accuracy": rounded(each.mean()),
-        "mean_accuracy_interval": bootstrap.mean_interval(each),
+        "mean_accuracy_interval": [rounded(bound) for bound in np.clip(mean_interval(each), 0, 1)],
         "relative_accuracy": rounded(each.mean() / clean.mean()) if clean.any() else None,
     }
 
 
-def _asked(evidence: Evidence, severities: Sequence[int]) -> Iterator[tuple[str, int, Served]]:
+def _predictions(data: EvaluationData, severities: Sequence[int]) -> Iterator[tuple[str, int, Predictions]]:
     jobs = [(kind, severity) for kind in KINDS for severity in severities]
-    places = range(len(evidence.images))
+    indices = range(len(data.images))
     with progress(len(jobs), "corruptions") as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         for kind, severity in jobs:
-            spoilt = pool.map(lambda place, k=kind, s=severity: corrupt(evidence.images[place], k, s, place), places)
-            yield kind, severity, answers(evidence.classifier, np.stack(list(spoilt)))
+            corrupted = pool.map(lambda index, k=kind, s=severity: corrupt(data.images[index], k, s, index), indices)
+            yield kind, severity, predict(data.classifier, np.stack(list(corrupted)))
             bar.update()
 
 
-def _cell(found: Served, evidence: Evidence) -> dict[str, Any]:
-    right = int((found.logits.argmax(1) == evidence.targets).sum())
-    confidence = probabilities(found.logits, evidence.card.temperature).max(1)
+def _cell(predictions: Predictions, data: EvaluationData) -> dict[str, Any]:
+    right = int((predictions.logits.argmax(1) == data.targets).sum())
+    confidence = probabilities(predictions.logits, data.card.temperature).max(1)
     return {
-        "accuracy": rounded(right / len(evidence.targets)),
-        "interval": [rounded(bound) for bound in metrics.wilson(right, len(evidence.targets))],
+        "accuracy": rounded(right / len(data.targets)),
+        "interval": [rounded(bound) for bound in wilson(right, len(data.targets))],
         "probability_mean": rounded(confidence.mean()),
-        "novel": rounded((found.novelty > KEPT).mean()),
+        "novel": rounded((predictions.novelty > KEPT).mean()),
     }
 
 
 def _lines(figures: dict[str, Any]) -> list[str]:
     severities, clean = figures["severities"], figures["clean"]
-    rows = [(f"{KINDS[kind].group}: {kind}", *map(_said, cells), *_means(cells)) for kind, cells in _by_kind(figures)]
-    as_it_is = ("as they are", *[_said(clean)] * len(severities), *_means([clean]))
+    rows = [(f"{KINDS[kind].group}: {kind}", *map(_stated, cells), *_means(cells)) for kind, cells in _by_kind(figures)]
+    unchanged = ("unchanged", *[_stated(clean)] * len(severities), *_means([clean]))
     low, high = figures["mean_accuracy_interval"]
     relative = figures["relative_accuracy"]
     return [
-        "The prepared photographs, spoilt in the fifteen ways of Hendrycks & Dietterich 2019 "
+        "The prepared images under the fifteen corruptions of Hendrycks & Dietterich 2019 "
         "([arXiv 1903.12261](https://arxiv.org/abs/1903.12261)); `training/evaluation/corruptions` has the "
         f"strengths and what differs. Mean accuracy over all kinds and severities: {percent(figures['mean_accuracy'])} "
-        f"({interval((low, high))}), {percent(relative)} of the accuracy on the photographs as they are.",
+        f"({interval((low, high))}), {percent(relative)} of the accuracy on the unchanged images.",
         "",
         *table(
             ["", *(f"severity {s}" for s in severities), "mean", "mean probability", f"novelty above {KEPT}"],
-            [as_it_is, *rows],
+            [unchanged, *rows],
         ),
         "",
-        "In brackets Wilson's 95 % intervals of single cells; that of the mean by bootstrap over photographs. Where "
-        "the mean probability is far above the mean accuracy, the model is surer than it should be.",
+        "In brackets Wilson's 95 % intervals of single cells; that of the mean by bootstrap over images. Where "
+        "the mean probability is far above the mean accuracy, the model is overconfident.",
     ]
 
 
-def _said(cell: dict[str, Any]) -> str:
+def _stated(cell: dict[str, Any]) -> str:
     return f"{percent(cell['accuracy'])} ({interval(cell['interval'])})"
 
 
@@ -131,12 +131,12 @@ def _heat(figures: dict[str, Any]) -> Figure:
         colour = "white" if share > 0.6 else INK
         axes.text(column, row, f"{100 * share:.1f}", ha="center", va="center", fontsize=9, color=colour)
     axes.set_xticks(range(shares.shape[1]), [*(f"severity {s}" for s in figures["severities"]), "mean"], fontsize=9)
-    axes.set_yticks(range(len(shares)), ["as they are", *KINDS], fontsize=9)
+    axes.set_yticks(range(len(shares)), ["unchanged", *KINDS], fontsize=9)
     axes.xaxis.tick_top()
     groups = [kind.group for kind in KINDS.values()]
-    for place, group in enumerate(groups):
-        if place == 0 or group != groups[place - 1]:
-            axes.axhline(place + 0.5, color=INK, linewidth=1)
+    for index, group in enumerate(groups):
+        if index == 0 or group != groups[index - 1]:
+            axes.axhline(index + 0.5, color=INK, linewidth=1)
     axes.axvline(len(rows[0]) - 0.5, color=INK, linewidth=1)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -144,13 +144,13 @@ def _heat(figures: dict[str, Any]) -> Figure:
 
 
 def _sheet(size: int, severities: Sequence[int]) -> Figure:
-    """Return a drawn flower in every kind and in the severities, as it is at the left."""
+    """Return a synthetic image in every kind and severity, unchanged at the left."""
     flower = synthetic_images(size, _DRAWN + 1)[_DRAWN]
     rows = [[flower, *(corrupt(flower, kind, severity, _DRAWN) for severity in severities)] for kind in KINDS]
     gap = max(1, size // 32)
-    framed = [[np.pad(picture, ((0, gap), (0, gap), (0, 0)), constant_values=255) for picture in row] for row in rows]
+    framed = [[np.pad(image, ((0, gap), (0, gap), (0, 0)), constant_values=255) for image in row] for row in rows]
     sheet = np.concatenate([np.concatenate(row, axis=1) for row in framed])
-    names = ["as it is", *(f"severity {severity}" for severity in severities)]
+    names = ["unchanged", *(f"severity {severity}" for severity in severities)]
     figure = Figure(figsize=(1.9 + 0.74 * len(names), 11), layout="constrained")
     axes = figure.subplots()
     axes.imshow(sheet)

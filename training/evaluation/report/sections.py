@@ -1,6 +1,6 @@
-"""A section of the report: what one question about a model found, as figures, as text and as plots.
+"""A section of the report: the answer to one question about a model, as metrics, text and plots.
 
-Evidence (evaluation.evaluate) -> a function per question -> Section -> report.md, metrics.json, plots/, the card
+EvaluationData -> a function per question -> Section -> report.md, metrics.json, plots/, the card
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture of a section, saved as plots/<name>.png; ``caption`` is one sentence of what it shows.
+    """A figure of a section, saved as plots/<name>.png; ``caption`` is one sentence of what it shows.
 
-    ``photographs`` marks a picture that shows photographs of the data set. Their licence keeps it out of a bundle.
+    ``photographs`` marks a figure that shows images of the data set, whose licence keeps it out of a bundle.
     """
 
     name: str
@@ -25,12 +25,12 @@ class Plot:
 
 @dataclass(frozen=True)
 class Section:
-    """What one question found.
+    """The answer to one question.
 
     Args:
         title: its heading, in sentence case.
-        lines: its text in Markdown, without the heading; `table` writes tables. The plots follow it.
-        figures: plain numbers, texts, lists and dicts for metrics.json; rounded, for they are compared and committed.
+        lines: its text in Markdown, without the heading; `markdown.table` writes tables. The plots follow it.
+        figures: plain numbers, strings, lists and dicts for metrics.json; rounded, for they are compared and committed.
         key: where metrics.json keeps them; "" merges them into its top level.
         headline: the few entries that go into ``card.metrics`` too.
     """

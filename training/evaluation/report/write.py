@@ -9,69 +9,77 @@ from string import Template
 from typing import Any
 
 from training import machine, plotting
-from training.evaluation.evaluate import Evidence
-from training.evaluation.report import accuracy, calibration, comparison, confusions, heatmaps, labels, risk_coverage
+from training.evaluation.evaluate import EvaluationData
+from training.evaluation.report import accuracy, labels, risk_coverage, sheets
 from training.evaluation.report.sections import Section
 
 REPORT = "report.md"
 METRICS = "metrics.json"
 PLOTS = "plots"
 _TEMPLATE = Template("""\
-# $name $version on $photographs $split photographs
+# $name $version on $images $split images
 
 $architecture, $labels labels, $size x $size pixels. Measured on $date by `python -m training evaluate` with $runtime on
-$cores cores ($processor); every figure of this report is in [$metrics]($metrics). The photographs are those of the
+$cores cores ($processor); every number of this report is in [$metrics]($metrics). The images are those of the
 manifest `$manifest`.
 
 $sections
 """)
-_OWN = (accuracy, labels, confusions, calibration, risk_coverage, comparison, heatmaps)
+_SECTIONS = (
+    accuracy.accuracy,
+    labels.labels,
+    labels.confusions,
+    accuracy.calibration,
+    risk_coverage.section,
+    accuracy.served_and_fp32,
+    sheets.heatmaps,
+)
 
 
-def sections(evidence: Evidence) -> list[Section]:
+def all_sections(data: EvaluationData) -> list[Section]:
     """Return the sections of every report, in their order."""
-    return [part.section(evidence) for part in _OWN]
+    return [section(data) for section in _SECTIONS]
 
 
-def figures(evidence: Evidence, found: Sequence[Section]) -> dict[str, Any]:
+def figures(data: EvaluationData, sections: Sequence[Section]) -> dict[str, Any]:
     """Return what metrics.json holds."""
     merged: dict[str, Any] = {
-        "split": evidence.split,
-        "manifest_sha256": evidence.manifest.digest,
+        "split": data.split,
+        "manifest_sha256": data.manifest.digest,
         "measured": {
             "date": datetime.now(UTC).date().isoformat(),
-            "runtime": evidence.classifier.engine.name,
+            "runtime": data.classifier.engine.name,
             "processor": machine.processor(),
             "cores": os.cpu_count(),
         },
     }
-    for section in found:
+    for section in sections:
         merged |= {section.key: section.figures} if section.key else section.figures
     return merged
 
 
-def headline(evidence: Evidence, found: Sequence[Section]) -> dict[str, Any]:
+def headline(data: EvaluationData, sections: Sequence[Section]) -> dict[str, Any]:
     """Return what ``card.metrics`` holds."""
-    merged: dict[str, Any] = {"split": evidence.split}
-    for section in found:
+    merged: dict[str, Any] = {"split": data.split}
+    for section in sections:
         merged |= section.headline
     return merged
 
 
-def write(folder: Path, evidence: Evidence, found: Sequence[Section], photographs: bool = True) -> None:
-    """Write a report; pictures that show photographs of the data set only where ``photographs`` says so."""
+def write(folder: Path, data: EvaluationData, sections: Sequence[Section], photographs: bool = True) -> None:
+    """Write a report; figures that show images of the data set only where ``photographs`` says so."""
     (folder / PLOTS).mkdir(parents=True, exist_ok=True)
-    content = figures(evidence, found)
+    content = figures(data, sections)
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     (folder / METRICS).write_text(text, encoding="utf-8")
-    (folder / REPORT).write_text(_text(evidence, content, found, photographs), encoding="utf-8")
-    for plot in (plot for section in found for plot in section.plots):
+    (folder / REPORT).write_text(_text(data, content, sections, photographs), encoding="utf-8")
+    for plot in (plot for section in sections for plot in section.plots):
         if photographs or not plot.photographs:
             plotting.save(plot.figure, folder / PLOTS / f"{plot.name}.png")
 
 
-def _text(evidence: Evidence, content: dict[str, Any], found: Sequence[Section], photographs: bool) -> str:
-    card = evidence.card
+def _text(data: EvaluationData, content: dict[str, Any], sections: Sequence[Section], photographs: bool) -> str:
+    card = data.card
     return _TEMPLATE.substitute(
         content["measured"],
         name=card.name,
@@ -79,11 +87,11 @@ def _text(evidence: Evidence, content: dict[str, Any], found: Sequence[Section],
         architecture=card.architecture,
         labels=len(card.labels),
         size=card.input.size,
-        split=evidence.split,
-        photographs=f"{len(evidence.targets):,}",
-        manifest=evidence.manifest.digest[:16],
+        split=data.split,
+        images=f"{len(data.targets):,}",
+        manifest=data.manifest.digest[:16],
         metrics=METRICS,
-        sections="\n\n".join(_section(section, photographs) for section in found),
+        sections="\n\n".join(_section(section, photographs) for section in sections),
     )
 
 
@@ -93,5 +101,5 @@ def _section(section: Section, photographs: bool) -> str:
         if photographs or not plot.photographs:
             lines += ["", f"![{plot.caption}]({PLOTS}/{plot.name}.png)", "", f"*{plot.caption}.*"]
         else:
-            lines += ["", f"*Photographs are not passed on; `--output` draws them. {plot.caption}.*"]
+            lines += ["", f"*Images of the data set are not redistributed; `--output` draws them. {plot.caption}.*"]
     return "\n".join(lines)

@@ -11,9 +11,10 @@ from training.evaluation.calibration import (
     probabilities,
     reliability,
 )
+from training.evaluation.intervals import wilson
 
 
-def test_the_temperature_that_spoilt_calibrated_logits_is_found_again() -> None:
+def test_the_temperature_that_decalibrated_logits_is_recovered() -> None:
     generator = np.random.default_rng(0)
     logits = generator.normal(scale=2.0, size=(4000, 5))
     targets = np.array([generator.choice(5, p=row) for row in probabilities(logits)])
@@ -43,8 +44,8 @@ def test_the_likelihood_of_a_certain_right_answer_costs_nothing() -> None:
 
 def test_wilson_intervals_are_the_published_ones() -> None:
     # Newcombe 1998, table I, method 3: 81 of 263 and 0 of 20.
-    assert metrics.wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
-    assert metrics.wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
 
 
 def test_confusion_has_a_row_per_true_label() -> None:

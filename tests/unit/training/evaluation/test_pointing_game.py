@@ -13,7 +13,7 @@ from training.__main__ import main
 from training.data import manifest as manifests
 from training.data.datasets.cub200 import Part
 from training.evaluation import pointing_game
-from training.evaluation.metrics import wilson
+from training.evaluation.intervals import wilson
 from visionserve.model_card import ModelCard
 
 
@@ -39,7 +39,7 @@ def test_the_peak_is_on_the_bird_and_names_its_beak(bundle: Path, manifest: mani
     for item in found:
         box = item.annotation.box
         middle = (box.x + box.width / 2, box.y + box.height / 2)
-        assert item.said == item.label
+        assert item.predicted == item.label
         assert item.inside
         assert item.part is not None and item.part.name == "beak"
         # The box is 24 pixels wide, a place of the class map shows 11.

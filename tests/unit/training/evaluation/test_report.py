@@ -15,7 +15,9 @@ from tests.unit.conftest import INPUT, LABELS, TinyBundle
 from tests.unit.training import synthetic_images
 from training.__main__ import main
 from training.data.manifest import Manifest, Row, hash_file
-from training.evaluation.evaluate import Evidence, Served
+from training.evaluation.calibration import probabilities
+from training.evaluation.evaluate import EvaluationData, Predictions, Validation
+from training.evaluation.report import risk_coverage
 from training.evaluation.report import write as report
 from training.evaluation.report.sections import Plot, Section
 from training.markdown import table
@@ -29,7 +31,7 @@ FIGURES = {"labels", "confusion", "reliability", "coverage"}
 
 
 class Engine:
-    """Answers anything with the same class maps; the logits of the evidence are given."""
+    """Answers anything with the same class maps; the logits are given."""
 
     device: Device = "cpu"
     name = "a fake"
@@ -42,17 +44,17 @@ class Engine:
         return Outputs(maps.mean((2, 3)), maps, np.zeros((len(images), 2), np.float32))
 
 
-def evidence(root: Path, labels: Sequence[str], targets: Sequence[int], said: Sequence[int]) -> Evidence:
-    """Photographs with a true and a said label index each, as a bundle would have answered."""
+def data(root: Path, labels: Sequence[str], targets: Sequence[int], predicted: Sequence[int]) -> EvaluationData:
+    """Images with a true and a predicted label index each, as a bundle would have answered."""
     classes, count = len(labels), len(targets)
     card = ModelCard("drawn", "1.0", "resnet18", tuple(labels), INPUT, temperature=0.8)
     reference = Reference(np.zeros((classes, 2), np.float32), np.eye(2, dtype=np.float32), np.ones(3, np.float32))
-    logits = np.random.default_rng(0).normal(size=(count, classes)) + 5 * np.eye(classes)[list(said)]
+    logits = np.random.default_rng(0).normal(size=(count, classes)) + 5 * np.eye(classes)[list(predicted)]
     rows = []
-    for place, target in enumerate(targets):
-        synthetic_images.image((40 * target % 256, 90, 40), place).save(root / f"{place}.png")
-        rows.append(Row(f"{place}.png", labels[target], "test", hash_file(root / f"{place}.png")))
-    return Evidence(
+    for index, target in enumerate(targets):
+        synthetic_images.image((40 * target % 256, 90, 40), index).save(root / f"{index}.png")
+        rows.append(Row(f"{index}.png", labels[target], "test", hash_file(root / f"{index}.png")))
+    return EvaluationData(
         bundle=root,
         classifier=Classifier(card, Engine(classes), reference),
         manifest=Manifest(root, card.labels, tuple(rows)),
@@ -60,20 +62,20 @@ def evidence(root: Path, labels: Sequence[str], targets: Sequence[int], said: Se
         files=tuple(root / row.path for row in rows),
         images=np.random.default_rng(1).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8),
         targets=np.array(targets),
-        served=Served(logits, np.full(count, 0.5)),
-        exact=logits + 0.01,
+        predictions=Predictions(logits, np.full(count, 0.5)),
+        fp32_logits=logits + 0.01,
     )
 
 
-def written(folder: Path, found: Evidence) -> tuple[str, dict[str, object], set[str]]:
+def written(folder: Path, found: EvaluationData) -> tuple[str, dict[str, object], set[str]]:
     """Write a report; return its text, its figures and the names of its plots."""
-    report.write(folder, found, report.sections(found))
+    report.write(folder, found, report.all_sections(found))
     figures = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     return (folder / "report.md").read_text(encoding="utf-8"), figures, {p.stem for p in folder.glob("plots/*.png")}
 
 
 def test_a_report_has_every_section_and_every_picture_that_it_names(tmp_path: Path) -> None:
-    found = evidence(tmp_path, ("a", "b", "c"), [0, 0, 1, 1, 2, 2], [0, 1, 1, 1, 2, 0])
+    found = data(tmp_path, ("a", "b", "c"), [0, 0, 1, 1, 2, 2], [0, 1, 1, 1, 2, 0])
     text, figures, plots = written(tmp_path / "report", found)
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [
         "Accuracy",
@@ -84,7 +86,7 @@ def test_a_report_has_every_section_and_every_picture_that_it_names(tmp_path: Pa
         "As served beside fp32",
         "Heatmaps",
     ]
-    assert text.startswith("# drawn 1.0 on 6 test photographs\n")
+    assert text.startswith("# drawn 1.0 on 6 test images\n")
     assert plots == PHOTOGRAPHS | FIGURES
     assert set(re.findall(r"\]\(plots/(\w+)\.png\)", text)) == plots
     assert {"served", "fp32", "labels", "confusions", "worst_pairs", "coverage", "comparison"} <= set(figures)
@@ -92,8 +94,8 @@ def test_a_report_has_every_section_and_every_picture_that_it_names(tmp_path: Pa
 
 
 def test_the_worst_pairs_come_with_their_photographs(tmp_path: Path) -> None:
-    found = evidence(tmp_path, ("a", "b", "c"), [0, 0, 0, 1, 2], [1, 1, 0, 1, 0])
-    pairs = report.figures(found, report.sections(found))["worst_pairs"]
+    found = data(tmp_path, ("a", "b", "c"), [0, 0, 0, 1, 2], [1, 1, 0, 1, 0])
+    pairs = report.figures(found, report.all_sections(found))["worst_pairs"]
     assert [(pair["label"], pair["predicted"], pair["times"], pair["of"], pair["files"]) for pair in pairs] == [
         ("a", "b", 2, 3, ["0.png", "1.png"]),
         ("c", "a", 1, 1, ["4.png"]),
@@ -101,15 +103,15 @@ def test_the_worst_pairs_come_with_their_photographs(tmp_path: Path) -> None:
 
 
 def test_photographs_stay_out_of_a_bundle(tmp_path: Path) -> None:
-    found = evidence(tmp_path, ("a", "b", "c"), [0, 1, 2], [0, 1, 0])
-    report.write(tmp_path / "bundle", found, report.sections(found), photographs=False)
+    found = data(tmp_path, ("a", "b", "c"), [0, 1, 2], [0, 1, 0])
+    report.write(tmp_path / "bundle", found, report.all_sections(found), photographs=False)
     text = (tmp_path / "bundle" / "report.md").read_text(encoding="utf-8")
     assert {path.stem for path in (tmp_path / "bundle" / "plots").iterdir()} == FIGURES
     assert not any(name in text for name in PHOTOGRAPHS)
 
 
 @pytest.mark.parametrize(
-    ("labels", "targets", "said"),
+    ("labels", "targets", "predicted"),
     [
         pytest.param("ab", [0, 0, 1], [0, 1, 1], id="two labels"),
         pytest.param("abcdefg", range(7), [0, 1, 2, 3, 4, 5, 0], id="one photograph of each label"),
@@ -121,15 +123,35 @@ def test_photographs_stay_out_of_a_bundle(tmp_path: Path) -> None:
     ],
 )
 def test_reports_are_written_at_the_edges(
-    tmp_path: Path, labels: Sequence[str], targets: Sequence[int], said: Sequence[int]
+    tmp_path: Path, labels: Sequence[str], targets: Sequence[int], predicted: Sequence[int]
 ) -> None:
-    text, _, plots = written(tmp_path / "report", evidence(tmp_path, labels, targets, said))
+    text, _, plots = written(tmp_path / "report", data(tmp_path, labels, targets, predicted))
     assert set(re.findall(r"\]\(plots/(\w+)\.png\)", text)) == plots
     assert "nan" not in text
 
 
+def test_thresholds_are_chosen_on_validation_and_measured_on_the_split(tmp_path: Path) -> None:
+    measured = data(tmp_path, ("a", "b"), [0, 0, 1, 1], [0, 1, 1, 1])
+    confident = np.array([[4.0, 0.0], [3.0, 0.0], [2.0, 0.0], [1.0, 0.0]])
+    validation = Validation(Predictions(confident, np.zeros(4)), np.zeros(4, int))
+    figures = risk_coverage.section(replace(measured, validation=validation)).figures
+    lowest = float(probabilities(confident, 0.8).max(1).min())
+    assert figures["thresholds_chosen_on"] == "val"
+    assert figures["rows"][0]["threshold"] == pytest.approx(lowest, abs=1e-4)
+    assert figures["rows"][0]["threshold"] <= lowest, "the image at the boundary reaches the stated threshold"
+    assert "optimistic" in risk_coverage.section(measured).lines[0]
+
+
+def test_few_images_come_with_a_warning_and_with_intervals_that_are_not_empty(tmp_path: Path) -> None:
+    text, figures, _ = written(tmp_path / "report", data(tmp_path, "abcd", [0, 1, 2, 3] * 3, [0, 1, 2, 3] * 3))
+    assert "Only 12 images" in text
+    served = figures["served"]
+    assert isinstance(served, dict)
+    assert (served["top1"], served["intervals"]["top1"]) == (1.0, [0.7575, 1.0])
+
+
 def test_a_section_is_written_under_its_key_and_its_headline_goes_into_the_card(tmp_path: Path) -> None:
-    found = evidence(tmp_path, ("a", "b"), [0, 1], [0, 1])
+    found = data(tmp_path, ("a", "b"), [0, 1], [0, 1])
     own = Section("Weather", ["Rain."], {"mm": 3}, "weather", [Plot("rain", Figure(), "Drops")], {"rain": 3})
     report.write(tmp_path / "report", found, [own])
     assert report.figures(found, [own])["weather"] == {"mm": 3}
@@ -171,13 +193,13 @@ def test_update_writes_report_and_figures_into_the_bundle_and_leaves_the_rest(bu
     assert "an" not in card.metrics
     assert card.metrics["macro_f1"] == figures["served"]["macro_f1"]
     assert not (PHOTOGRAPHS | {"older"}) & {path.stem for path in (bundle / "plots").iterdir()}
-    assert "3 test photographs" in (bundle / "report.md").read_text(encoding="utf-8")
+    assert "3 test images" in (bundle / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--split", "val"], "the manifest has no val photographs: choose another --split"),
+        (["--split", "val"], "the manifest has no val images: choose another --split"),
         (["--split", "val", "--update"], "a bundle's own figures are those of its test split"),
         (["--bundle", "nowhere"], "cannot read the model card nowhere"),
     ],

@@ -11,7 +11,8 @@ from training.__main__ import main
 from training.data.manifest import Manifest, Row
 from training.evaluation import metrics
 from training.evaluation.corruptions import KINDS
-from training.evaluation.evaluate import Evidence, answers, prepare
+from training.evaluation.evaluate import EvaluationData, Validation, predict, prepare
+from training.evaluation.intervals import wilson
 from training.evaluation.report import distribution_shift, novelty, robustness
 from visionserve.classifier import Classifier
 from visionserve.engines import Outputs
@@ -43,7 +44,7 @@ def folder(root: Path, colour: tuple[int, int, int], count: int) -> Path:
 
 
 @pytest.fixture
-def evidence(tmp_path: Path) -> Evidence:
+def data(tmp_path: Path) -> EvaluationData:
     """Six validation and four test photographs of each colour, all recognised."""
     card = ModelCard("colours", "1.0", "resnet18", LABELS, Input(32, 1.0, (0.5,) * 3, (0.2,) * 3))
     rows = []
@@ -58,10 +59,19 @@ def evidence(tmp_path: Path) -> Evidence:
     targets = {split: np.array([manifest.targets()[p] for p in places[split]]) for split in places}
     seen = Eye().run(images["val"])
     classifier = Classifier(card, Eye(), Reference.fit(seen.embedding, targets["val"], seen.embedding, seen.logits))
-    served = answers(classifier, images["test"])
+    predictions = {split: predict(classifier, images[split]) for split in images}
     files = tuple(tmp_path / rows[place].path for place in places["test"])
-    return Evidence(
-        tmp_path, classifier, manifest, "test", files, images["test"], targets["test"], served, served.logits
+    return EvaluationData(
+        tmp_path,
+        classifier,
+        manifest,
+        "test",
+        files,
+        images["test"],
+        targets["test"],
+        predictions["test"],
+        predictions["test"].logits,
+        Validation(predictions["val"], targets["val"]),
     )
 
 
@@ -82,9 +92,9 @@ def test_the_area_under_the_curve_is_that_of_scikit_learn() -> None:
     assert found["turned_away"] == pytest.approx((outside > 0.7).mean(), abs=1e-4)
 
 
-def test_other_things_are_told_apart_and_the_card_hears_of_it(evidence: Evidence, tmp_path: Path) -> None:
+def test_other_things_are_told_apart_and_the_card_hears_of_it(data: EvaluationData, tmp_path: Path) -> None:
     grey, ours = folder(tmp_path / "grey", (128, 128, 128), 5), folder(tmp_path / "ours", COLOURS["navy"], 5)
-    found = novelty.section(evidence, {"grey": grey, "more of ours": ours})
+    found = novelty.section(data, {"grey": grey, "more of ours": ours})
     assert found.figures["sets"]["grey"]["auroc"] > 0.9
     assert found.figures["sets"]["more of ours"]["auroc"] < 0.9
     assert found.figures["kept_of_validation"] >= 0.95
@@ -92,14 +102,14 @@ def test_other_things_are_told_apart_and_the_card_hears_of_it(evidence: Evidence
     assert sum(line.startswith(("| grey | 5 |", "| more of ours | 5 |")) for line in found.lines) == 2
 
 
-def test_a_folder_without_photographs_is_named(evidence: Evidence, tmp_path: Path) -> None:
+def test_a_folder_without_photographs_is_named(data: EvaluationData, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BundleError, match=r"empty holds no photographs$"):
-        novelty.section(evidence, {"nothing": tmp_path / "empty"})
+    with pytest.raises(BundleError, match=r"empty holds no images$"):
+        novelty.section(data, {"nothing": tmp_path / "empty"})
 
 
 def test_photographs_from_elsewhere_count_for_the_label_that_their_folder_shows(
-    evidence: Evidence, tmp_path: Path
+    data: EvaluationData, tmp_path: Path
 ) -> None:
     web = tmp_path / "web"
     folder(web / "red", COLOURS["crimson"], 3)
@@ -107,16 +117,16 @@ def test_photographs_from_elsewhere_count_for_the_label_that_their_folder_shows(
     folder(web / "violet", PURPLE, 2)
     names = tmp_path / "names.csv"
     names.write_text("folder,label\nred,crimson\ngreen,emerald\n")
-    found = distribution_shift.section(evidence, web, names).figures
+    found = distribution_shift.section(data, web, names).figures
     assert {row["folder"]: row.get("right") for row in found["folders"]} == {"green": 0, "red": 3, "violet": None}
     assert (found["all"]["photographs"], found["all"]["top1"]) == (4, 0.75)
-    assert found["all"]["top1_interval"] == pytest.approx(metrics.wilson(3, 4), abs=1e-4)
+    assert found["all"]["top1_interval"] == pytest.approx(wilson(3, 4), abs=1e-4)
     assert found["folders"][2]["novel"] == 1.0
 
 
-def test_without_names_a_folder_is_named_like_its_label(evidence: Evidence, tmp_path: Path) -> None:
+def test_without_names_a_folder_is_named_like_its_label(data: EvaluationData, tmp_path: Path) -> None:
     folder(tmp_path / "web" / "navy", COLOURS["navy"], 2)
-    assert distribution_shift.section(evidence, tmp_path / "web", None).figures["all"]["top1"] == 1.0
+    assert distribution_shift.section(data, tmp_path / "web", None).figures["all"]["top1"] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -124,9 +134,9 @@ def test_without_names_a_folder_is_named_like_its_label(evidence: Evidence, tmp_
     [
         ("red,crimson\n", "must have the two columns folder,label"),
         ("folder,label\nred\n", "must have the two columns folder,label"),
-        ("folder,label\npink,crimson\n", "the folder 'pink', which is not there"),
+        ("folder,label\npink,crimson\n", "the folder 'pink', which does not exist"),
         ("folder,label\nred,crimson\nred,navy\n", "the folder 'red' twice"),
-        ("folder,label\nred,carmine\n", "'carmine', of the folder 'red', is no label"),
+        ("folder,label\nred,carmine\n", "'carmine', of the folder 'red', is not a label"),
         ("folder,label\nred,\n", "gives no folder a label"),
     ],
     ids=["no header", "one column", "no such folder", "twice", "no such label", "nothing named"],
@@ -138,13 +148,13 @@ def test_wrong_names_are_refused_in_one_sentence(tmp_path: Path, text: str, sent
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("made", "sentence"), [(".", "no class folders"), ("web/lilac", "say with --names")])
+@pytest.mark.parametrize(("made", "sentence"), [(".", "no class folders"), ("web/lilac", "with --names")])
 def test_folders_that_show_nothing_known_are_refused(
-    evidence: Evidence, tmp_path: Path, made: str, sentence: str
+    data: EvaluationData, tmp_path: Path, made: str, sentence: str
 ) -> None:
     (tmp_path / "elsewhere" / made).mkdir(parents=True, exist_ok=True)
     with pytest.raises(BundleError, match=sentence):
-        distribution_shift.section(evidence, tmp_path / "elsewhere", None)
+        distribution_shift.section(data, tmp_path / "elsewhere", None)
 
 
 def test_the_mean_is_over_all_cells_and_its_share_that_of_the_clean_accuracy() -> None:
@@ -157,8 +167,8 @@ def test_the_mean_is_over_all_cells_and_its_share_that_of_the_clean_accuracy() -
     assert 0 <= low < 0.375 < high <= 1
 
 
-def test_every_kind_and_severity_has_its_cell_beside_the_photographs_as_they_are(evidence: Evidence) -> None:
-    found = robustness.section(evidence, (1, 5))
+def test_every_kind_and_severity_has_its_cell_beside_the_unchanged_images(data: EvaluationData) -> None:
+    found = robustness.section(data, (1, 5))
     assert [(cell["kind"], cell["severity"]) for cell in found.figures["cells"]] == [
         (k, s) for k in KINDS for s in (1, 5)
     ]
@@ -169,8 +179,8 @@ def test_every_kind_and_severity_has_its_cell_beside_the_photographs_as_they_are
     assert [plot.photographs for plot in found.plots] == [False, False]
 
 
-def test_a_second_measurement_meets_the_same_pictures(evidence: Evidence) -> None:
-    assert robustness.section(evidence, (3,)).figures == robustness.section(evidence, (3,)).figures
+def test_a_second_measurement_meets_the_same_pictures(data: EvaluationData) -> None:
+    assert robustness.section(data, (3,)).figures == robustness.section(data, (3,)).figures
 
 
 def test_options_that_cannot_be_meant_are_refused_before_anything_is_read(

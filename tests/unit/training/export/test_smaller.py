@@ -1,5 +1,8 @@
 """Smaller networks: pruned, written, loaded again by their widths alone, and compared with what they came from."""
 
+import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +16,9 @@ from tests.unit.training import synthetic_images as data
 from training import golden
 from training.__main__ import main
 from training.data import manifest as manifests
-from training.data.datasets import collect
-from training.evaluation import compare, frontier
-from training.evaluation.compare import Row
-from training.evaluation.contenders import Contender
+from training.data.datasets import Split, collect
+from training.evaluation import compare_report
+from training.evaluation.compare import Candidate, Measured
 from training.export import gates
 from training.export.onnx import export
 from training.export.quantize import quantize
@@ -152,7 +154,7 @@ def test_the_comparison_has_a_row_for_every_network_and_precision(
         main(["compare", str(bundle), str(pruned), *options, "--precisions", "int8", "fp16", "--inputs", "24/0.8"]) == 0
     )
     lines = (tmp_path / "compare.md").read_text(encoding="utf-8").splitlines()
-    assert [line.split(" | ")[:2] for line in lines[2:]] == [
+    assert [line.split(" | ")[:2] for line in lines[2:7]] == [
         [f"| {name}", precision] for name in ("wide", "narrow") for precision in ("int8", "fp16")
     ] + [["| wide at 24 px", "fp32"]]
     assert lines[0] in capsys.readouterr().out
@@ -166,47 +168,96 @@ def test_an_impossible_input_is_a_usage_error(text: str, tmp_path: Path) -> None
     assert ended.value.code == 2
 
 
-def test_bundles_of_different_divisions_are_not_compared(
+def version(bundle: Path, photographs: Path, folder: Path, splits: Callable[[int], Split], name: str) -> Path:
+    """Copy a bundle as a version with another manifest: the split of each image as a function of its index."""
+    result = folder / name
+    shutil.copytree(bundle, result)
+    card = ModelCard.load(bundle / "card.json")
+    replace(card, version=name).save(result / "card.json")
+    manifest = manifests.load(bundle / "manifest.csv", photographs, card.labels)
+    rows = tuple(replace(row, split=splits(index)) for index, row in enumerate(manifest.rows))
+    replace(manifest, rows=rows).save(result / "manifest.csv")
+    return result
+
+
+def test_versions_with_different_manifests_are_compared_on_images_that_neither_was_trained_on(
     bundle: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    manifests.build(collect("imagefolder", photographs), "stratified", 2).save(tmp_path / "manifest.csv")
-    (tmp_path / "card.json").write_bytes((bundle / "card.json").read_bytes())
+    old = version(bundle, photographs, tmp_path, lambda i: "test" if i % 3 == 0 else "train", "1.0")
+    new = version(bundle, photographs, tmp_path, lambda i: "test" if i % 2 == 0 else "train", "1.1")
+    rows = manifests.load(old / "manifest.csv", photographs, ModelCard.load(old / "card.json").labels).rows
+    held_out = sum(index % 6 == 0 for index in range(len(rows)))
+    options = ["--data.root", str(photographs), "--output", str(tmp_path / "out"), "--rounds", "0"]
+    assert main(["compare", str(old), str(new), *options]) == 0
+    printed = capsys.readouterr().out
+    assert f"compared on the {held_out} test images that none of them was trained or validated on" in printed
+    assert "test images were in the training or validation images of one of them: left out" in printed
+    assert "**1.1 instead of 1.0:** Undecided" in printed
+    figures = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert [row["test"]["photographs"] for row in figures] == [held_out, held_out]
+
+
+def test_versions_without_a_common_held_out_image_are_not_compared(
+    bundle: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = version(bundle, photographs, tmp_path, lambda i: "test" if i % 2 else "train", "1.0")
+    new = version(bundle, photographs, tmp_path, lambda i: "train" if i % 2 else "test", "1.1")
     options = ["--data.root", str(photographs), "--output", str(tmp_path / "out")]
-    assert main(["compare", str(bundle), str(tmp_path), *options]) == 1
-    assert "another manifest" in capsys.readouterr().err
+    assert main(["compare", str(old), str(new), *options]) == 1
+    assert "no test image in common" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("count", "lost", "won", "begins"),
+    [
+        (2000, 10, 60, "Release: it is more accurate"),
+        (2000, 60, 10, "Do not release"),
+        (5000, 5, 5, "Release is safe"),
+        (200, 4, 4, "Undecided"),
+    ],
+)
+def test_the_verdict_follows_from_the_interval_of_the_paired_difference(
+    count: int, lost: int, won: int, begins: str
+) -> None:
+    old, new = np.ones(count, bool), np.ones(count, bool)
+    new[:lost] = False
+    old[lost : lost + won] = False
+    assert compare_report.verdict(old, new).startswith(begins)
 
 
 def test_a_paired_difference_counts_only_the_photographs_that_changed() -> None:
     before = np.array([True] * 90 + [False] * 10)
     after = before.copy()
     after[:4], after[90:91] = False, True
-    lost, won, low, high = compare.paired(before, after)
+    lost, won, low, high = compare_report.paired(before, after)
     assert (lost, won) == (4, 1)
-    half = 1.96 * np.sqrt(5 - 0.09) / 100  # the normal interval of paired shares: -0.03 -+ half
-    assert [low, high] == pytest.approx([-0.03 - half, -0.03 + half], abs=0.01)
-    assert compare.paired(before, before) == (0, 0, 0.0, 0.0)
+    # Wider than the normal interval of paired shares, -0.03 -+ 0.043, which is too narrow for five changes.
+    assert [low, high] == pytest.approx([-0.09, 0.019], abs=0.002)
+    assert compare_report.paired(before, before)[:2] == (0, 0)
 
 
 def test_the_table_gives_medians_and_ratios_round_by_round(bundle: Path) -> None:
     card = ModelCard.load(bundle / "card.json")
     first, second = (
-        Contender(name, "int8", card, bundle / "model.int8.onnx", 2_000_000_000) for name in ("first", "second")
+        Candidate(name, "int8", card, bundle / "model.int8.onnx", 2_000_000_000) for name in ("first", "second")
     )
     half, most = (np.arange(100) < share for share in (50, 60))
     rows = [
-        Row(first, {"val": half, "test": half}, (100.0, 50.0, 80.0)),
-        Row(second, {"val": most, "test": most}, (200.0, 150.0, 160.0)),
+        Measured(first, {"val": half, "test": half}, (100.0, 50.0, 80.0)),
+        Measured(second, {"val": most, "test": most}, (200.0, 150.0, 160.0)),
     ]
-    line = compare.table(rows).splitlines()[-1]
+    line = compare_report.comparison_table(rows)[-1]
     assert "60.00 % (50.2-69.1)" in line
-    assert "+10.00 (+5.00 to +16.00; -0 +10)" in line
+    assert "+10.00 (+5.52 to +17.44; -0 +10)" in line
     assert "160 (150-200) | 2.00 (2.00-3.00) |" in line
-    legend = frontier.draw(rows).axes[0].get_legend()
+    legend = compare_report.draw(rows).axes[0].get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["first", "second", "int8"]
 
 
 def test_a_table_without_a_race_says_so(bundle: Path) -> None:
     card = ModelCard.load(bundle / "card.json")
-    row = Row(Contender("one", "int8", card, bundle / "model.int8.onnx", 1), {"val": np.ones(3), "test": np.ones(3)})
-    assert compare.table([row]).splitlines()[-1].endswith("| not measured | not measured |")
+    row = Measured(
+        Candidate("one", "int8", card, bundle / "model.int8.onnx", 1), {"val": np.ones(3), "test": np.ones(3)}
+    )
+    assert compare_report.comparison_table([row])[-1].endswith("| not measured | not measured |")
