@@ -37,7 +37,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Declined:
-    """Why there is no answer, in a sentence; ``final`` if trying again would say the same."""
+    """The reason why a file has no answer, in a sentence; ``final`` if trying again would say the same."""
 
     sentence: str
     final: bool

@@ -33,7 +33,7 @@ class ParquetTable:
         self.done = old | self._waiting.done
 
     def add(self, record: Record) -> None:
-        """Add a row; Stop when there is no space."""
+        """Add a row; Stop when the disk is full."""
         self._waiting.add(record)
 
     def close(self) -> None:

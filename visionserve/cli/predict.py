@@ -27,7 +27,7 @@ class Rows(Protocol):
     done: set[str]
 
     def add(self, record: Record) -> None:
-        """Write a row; Stop when there is no space."""
+        """Write a row; Stop when the disk is full."""
         ...
 
 

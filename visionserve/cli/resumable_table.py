@@ -153,7 +153,7 @@ class ResumableTable:
             self._write(self._form.header())
 
     def add(self, record: Record) -> None:
-        """Write a row; Stop when there is no room."""
+        """Write a row; Stop when the disk is full."""
         self._write(self._form.line(record))
 
     def close(self) -> None:

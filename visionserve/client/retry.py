@@ -51,7 +51,7 @@ class RetryLoop:
         """Return the reply to go on with, or how many seconds to wait before the next attempt.
 
         Raises:
-            ServiceUnreachable: no reply came, and there is no time or no attempt left.
+            ServiceUnreachable: no reply came, and neither time nor attempts are left.
         """
         if isinstance(result, Reply):
             if result.status not in RETRIED:

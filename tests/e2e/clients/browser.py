@@ -35,11 +35,11 @@ class Site:
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Start the Chromium that is installed, or skip."""
-    found = shutil.which("chromium") or shutil.which("google-chrome")
-    if found is None:
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
         pytest.skip("no Chromium to drive the page with: apt-get install chromium fonts-dejavu-core")
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=FLAGS)
+        browser = driver.chromium.launch(executable_path=program, args=FLAGS)
         yield browser
         browser.close()
 

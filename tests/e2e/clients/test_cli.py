@@ -35,10 +35,10 @@ def rows(path: Path) -> dict[str, Any]:
 
 
 def test_a_photograph_is_a_table(service: Service, folder: Path) -> None:
-    said = run("predict", folder / "00.jpg", "--url", service.url(""), "--top-k", 2)
-    wanted = service.put((folder / "00.jpg").read_bytes()).json()
-    assert wanted["predictions"][0]["label"] in said
-    assert f"novelty {wanted['novelty']:.2f}" in said
+    output = run("predict", folder / "00.jpg", "--url", service.url(""), "--top-k", 2)
+    expected = service.put((folder / "00.jpg").read_bytes()).json()
+    assert expected["predictions"][0]["label"] in output
+    assert f"novelty {expected['novelty']:.2f}" in output
 
 
 def test_a_folder_is_the_same_from_the_service_and_in_process(
@@ -54,13 +54,13 @@ def test_a_folder_is_the_same_from_the_service_and_in_process(
     assert "0 answered; 13 had a row already" in run("predict", folder, "--url", service.url(""), "--output", served)
 
 
-def test_an_explanation_is_a_picture(service: Service, folder: Path, tmp_path: Path) -> None:
+def test_an_explanation_is_an_image(service: Service, folder: Path, tmp_path: Path) -> None:
     run("explain", folder / "00.jpg", "--url", service.url(""), "--out", tmp_path / "overlay.png")
     assert (tmp_path / "overlay.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_models_are_listed_by_the_status_server_only(service: Service) -> None:
-    said = run("models", service.url("", "status_port"))
-    assert f"flowers  {VERSION}      ready" in said
-    assert "is ready." in said
+    output = run("models", service.url("", "status_port"))
+    assert f"flowers  {VERSION}      ready" in output
+    assert "is ready." in output
     assert "ask the gateway or the status server" in run("models", service.url(""), code=3)

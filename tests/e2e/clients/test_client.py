@@ -23,23 +23,23 @@ def client_for(service: Service, protocol: str = "native") -> Client:
 
 @pytest.fixture(params=["native", "v2"])
 def client(service: Service, request: pytest.FixtureRequest) -> Iterator[Client]:
-    with client_for(service, request.param) as found:
-        yield found
+    with client_for(service, request.param) as client:
+        yield client
 
 
 def test_an_answer_is_the_services_own(client: Client, service: Service, photograph: bytes) -> None:
-    wanted = service.put(photograph).json()
+    expected = service.put(photograph).json()
     answer = client.predict(photograph)
     assert [(p.label, p.index, p.probability) for p in answer.predictions] == [
-        (p["label"], p["index"], p["probability"]) for p in wanted["predictions"]
+        (p["label"], p["index"], p["probability"]) for p in expected["predictions"]
     ]
-    assert (answer.novelty, answer.model.name) == (wanted["novelty"], "flowers")
+    assert (answer.novelty, answer.model.name) == (expected["novelty"], "flowers")
     assert set(answer.timings) == {"decode", "inference", "total"}
     if client.address.protocol == "native":  # TorchServe knows no versions in V2; the gateway does
         assert len(client.predict(photograph, version=VERSION).predictions) == 5
 
 
-def test_explanations_are_pictures(client: Client, photograph: bytes) -> None:
+def test_explanations_are_images(client: Client, photograph: bytes) -> None:
     assert (client.explain(photograph).heatmap or b"").startswith(b"\x89PNG")
     assert client.overlay(photograph).startswith(b"\x89PNG")
 
@@ -61,7 +61,7 @@ def test_options_are_taken(service: Service, photograph: bytes) -> None:
             client.predict(photograph, top_k=1000)
 
 
-def test_models_and_health_are_told(client: Client) -> None:
+def test_models_and_health_are_reported(client: Client) -> None:
     (model,) = client.models()
     assert (model.name, model.status) == ("flowers", "ready")
     card = client.model().card

@@ -72,7 +72,7 @@ def noise() -> FilePayload:
 
 
 def shown(page: Page) -> np.ndarray:
-    """Return the pixels of the first result's picture; one that is being replaced is asked for again."""
+    """Return the pixels of the first result's image; one that is being replaced is asked for again."""
     for _ in range(100):
         source = page.locator('[class*="st-key-result-"] img').first.evaluate(
             """async (image) => { try {
@@ -85,7 +85,7 @@ def shown(page: Page) -> np.ndarray:
         if source is not None:
             return np.asarray(Image.open(io.BytesIO(base64.b64decode(source))).convert("RGB")).astype(int)
         page.wait_for_timeout(100)
-    raise AssertionError("the picture does not load")
+    raise AssertionError("the image does not load")
 
 
 def feedback(site: Site) -> list[dict[str, Any]]:
@@ -101,8 +101,8 @@ def test_the_bars_are_the_services_own_labels_and_probabilities(visit: Open, ser
     give(page, DAHLIA)
     answer = service.put(DAHLIA["buffer"]).json()
     rows = page.locator(".vs-bars li")
-    found = rows.evaluate_all("rows => rows.map(r => [r.dataset.label, Number(r.dataset.probability)])")
-    assert [tuple(row) for row in found] == [(p["label"], p["probability"]) for p in answer["predictions"]]
+    bars = rows.evaluate_all("rows => rows.map(r => [r.dataset.label, Number(r.dataset.probability)])")
+    assert [tuple(row) for row in bars] == [(p["label"], p["probability"]) for p in answer["predictions"]]
     assert rows.locator(".vs-value").first.inner_text() == f"{answer['predictions'][0]['probability'] * 100:.1f} %"
     widths = rows.locator(".vs-track").evaluate_all("bars => bars.map(b => b.getBoundingClientRect())")
     assert len({(box["left"], box["width"]) for box in widths}) == 1, "the bars are not aligned"
@@ -117,22 +117,22 @@ def test_the_slider_fades_the_heatmap_by_keyboard(visit: Open) -> None:
     slider.focus()
     page.keyboard.press("Home")
     expect(slider).to_have_value("0")
-    picture = np.asarray(Image.open(io.BytesIO(DAHLIA["buffer"]))).astype(int)
+    image = np.asarray(Image.open(io.BytesIO(DAHLIA["buffer"]))).astype(int)
     for _ in range(100):
         plain = shown(page)
         if np.abs(plain - before).mean() > 5:
             break
         page.wait_for_timeout(100)
-    assert np.abs(plain - picture).mean() < 3, "without a heatmap the photograph is as it was"
-    assert np.abs(before - picture).mean() > 10
+    assert np.abs(plain - image).mean() < 3, "without a heatmap the image is as it was"
+    assert np.abs(before - image).mean() > 10
 
 
 def test_a_bad_file_says_why_and_leaves_the_others_alone(visit: Open) -> None:
     page = visit()
     give(page, BROKEN, DAHLIA, TEXT)
-    told = page.get_by_role("alert").filter(visible=True).all_inner_texts()
-    assert "does not decode" in told[0]
-    assert "image" in told[1].lower()
+    sentences = page.get_by_role("alert").filter(visible=True).all_inner_texts()
+    assert "does not decode" in sentences[0]
+    assert "image" in sentences[1].lower()
     expect(page.locator(".vs-bars")).to_have_count(1)
     expect(first_result(page).get_by_role("heading")).to_have_text("pink-yellow dahlia")
 
@@ -143,7 +143,7 @@ def test_what_is_no_flower_is_said_not_to_look_like_one(visit: Open, noise: File
     expect(page.get_by_role("note")).to_contain_text("does not look like any of the 102 flowers")
 
 
-def test_a_pasted_picture_is_classified(visit: Open) -> None:
+def test_a_pasted_image_is_classified(visit: Open) -> None:
     page = visit()
     page.locator(browsing.INPUT).wait_for(state="attached", timeout=WAIT_MS)
     page.evaluate(
@@ -163,7 +163,7 @@ def test_the_sample_needs_no_file_and_names_its_maker(visit: Open) -> None:
     expect(first_result(page).get_by_role("heading")).to_have_text("pink-yellow dahlia")
 
 
-def test_a_thumb_and_a_better_label_are_kept_without_the_photograph(visit: Open, site: Site) -> None:
+def test_a_thumb_and_a_better_label_are_saved_without_the_image(visit: Open, site: Site) -> None:
     before = len(feedback(site))
     page = visit()
     give(page, DAHLIA)
@@ -240,7 +240,7 @@ def test_a_phone_shows_everything_without_scrolling_sideways(visit: Open, noise:
         assert wide == []
 
 
-def test_every_picture_and_every_control_has_a_name(visit: Open) -> None:
+def test_every_image_and_every_control_has_a_name(visit: Open) -> None:
     page = visit()
     give(page, DAHLIA)
     assert page.locator("img:not([alt])").count() == 0

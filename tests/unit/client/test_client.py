@@ -149,12 +149,12 @@ def test_a_model_that_still_loads_has_no_version_yet(client_of: Any) -> None:
 
 
 def test_a_refusal_carries_status_code_message_and_id(client_of: Any) -> None:
-    body = {"error": {"code": "unsupported_image", "message": "This is no image."}, "request_id": "id-9"}
+    body = {"error": {"code": "unsupported_image", "message": "This is not an image."}, "request_id": "id-9"}
     with serving(Scripted(415, body)) as service, pytest.raises(ResponseError) as refused:
         client_of(service).predict(IMAGE)
     error = refused.value
-    assert (error.status, error.code, error.message) == (415, "unsupported_image", "This is no image.")
-    assert (error.request_id, str(error)) == ("id-9", "This is no image. (unsupported_image)")
+    assert (error.status, error.code, error.message) == (415, "unsupported_image", "This is not an image.")
+    assert (error.request_id, str(error)) == ("id-9", "This is not an image. (unsupported_image)")
     assert len(service.asked) == 1
 
 

@@ -118,7 +118,7 @@ def test_the_figures_of_a_card_come_with_their_interval() -> None:
     ("refused", "words"),
     [
         (ResponseError(401, "unauthorized", "no key"), "UI_API_KEY"),
-        (ResponseError(415, "unsupported_image", "this is no image"), "This is no image."),
+        (ResponseError(415, "unsupported_image", "this is not an image"), "This is not an image."),
         (ResponseError(413, "", ""), "status 413"),
     ],
     ids=["key", "image", "silent"],
