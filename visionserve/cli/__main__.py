@@ -5,6 +5,7 @@ answers, 130 stopped by Ctrl-C. Images of a folder that cannot be classified are
 """
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -14,11 +15,21 @@ import visionserve
 from visionserve.cli import exit_codes, explain, models, predict
 from visionserve.cli.exit_codes import Stop
 from visionserve.client import ServiceUnreachable
+from visionserve.client.errors import Cause
 
 _COMMANDS = {
     "predict": (predict, "classify images: a readable table, or rows for a whole folder"),
     "explain": (explain, "write the image with its heatmap over it"),
     "models": (models, "list the models of a service and whether it is ready"),
+}
+
+# What to try when a service is unreachable.
+_HINTS: dict[Cause, str] = {
+    "connection": "Start it with `make serve`, or give its address with --url.",
+    "timeout": "Give it more time with --timeout, or look at its load.",
+    "certificate": "Give its certificate authority with --cacert, or skip the check with --insecure.",
+    "proxy": "Check HTTP_PROXY, HTTPS_PROXY and NO_PROXY.",
+    "address": "Check --url.",
 }
 
 
@@ -36,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(stop, file=sys.stderr)
         return stop.code
     except ServiceUnreachable as unreachable:
-        print(f"{unreachable} Start it with `make serve`, or give its address with --url.", file=sys.stderr)
+        print(f"{unreachable} {_HINTS[unreachable.cause]}", file=sys.stderr)
         return exit_codes.UNREACHABLE
     except KeyboardInterrupt:
         print("Stopped; finished rows are kept, the same command continues.", file=sys.stderr)
@@ -62,7 +73,12 @@ def parser() -> argparse.ArgumentParser:
 
 def program() -> None:
     """Run as the console script: SIGTERM ends a run as Ctrl-C does, so that its workers end with it."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Labels and file names may have characters that the terminal's encoding lacks.
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(main())
 
 
@@ -74,7 +90,8 @@ def _add_completion(top: argparse.ArgumentParser) -> None:
     shtab.add_argument_to(top, ["--print-completion"], help="print a completion script: bash, zsh or tcsh")
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)  # a second one ends the program, whatever it does
     raise KeyboardInterrupt
 
 

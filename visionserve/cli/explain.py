@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from visionserve.cli import exit_codes, image_files, options
-from visionserve.cli.predict import read, table
+from visionserve.cli.image_files import printable, read
+from visionserve.cli.predict import table
 from visionserve.cli.predictors import stop_unless_about_image, write
 from visionserve.client import ResponseError
 
@@ -19,17 +20,17 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the overlay, print the answer that it explains, and return the exit code."""
-    if str(args.source) != "-":
-        image_files.check(args.source)
+    image_files.check(args.source)
+    image_files.check_output(args.out, [args.source])
     image = read(args.source)
     with options.predictor(args, top_k=1) as predictor:
         try:
             answer, png = predictor.predict(image), predictor.overlay(image)
         except ResponseError as error:
             stop_unless_about_image(error)
-            print(f"{args.source}: {error}", file=sys.stderr)
+            print(f"{printable(args.source)}: {error}", file=sys.stderr)
             return exit_codes.REFUSED
     write(args.out, png)
-    print(table(str(args.source), answer))
+    print(table(printable(args.source), answer))
     print(f"  {args.out}: red marks the parts that support the label")
     return exit_codes.OK

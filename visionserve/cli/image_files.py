@@ -1,11 +1,14 @@
 """The image files that a command is given, listed one by one, so that a folder may be of any size."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from visionserve.cli.exit_codes import Stop
 from visionserve.files import is_image
+
+STANDARD_INPUT = "-"
 
 
 def walk(folder: Path, report: Callable[[str], None]) -> Iterator[Path]:
@@ -27,11 +30,13 @@ def walk(folder: Path, report: Callable[[str], None]) -> Iterator[Path]:
                     elif is_image(entry.name):
                         yield Path(entry.path)
         except OSError as error:
-            report(f"{current} cannot be read and is left out: {error.strerror}.")
+            report(f"{printable(current)} cannot be read and is left out: {error.strerror}.")
 
 
 def check(source: Path) -> None:
     """Stop for what does not exist, is neither file nor folder, or may not be read."""
+    if str(source) == STANDARD_INPUT:
+        return
     try:
         usable = source.is_dir() or source.is_file()
         if source.is_dir():
@@ -39,8 +44,30 @@ def check(source: Path) -> None:
         elif usable:
             source.open("rb").close()
     except OSError as error:
-        raise Stop(f"{source} cannot be read: {error.strerror}.") from error
+        raise Stop(f"{printable(source)} cannot be read: {error.strerror}.") from error
     if not source.exists():
-        raise Stop(f"{source} does not exist.")
+        raise Stop(f"{printable(source)} does not exist.")
     if not usable:
-        raise Stop(f"{source} is neither a file nor a folder.")
+        raise Stop(f"{printable(source)} is neither a file nor a folder.")
+
+
+def check_output(output: Path, sources: list[Path]) -> None:
+    """Stop if an output file is one of the images."""
+    if any(str(source) != STANDARD_INPUT and output.exists() and output.samefile(source) for source in sources):
+        raise Stop(f"{printable(output)} is the image itself, which would be overwritten: choose another file.")
+
+
+def read(source: Path) -> bytes:
+    """Return an image's bytes; "-" is standard input."""
+    try:
+        return sys.stdin.buffer.read() if str(source) == STANDARD_INPUT else source.read_bytes()
+    except OSError as error:
+        raise Stop(f"{printable(source)} cannot be read: {error.strerror}.") from error
+
+
+def printable(name: Path | str) -> str:
+    """Return a file's name as a terminal can show it: control characters and bytes that are not text as escapes."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
+        for character in str(name)
+    )

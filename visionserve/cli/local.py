@@ -30,7 +30,7 @@ from visionserve.batch import Reply
 from visionserve.classifier import Classifier
 from visionserve.cli.exit_codes import Stop
 from visionserve.cli.predictors import Overlays
-from visionserve.client import Answer, FileResult, ResponseError
+from visionserve.client import Answer, FileResult, ResponseError, http_messages
 from visionserve.client.ordered_map import ordered_map
 from visionserve.client.results import read_native
 from visionserve.errors import BundleError
@@ -72,12 +72,18 @@ class LocalPredictor:
                     yield from results
             except BrokenProcessPool:
                 raise Stop("A worker process was killed (out of memory?): try again with fewer --workers.") from None
+            except BaseException:
+                # Leaving the pool waits for the batches that have begun, and one of them may take long.
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                raise
 
     def classify(self, paths: Sequence[Path]) -> list[FileResult]:
         """Classify files as one batch; results in their order, also of those that cannot be read."""
         contents = [_content(path) for path in paths]
         readable = [content for content in contents if isinstance(content, bytes)]
-        replies = iter(_replies(_classifier(self.directory), readable, self.top_k))
+        # A batch without images is not one that an engine takes.
+        replies = iter(_replies(_classifier(self.directory), readable, self.top_k) if readable else [])
         return [
             FileResult(path, error=content)
             if isinstance(content, OSError)
@@ -106,7 +112,8 @@ def opened(source: Path) -> Iterator[Path]:
             with zipfile.ZipFile(source) as archive:
                 archive.extractall(folder)
         except (OSError, zipfile.BadZipFile) as error:
-            raise Stop(f"{source} is neither a bundle's folder nor an archive (.mar): {error}.") from error
+            hint = "" if source.exists() else " The name of a model of a service is given with --name."
+            raise Stop(f"{source} is neither a bundle's folder nor an archive (.mar): {error}.{hint}") from error
         yield Path(folder)
 
 
@@ -167,7 +174,7 @@ def _card(directory: Path) -> ModelCard:
 
 def _content(path: Path) -> bytes | OSError:
     try:
-        return path.read_bytes()
+        return http_messages.content(path)
     except OSError as error:
         return error
 

@@ -1,11 +1,11 @@
 """`visionserve models`: list the models of a service, their versions, and whether it is ready."""
 
 import argparse
-import os
 
 from visionserve.cli import exit_codes, options
 from visionserve.cli.exit_codes import UNREACHABLE, Stop
-from visionserve.client import Model, ResponseError, ServiceUnreachable
+from visionserve.cli.predictors import stop_for_key
+from visionserve.client import Model, ResponseError
 
 _READY = "ready"
 _DIGITS = 12
@@ -17,25 +17,24 @@ def add(parser: argparse.ArgumentParser) -> None:
         "url",
         nargs="?",
         metavar="URL",
-        default=os.environ.get("VISIONSERVE_URL", "http://127.0.0.1:8083"),
-        help="the gateway or the status server; default: VISIONSERVE_URL, else http://127.0.0.1:8083",
+        help="the gateway or the status server; default: VISIONSERVE_STATUS_URL, else as --url of the other commands",
     )
     options.add_service(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the models and return 0 when all of them are ready, else 1."""
-    with options.client(args) as client:
+    args.url = args.url or options.status_url(options.default_url())
+    with options.client(args, status=args.url) as client:
         try:
             models = client.models()
         except ResponseError as error:
+            stop_for_key(error)
             raise Stop(
                 f"The server at {args.url} does not list models ({error.status} {error.code}): "
                 "TorchServe's own port cannot; ask the gateway or the status server (port 8083).",
                 UNREACHABLE,
             ) from error
-        except ServiceUnreachable as error:
-            raise Stop(str(error), UNREACHABLE) from error
         ready = client.ready()
     print(_table(models))
     print(f"{args.url} is {'ready' if ready else 'not ready'}.")

@@ -5,25 +5,29 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from visionserve.cli.exit_codes import Stop
-from visionserve.cli.predictors import Overlays, Predictor, ServicePredictor
-from visionserve.client import Client
+from visionserve.cli.predictors import Overlays, Predictor, ServicePredictor, stop_for_key
+from visionserve.client import Client, ResponseError
+from visionserve.client.http_messages import only_model
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+# TorchServe's own port, and the status server that `make serve` starts beside it: models and health are listed there.
+_TORCHSERVE_PORT, _STATUS_PORT = 8080, 8083
 
 
 def add_url(parser: argparse._ActionsContainer) -> None:
     """Declare --url."""
     parser.add_argument(
         "--url",
-        default=os.environ.get("VISIONSERVE_URL", DEFAULT_URL),
+        default=default_url(),
         help=f"the service; default: VISIONSERVE_URL, else {DEFAULT_URL}",
     )
 
 
 def add_service(parser: argparse.ArgumentParser) -> None:
-    """Declare --timeout and --api-key-file."""
+    """Declare --timeout, --api-key-file, --cacert and --insecure."""
     parser.add_argument(
         "--timeout", type=positive, default=60, metavar="S", help="seconds a call may take, retries included (60)"
     )
@@ -33,6 +37,10 @@ def add_service(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a file with the API key; default: the key in VISIONSERVE_API_KEY",
     )
+    parser.add_argument(
+        "--cacert", type=Path, metavar="FILE", help="the certificate authority of an https service, PEM"
+    )
+    parser.add_argument("--insecure", action="store_true", help="do not check the certificate of an https service")
 
 
 def add_predictor(parser: argparse.ArgumentParser) -> None:
@@ -42,16 +50,50 @@ def add_predictor(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--model", type=Path, metavar="BUNDLE", help="without a service: a bundle's folder or an archive (.mar)"
     )
-    parser.add_argument("--name", default="flowers", help="the name of the service's model (flowers)")
+    parser.add_argument("--name", help="the name of the service's model; default: the only one that is served")
     add_service(parser)
 
 
-def client(options: argparse.Namespace) -> Client:
+def client(options: argparse.Namespace, status: str | None = None) -> Client:
     """Return a client of the service; Stop when the address or the key is invalid."""
     try:
-        return Client(options.url, _key(options), options.timeout)
+        return Client(
+            options.url,
+            _key(options),
+            options.timeout,
+            status_url=status or status_url(options.url),
+            cacert=options.cacert,
+            insecure=options.insecure,
+        )
     except (ImportError, ValueError) as error:
         raise Stop(str(error)) from error
+
+
+def default_url() -> str:
+    """Return the service's address if none is given."""
+    return os.environ.get("VISIONSERVE_URL") or DEFAULT_URL
+
+
+def status_url(url: str) -> str:
+    """Return where a service lists its models: VISIONSERVE_STATUS_URL, or the port beside TorchServe's, or ``url``."""
+    if explicit := os.environ.get("VISIONSERVE_STATUS_URL"):
+        return explicit
+    try:
+        port = urlsplit(url).port
+    except ValueError:
+        return url
+    return url.replace(f":{_TORCHSERVE_PORT}", f":{_STATUS_PORT}") if port == _TORCHSERVE_PORT else url
+
+
+def _only_model(service: Client) -> str:
+    """Return the name of the only model that a service has; Stop if there are several, or it cannot list them."""
+    try:
+        return only_model(service.models())
+    except ResponseError as error:
+        stop_for_key(error)
+        raise Stop(f"{error.message} Or name the model with --name.") from error
+    except ValueError as error:
+        raise Stop(f"{error} Name it with --name.") from error
 
 
 @contextlib.contextmanager
@@ -59,13 +101,17 @@ def predictor(options: argparse.Namespace, top_k: int | None, overlays: Overlays
     """Yield what classifies; Stop when it cannot be used."""
     if options.model is None:
         with client(options) as service:
-            yield ServicePredictor(service, options.name, top_k, getattr(options, "concurrency", 1), overlays)
+            name = options.name or _only_model(service)
+            yield ServicePredictor(service, name, top_k, getattr(options, "concurrency", 1), overlays)
         return
     try:
         # Torch and an engine take seconds to import, and calling a service needs neither.
         from visionserve.cli import local
     except ImportError as error:
-        raise Stop(f"--model needs the whole library ({error}): ask a service with --url instead.") from error
+        raise Stop(
+            f"--model runs the network here, which needs more libraries ({error}): pip install 'visionserve[serve]', "
+            "in a checkout `make setup`; or use a service, with --url."
+        ) from error
     with local.opened(options.model) as directory:
         yield local.LocalPredictor(directory, top_k, getattr(options, "workers", None), overlays)
 

@@ -3,12 +3,13 @@
 import itertools
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from visionserve.cli.exit_codes import Stop
-from visionserve.cli.resumable_table import JsonLines, Record, ResumableTable
+from visionserve.cli.resumable_table import JsonLines, OnRow, Record, ResumableTable
+from visionserve.client.http_messages import BUSY
+from visionserve.files import atomic_write
 
 # Rows converted at once: enough for a good row group, some ten megabytes of memory.
 _GROUP = 50_000
@@ -18,23 +19,34 @@ _NUMBERS = ("probability", "novelty")
 class ParquetTable:
     """A Parquet file and the rows that wait beside it; ``done`` holds the paths of both."""
 
-    def __init__(self, path: Path, names: Sequence[str]) -> None:
+    def __init__(self, path: Path, names: Sequence[str], on_row: OnRow = lambda _: None) -> None:
         """Open or create a table; Stop when it cannot be read or written."""
         try:
             import pyarrow
             from pyarrow import parquet
         except ImportError as error:
-            raise Stop("Parquet needs pyarrow: install it, or choose a .csv or .jsonl file.") from error
+            raise Stop("Parquet needs pyarrow: pip install pyarrow, or choose a .csv or .jsonl file.") from error
         self._arrow, self._parquet = pyarrow, parquet
         self.path = path
         self._schema = pyarrow.schema([(name, _kind(pyarrow, name)) for name in names])
-        old = self._done() if path.exists() else set()
-        self._waiting = ResumableTable(path.with_name(path.name + ".rows.jsonl"), JsonLines(names))
-        self.done = old | self._waiting.done
+        self.repeated: set[str] = set()
+        self.done: set[str] = set()
+        self._waiting = ResumableTable(path.with_name(path.name + ".rows.jsonl"), JsonLines(names), on_row)
+        self._new_paths = set(self._waiting.done)
+        try:
+            if path.exists():
+                self._read_table(on_row)
+        except Stop:
+            self._waiting.close()
+            self._remove_waiting()
+            raise
+        self.done |= self._new_paths
+        self.repeated = (self.repeated | self._waiting.repeated) - self.done
 
     def add(self, record: Record) -> None:
         """Add a row; Stop when the disk is full."""
         self._waiting.add(record)
+        self._new_paths.add(str(record["path"]))
 
     def close(self) -> None:
         """Close the file of waiting rows; they stay for the next run."""
@@ -42,35 +54,49 @@ class ParquetTable:
 
     def complete(self) -> None:
         """Write a new table with the waiting rows, replace the old one by it, and remove the waiting rows."""
-        partial = self.path.with_name(self.path.name + ".partial")
         try:
-            with self._parquet.ParquetWriter(partial, self._schema, compression="zstd") as writer:
-                for table in itertools.chain(self._old(), self._new()):
-                    writer.write_table(table)
-            partial.replace(self.path)
+            if self._new_paths:
+                with (
+                    atomic_write(self.path) as unfinished,
+                    self._parquet.ParquetWriter(unfinished, self._schema, compression="zstd") as writer,
+                ):
+                    for table in itertools.chain(self._old(), self._new()):
+                        writer.write_table(table)
             self._waiting.path.unlink()
         except OSError as error:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
             raise Stop(
                 f"{self.path} cannot be written ({error.strerror or error}): free some space and repeat the "
                 f"command; finished rows are kept in {self._waiting.path}."
             ) from error
 
-    def _done(self) -> set[str]:
+    def _remove_waiting(self) -> None:
+        """Remove the file of waiting rows if this run created it."""
+        if self._waiting.path.stat().st_size == 0:
+            self._waiting.path.unlink()
+
+    def _read_table(self, on_row: OnRow) -> None:
+        """Fill ``done`` and ``repeated`` with the rows of the table that no waiting row replaces."""
         try:
             with self._parquet.ParquetFile(self.path) as file:
                 if file.schema_arrow.names != self._schema.names:
                     raise Stop(f"{self.path} has other columns (--top-k?): choose another file.")
-                return {path for batch in file.iter_batches(columns=["path"]) for path in batch[0].to_pylist()}
+                for batch in file.iter_batches(columns=["path", "label", "error"]):
+                    for row in batch.to_pylist():
+                        if row["path"] in self._new_paths:
+                            continue
+                        (self.repeated if row["error"] in BUSY else self.done).add(row["path"])
+                        if row["error"] not in BUSY:
+                            on_row(row)
         except (OSError, self._arrow.ArrowException) as error:
             raise Stop(f"{self.path} is not a readable Parquet file: choose another file.") from error
 
     def _old(self) -> Iterator[Any]:
+        """Yield the table's rows, without those that a waiting row replaces."""
         if self.path.exists():
             with self._parquet.ParquetFile(self.path) as file:
                 for batch in file.iter_batches(_GROUP):
-                    yield self._arrow.Table.from_batches([batch]).cast(self._schema)
+                    table = self._arrow.Table.from_batches([batch]).cast(self._schema)
+                    yield table.filter([path not in self._new_paths for path in table.column("path").to_pylist()])
 
     def _new(self) -> Iterator[Any]:
         with self._waiting.path.open(encoding="utf-8") as lines:

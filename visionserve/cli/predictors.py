@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Protocol
 
 from visionserve.cli.exit_codes import UNREACHABLE, Stop
-from visionserve.client import Answer, Client, FileResult, ResponseError
+from visionserve.client import Answer, Client, FileResult, ResponseError, ServiceUnreachable
+from visionserve.client.http_messages import BUSY, content
 from visionserve.client.ordered_map import DaemonThreads, ordered_map
-from visionserve.client.retry import RETRIED
 
 _KEY = "The service needs an API key: set VISIONSERVE_API_KEY, or give --api-key-file."
 
@@ -32,10 +32,18 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True)
 class Overlays:
-    """Where the overlays of a folder's images are written: a folder of the same structure."""
+    """Where the overlays of a folder's images are written: a folder of the same structure, outside that folder."""
 
     source: Path
     target: Path
+
+    def __post_init__(self) -> None:
+        source, target = self.source.resolve(), self.target.resolve()
+        if target == source or source in target.parents:
+            raise Stop(
+                f"--explain {self.target} is inside {self.source}: choose a folder outside, or the next run would "
+                "classify the overlays too."
+            )
 
     def write(self, path: Path, png: bytes) -> None:
         """Write the overlay of an image file; Stop when that fails."""
@@ -68,7 +76,7 @@ class ServicePredictor:
 
     def _result(self, path: Path) -> FileResult:
         try:
-            image = path.read_bytes()
+            image = content(path)
         except OSError as error:
             return FileResult(path, error=error)
         try:
@@ -77,17 +85,37 @@ class ServicePredictor:
                 self.overlays.write(path, self.overlay(image))
         except ResponseError as error:
             return FileResult(path, error=error)
+        except ServiceUnreachable as error:
+            if error.cause != "timeout":
+                raise
+            # One image that the service never finishes must not keep every run from the images behind it.
+            message = f"The service gave {error.reason}."
+            return FileResult(path, error=ResponseError(HTTPStatus.GATEWAY_TIMEOUT, "deadline_exceeded", message))
         return FileResult(path, answer=answer)
 
 
 def stop_unless_about_image(error: ResponseError) -> None:
     """Raise Stop for an error that every other image would get too: a wrong key, an unknown model, a busy service."""
-    if error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        raise Stop(f"{error.message} {_KEY}")
+    stop_for_request(error)
+    if error.code in BUSY:
+        raise Stop(f"The service is too busy or not ready: {error.message} Repeat the same command later.", UNREACHABLE)
+
+
+def stop_for_request(error: ResponseError) -> None:
+    """Raise Stop if the request is wrong whatever the image: the key, the model, an option, a proxy in between."""
+    stop_for_key(error)
     if error.status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.UNPROCESSABLE_ENTITY):
         raise Stop(f"The service rejects this request: {error.message}")
-    if error.status in RETRIED:
-        raise Stop(f"The service is too busy or not ready: {error.message} Repeat the same command later.", UNREACHABLE)
+
+
+def stop_for_key(error: ResponseError) -> None:
+    """Raise Stop if the service needs another API key, or a proxy refuses the request."""
+    if error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED or (
+        not error.from_service and error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+    ):
+        raise Stop(f"{error.message} Check --url, HTTP_PROXY, HTTPS_PROXY and NO_PROXY.", UNREACHABLE)
+    if error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        raise Stop(f"{error.message} {_KEY}")
 
 
 def write(path: Path, content: bytes) -> None:

@@ -11,7 +11,7 @@ from visionserve.client.errors import ResponseError
 from visionserve.client.http_messages import DEFAULT_URL, Address, Call, Image, Protocol, Reply
 from visionserve.client.results import Answer, FileResult, Model
 from visionserve.client.retry import Retries, RetryLoop
-from visionserve.client.transports import AsyncHttpxTransport
+from visionserve.client.transports import AsyncHttpxTransport, Tls
 
 _CONNECTIONS = 64
 
@@ -32,42 +32,49 @@ class AsyncClient:
         *,
         protocol: Protocol = "native",
         status_url: str | None = None,
+        cacert: PathLike[str] | str | None = None,
+        insecure: bool = False,
     ) -> None:
         """Create a client; sends nothing yet. The arguments are those of Client."""
         self.address = Address(url.rstrip("/"), api_key, protocol, status_url and status_url.rstrip("/"))
         self.timeout_s = timeout_s
         self.retries = retries
-        self._transport = AsyncHttpxTransport(_CONNECTIONS)
+        self._transport = AsyncHttpxTransport(_CONNECTIONS, self.address.urls, Tls(cacert, insecure))
+        self._only_model: str | None = None
 
     async def predict(
         self,
         image: Image,
-        model: str = "flowers",
+        model: str | None = None,
         top_k: int | None = None,
         *,
         version: str | None = None,
         request_id: str | None = None,
     ) -> Answer:
         """Classify an image, its bytes or the path of its file; ``top_k`` labels, by default five."""
-        call = self.address.classify(image, model, version=version, top_k=top_k, request_id=request_id)
+        call = self.address.classify(
+            image, await self._name(model), version=version, top_k=top_k, request_id=request_id
+        )
         return self.address.answer(call, await self._send(call))
 
     async def explain(
         self,
         image: Image,
-        model: str = "flowers",
+        model: str | None = None,
         top_k: int | None = None,
         *,
         version: str | None = None,
         request_id: str | None = None,
     ) -> Answer:
         """Classify an image and return ``heatmap`` too: which parts of it support the best label."""
-        call = self.address.classify(image, model, version=version, top_k=top_k, explain=True, request_id=request_id)
+        call = self.address.classify(
+            image, await self._name(model), version=version, top_k=top_k, explain=True, request_id=request_id
+        )
         return self.address.answer(call, await self._send(call))
 
-    async def overlay(self, image: Image, model: str = "flowers", *, version: str | None = None) -> bytes:
+    async def overlay(self, image: Image, model: str | None = None, *, version: str | None = None) -> bytes:
         """Return a PNG: what the network saw of the image, with the heatmap over it."""
-        call = self.address.classify(image, model, version=version, explain=True, png=True)
+        call = self.address.classify(image, await self._name(model), version=version, explain=True, png=True)
         return http_messages.png(call, await self._send(call))
 
     async def models(self) -> list[Model]:
@@ -75,9 +82,9 @@ class AsyncClient:
         call = self.address.models()
         return self.address.read_models(call, await self._send(call))
 
-    async def model(self, name: str = "flowers") -> Model:
+    async def model(self, name: str | None = None) -> Model:
         """Return one model with its card."""
-        call = self.address.model(name)
+        call = self.address.model(await self._name(name))
         return self.address.read_model(call, await self._send(call))
 
     async def ready(self) -> bool:
@@ -88,7 +95,7 @@ class AsyncClient:
     async def predict_many(
         self,
         images: Iterable[PathLike[str]],
-        model: str = "flowers",
+        model: str | None = None,
         top_k: int | None = None,
         *,
         concurrency: int = 8,
@@ -127,6 +134,11 @@ class AsyncClient:
 
     async def __aexit__(self, *_error: object) -> None:
         await self.close()
+
+    async def _name(self, model: str | None) -> str:
+        if model is None and self._only_model is None:
+            self._only_model = http_messages.only_model(await self.models())
+        return model or self._only_model or ""
 
     async def _send(self, call: Call) -> Reply:
         loop = RetryLoop(self.address.url, self.retries, self.timeout_s)

@@ -11,7 +11,7 @@ from visionserve.client.http_messages import DEFAULT_URL, Address, Call, Image, 
 from visionserve.client.ordered_map import DaemonThreads, ordered_map
 from visionserve.client.results import Answer, FileResult, Model
 from visionserve.client.retry import Retries, RetryLoop
-from visionserve.client.transports import HttpxTransport, Transport
+from visionserve.client.transports import HttpxTransport, Tls, Transport
 
 _CONNECTIONS = 64
 
@@ -23,7 +23,8 @@ class Client:
         answer = client.predict(Path("photo.jpg"))
         print(answer.best.label, answer.best.probability)
 
-    Raises ResponseError for an error response, ServiceUnreachable if no response comes within ``timeout_s``.
+    A call without ``model`` uses the only served model; ValueError if there are several. Raises ResponseError for an
+    error response, ServiceUnreachable if no response comes within ``timeout_s``.
     """
 
     def __init__(
@@ -35,6 +36,8 @@ class Client:
         *,
         protocol: Protocol = "native",
         status_url: str | None = None,
+        cacert: PathLike[str] | str | None = None,
+        insecure: bool = False,
         transport: Transport | None = None,
     ) -> None:
         """Create a client; sends nothing yet.
@@ -43,41 +46,49 @@ class Client:
             timeout_s: how long a call may take altogether, its retries included.
             protocol: "native" sends the file as it is, "v2" as an Open Inference tensor.
             status_url: where models and health are reported, if not at ``url``.
+            cacert: a PEM file with the certificate authority of an https service; default: SSL_CERT_FILE, else certifi.
+            insecure: do not check the certificate.
+
+        Raises:
+            ValueError: a URL, the API key, the certificate file or a proxy of the environment is invalid.
         """
         self.address = Address(url.rstrip("/"), api_key, protocol, status_url and status_url.rstrip("/"))
         self.timeout_s = timeout_s
         self.retries = retries
-        self._transport = transport or HttpxTransport(_CONNECTIONS)
+        self._transport = transport or HttpxTransport(_CONNECTIONS, self.address.urls, Tls(cacert, insecure))
+        self._only_model: str | None = None
 
     def predict(
         self,
         image: Image,
-        model: str = "flowers",
+        model: str | None = None,
         top_k: int | None = None,
         *,
         version: str | None = None,
         request_id: str | None = None,
     ) -> Answer:
         """Classify an image, its bytes or the path of its file; ``top_k`` labels, by default five."""
-        call = self.address.classify(image, model, version=version, top_k=top_k, request_id=request_id)
+        call = self.address.classify(image, self._name(model), version=version, top_k=top_k, request_id=request_id)
         return self.address.answer(call, self._send(call))
 
     def explain(
         self,
         image: Image,
-        model: str = "flowers",
+        model: str | None = None,
         top_k: int | None = None,
         *,
         version: str | None = None,
         request_id: str | None = None,
     ) -> Answer:
         """Classify an image and return ``heatmap`` too: which parts of it support the best label."""
-        call = self.address.classify(image, model, version=version, top_k=top_k, explain=True, request_id=request_id)
+        call = self.address.classify(
+            image, self._name(model), version=version, top_k=top_k, explain=True, request_id=request_id
+        )
         return self.address.answer(call, self._send(call))
 
-    def overlay(self, image: Image, model: str = "flowers", *, version: str | None = None) -> bytes:
+    def overlay(self, image: Image, model: str | None = None, *, version: str | None = None) -> bytes:
         """Return a PNG: what the network saw of the image, with the heatmap over it."""
-        call = self.address.classify(image, model, version=version, explain=True, png=True)
+        call = self.address.classify(image, self._name(model), version=version, explain=True, png=True)
         return http_messages.png(call, self._send(call))
 
     def models(self) -> list[Model]:
@@ -85,9 +96,9 @@ class Client:
         call = self.address.models()
         return self.address.read_models(call, self._send(call))
 
-    def model(self, name: str = "flowers") -> Model:
+    def model(self, name: str | None = None) -> Model:
         """Return one model with its card."""
-        call = self.address.model(name)
+        call = self.address.model(self._name(name))
         return self.address.read_model(call, self._send(call))
 
     def ready(self) -> bool:
@@ -98,7 +109,7 @@ class Client:
     def predict_many(
         self,
         images: Iterable[PathLike[str]],
-        model: str = "flowers",
+        model: str | None = None,
         top_k: int | None = None,
         *,
         concurrency: int = 8,
@@ -129,6 +140,12 @@ class Client:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
+
+    def _name(self, model: str | None) -> str:
+        """Return ``model``, by default the only one that is served; ValueError if there are several."""
+        if model is None and self._only_model is None:
+            self._only_model = http_messages.only_model(self.models())
+        return model or self._only_model or ""
 
     def _send(self, call: Call) -> Reply:
         """Send a call, again where that may help; a prediction changes nothing, so sending it twice does no harm."""

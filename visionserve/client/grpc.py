@@ -30,7 +30,7 @@ class GrpcClient:
     """Calls TorchServe over gRPC.
 
     with GrpcClient("127.0.0.1:7070") as client:
-        answer = client.predict(Path("photo.jpg"))
+        answer = client.predict(Path("photo.jpg"), "flowers")
     """
 
     def __init__(self, address: str, timeout_s: float = 30) -> None:
@@ -45,9 +45,7 @@ class GrpcClient:
         # The messages are bytes already.
         self._predictions: Any = self._channel.unary_unary(_METHOD)
 
-    def predict(
-        self, image: Image, model: str = "flowers", top_k: int | None = None, *, version: str | None = None
-    ) -> Answer:
+    def predict(self, image: Image, model: str, top_k: int | None = None, *, version: str | None = None) -> Answer:
         """Classify an image; ResponseError and ServiceUnreachable as with Client."""
         options = {} if top_k is None else {"top_k": str(top_k).encode()}
         request = _request(model, version or "", {"data": content(image), **options})

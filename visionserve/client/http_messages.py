@@ -4,25 +4,30 @@ image, options -> Call --(a transport)--> Reply -> Answer, Model, bytes | Respon
 """
 
 import base64
+import errno
 import json
+import os
+import stat
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from os import PathLike
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlsplit
 
 import visionserve
-from visionserve.client.errors import ResponseError, ServiceUnreachable
+from visionserve.client.errors import Cause, ResponseError, ServiceUnreachable
 from visionserve.client.results import Answer, Model, read_model, read_native, read_v2
 
 Protocol = Literal["native", "v2"]
 Image = bytes | bytearray | PathLike[str]
 Result = TypeVar("Result")
 
+_OTHER_SERVER = "its response is not visionserve's; check the address"
 DEFAULT_URL = "http://127.0.0.1:8000"
+# What servers that expect TLS say in plain HTTP: nginx, Go.
+_TLS_EXPECTED = (b"plain HTTP request was sent to HTTPS", b"HTTP request to an HTTPS server")
 # Error responses of TorchServe and of proxies carry no code of this service.
 _CODES = {
     400: "invalid_request",
@@ -37,6 +42,10 @@ _CODES = {
     503: "unavailable",
     504: "deadline_exceeded",
 }
+
+
+# Codes of errors that are the service's and not the image's: the same request may succeed later.
+BUSY = ("overloaded", "unavailable", "deadline_exceeded")
 
 
 @dataclass(frozen=True)
@@ -56,19 +65,20 @@ class Call:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back; header names are in lower case."""
+    """What came back, and through which proxy; header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    proxy: str = ""
 
 
 @dataclass(frozen=True)
 class NoReply:
-    """No complete reply came: ``timed_out``, or there was no connection, or it broke."""
+    """No complete reply came: the time was over, or there was no connection, or it broke."""
 
     reason: str
-    timed_out: bool
+    cause: Cause
 
 
 @dataclass(frozen=True)
@@ -84,8 +94,13 @@ class Address:
     protocol: Protocol = "native"
     status_url: str | None = None
 
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The servers that calls go to."""
+        return (self.url, self.status_url or self.url)
+
     def __post_init__(self) -> None:
-        for url in (self.url, self.status_url or self.url):
+        for url in self.urls:
             if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
                 raise ValueError(f"{url!r} is not the URL of a service: it must look like {DEFAULT_URL}.")
         if self.protocol not in ("native", "v2"):
@@ -152,23 +167,43 @@ class Address:
 
     def read_models(self, call: Call, reply: Reply) -> list[Model]:
         """Read a reply to ``models``."""
+        _check_listing(reply, call)
         return _read(call, reply, lambda content: [read_model(entry) for entry in content["models"]])
 
     def read_model(self, call: Call, reply: Reply) -> Model:
         """Read a reply to ``model``."""
+        _check_listing(reply, call)
         return _read(call, reply, read_model)
 
 
+def only_model(models: Sequence[Model]) -> str:
+    """Return the name of the only served model; ValueError if there is not exactly one."""
+    if len(models) == 1:
+        return models[0].name
+    names = ", ".join(sorted(model.name for model in models))
+    raise ValueError(f"Several models are served: name one of {names}." if models else "No model is served yet.")
+
+
 def content(image: Image) -> bytes:
-    """Return an image's bytes; reads its file if it is a path (OSError)."""
-    return bytes(image) if isinstance(image, bytes | bytearray) else Path(image).read_bytes()
+    """Return an image's bytes; reads its file if it is a path.
+
+    Raises:
+        OSError: the file cannot be read, or is not a regular file: a pipe without a writer would block for ever.
+    """
+    if isinstance(image, bytes | bytearray):
+        return bytes(image)
+    descriptor = os.open(image, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file", os.fspath(image))
+        return stream.read()
 
 
 def png(call: Call, reply: Reply) -> bytes:
     """Read a reply that is a PNG."""
     _check(call, reply)
     if not reply.headers.get("content-type", "").startswith("image/png"):
-        raise ServiceUnreachable(call.url, "its response is not visionserve's; check the address")
+        raise ServiceUnreachable(call.url, _OTHER_SERVER, "address")
     return reply.body
 
 
@@ -206,24 +241,56 @@ def _read(call: Call, reply: Reply, read: Callable[[Any], Result]) -> Result:
     try:
         return read(json.loads(reply.body))
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise ServiceUnreachable(call.url, "its response is not visionserve's; check the address") from None
+        raise ServiceUnreachable(call.url, _OTHER_SERVER, "address") from None
+
+
+def _check_listing(reply: Reply, call: Call) -> None:
+    """Raise ResponseError if TorchServe itself was asked for its models: it lists them on another port."""
+    if reply.status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED) and _is_torchserves(_json(reply)):
+        message = (
+            f"{call.url} is TorchServe's own port, which does not list models: use the gateway's address, or give the "
+            "status server's as status_url (port 8083)."
+        )
+        raise ResponseError(reply.status, "not_found", message, call.request_id)
+
+
+def is_worker_failure(reply: Reply) -> bool:
+    """Return whether TorchServe itself reports that a worker died or could not answer: another one may."""
+    return reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR and _is_torchserves(_json(reply))
 
 
 def _check(call: Call, reply: Reply) -> None:
     """Raise ResponseError for anything but a 200: with the service's own message, else with the status."""
     if reply.status == HTTPStatus.OK:
         return
+    content = _json(reply)
+    error = content["error"] if isinstance(content.get("error"), dict) else content
+    if isinstance(error.get("code"), str):
+        code = error["code"]
+        # Open Inference V2 has the message where this service's native form has an object.
+        message = str(error.get("message") or error.get("error") or _phrase(reply.status))
+        raise ResponseError(reply.status, code, message, str(content.get("request_id") or call.request_id))
+    code = "unavailable" if is_worker_failure(reply) else _CODES.get(reply.status, "internal_error")
+    if _is_torchserves(content):
+        raise ResponseError(reply.status, code, str(content["message"]), call.request_id)
+    if any(words in reply.body for words in _TLS_EXPECTED):
+        raise ServiceUnreachable(call.url, "it uses TLS: try https:// instead of http://", "address")
+    sender = f"the proxy {reply.proxy}" if reply.proxy else "a proxy or another server"
+    message = f"{_phrase(reply.status)} The response is not visionserve's: it comes from {sender}."
+    raise ResponseError(reply.status, code, message, call.request_id, from_service=False)
+
+
+def _json(reply: Reply) -> dict[str, Any]:
     try:
         content = json.loads(reply.body)
     except ValueError:
-        content = {}
-    content = content if isinstance(content, dict) else {}
-    error = content["error"] if isinstance(content.get("error"), dict) else content
-    has_code = isinstance(error.get("code"), str)  # TorchServe's own errors have a number there
-    code = str(error["code"]) if has_code else _CODES.get(reply.status, "internal_error")
-    # Open Inference V2 has the message where this service's native form has an object.
-    message = str(error.get("message") or (has_code and error.get("error")) or _phrase(reply.status))
-    raise ResponseError(reply.status, code, message, str(content.get("request_id") or call.request_id))
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _is_torchserves(content: Mapping[str, Any]) -> bool:
+    """Return whether an error body has TorchServe's own form: a number as its code, a Java class as its type."""
+    return isinstance(content.get("code"), int) and isinstance(content.get("type"), str) and "message" in content
 
 
 def _phrase(status: int) -> str:

@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from visionserve.client.errors import ServiceUnreachable
-from visionserve.client.http_messages import NoReply, Reply
+from visionserve.client.http_messages import NoReply, Reply, is_worker_failure
 
 # The service is busy, restarting, or its proxy has lost it for a moment.
 RETRIED = (429, 502, 503, 504)
+# An image whose worker died may be the cause: it is sent again only so often, since each time may cost a worker.
+_WORKER_FAILURES = 2
+# Waiting changes nothing about these.
+_FINAL = ("certificate", "address")
 # A share of what Retry-After asks for, on top of it: clients that got the same "1" should not return together.
 _SPREAD = 0.25
 
@@ -41,6 +45,7 @@ class RetryLoop:
         self._url = url
         self._timeout_s = timeout_s
         self._attempts = Attempts(retries, timeout_s)
+        self._worker_failures = 0
 
     @property
     def remaining_s(self) -> float:
@@ -54,15 +59,19 @@ class RetryLoop:
             ServiceUnreachable: no reply came, and neither time nor attempts are left.
         """
         if isinstance(result, Reply):
-            if result.status not in RETRIED:
+            if is_worker_failure(result):
+                self._worker_failures += 1
+                if self._worker_failures > _WORKER_FAILURES:
+                    return result
+            elif result.status not in RETRIED:
                 return result
             pause = self._attempts.pause_s(result.headers.get("retry-after"))
             return result if pause is None else pause
-        if result.timed_out:
-            raise ServiceUnreachable(self._url, f"no answer within {self._timeout_s:g} s")
-        pause = self._attempts.pause_s()
+        if result.cause == "timeout":
+            raise ServiceUnreachable(self._url, f"no answer within {self._timeout_s:g} s", "timeout")
+        pause = None if result.cause in _FINAL else self._attempts.pause_s()
         if pause is None:
-            raise ServiceUnreachable(self._url, result.reason)
+            raise ServiceUnreachable(self._url, result.reason, result.cause)
         return pause
 
 

@@ -35,7 +35,7 @@ def rows(path: Path) -> dict[str, Any]:
 
 
 def test_a_photograph_is_a_table(service: Service, folder: Path) -> None:
-    output = run("predict", folder / "00.jpg", "--url", service.url(""), "--top-k", 2)
+    output = run("predict", folder / "00.jpg", "--name", "flowers", "--url", service.url(""), "--top-k", 2)
     expected = service.put((folder / "00.jpg").read_bytes()).json()
     assert expected["predictions"][0]["label"] in output
     assert f"novelty {expected['novelty']:.2f}" in output
@@ -46,16 +46,18 @@ def test_a_folder_is_the_same_from_the_service_and_in_process(
 ) -> None:
     served, local = tmp_path / "served.jsonl", tmp_path / "local.jsonl"
     assert "12 answered; 1 without an answer (1 corrupt_image)" in run(
-        "predict", folder, "--url", service.url(""), "--output", served
+        "predict", folder, "--name", "flowers", "--url", service.url(""), "--output", served
     )
     run("predict", folder, "--model", model_store / "flowers.mar", "--workers", 1, "--output", local)
     assert len(rows(served)) == 13
     assert rows(served) == rows(local)
-    assert "0 answered; 13 had a row already" in run("predict", folder, "--url", service.url(""), "--output", served)
+    assert "0 answered; 13 had a row already" in run(
+        "predict", folder, "--name", "flowers", "--url", service.url(""), "--output", served
+    )
 
 
 def test_an_explanation_is_an_image(service: Service, folder: Path, tmp_path: Path) -> None:
-    run("explain", folder / "00.jpg", "--url", service.url(""), "--out", tmp_path / "overlay.png")
+    run("explain", folder / "00.jpg", "--name", "flowers", "--url", service.url(""), "--out", tmp_path / "overlay.png")
     assert (tmp_path / "overlay.png").read_bytes().startswith(b"\x89PNG")
 
 

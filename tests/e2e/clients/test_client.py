@@ -83,7 +83,7 @@ def test_many_files_come_back_in_order(client: Client, photographs: list[bytes],
 def test_the_asynchronous_twin_answers_alike(service: Service, photographs: list[bytes]) -> None:
     async def ask() -> list[str]:
         async with AsyncClient(service.url("").rstrip("/"), timeout_s=120) as client:
-            answers = await asyncio.gather(*(client.predict(photograph) for photograph in photographs))
+            answers = await asyncio.gather(*(client.predict(photograph, "flowers") for photograph in photographs))
         return [answer.best.label for answer in answers]
 
     with client_for(service) as client:
@@ -92,9 +92,9 @@ def test_the_asynchronous_twin_answers_alike(service: Service, photographs: list
 
 def test_grpc_answers_as_http_does(service: Service, photograph: bytes) -> None:
     with GrpcClient(f"127.0.0.1:{service.ports['grpc_port']}", timeout_s=120) as grpc, client_for(service) as http:
-        assert grpc.predict(photograph, top_k=3).predictions == http.predict(photograph, top_k=3).predictions
+        assert grpc.predict(photograph, "flowers", top_k=3).predictions == http.predict(photograph, top_k=3).predictions
         with pytest.raises(ResponseError) as refused:
-            grpc.predict(b"no image")
+            grpc.predict(b"no image", "flowers")
         assert (refused.value.status, refused.value.code) == (415, "unsupported_image")
         with pytest.raises(ResponseError) as refused:
             grpc.predict(photograph, "nothing")
@@ -106,4 +106,4 @@ def test_grpc_without_a_service_is_one_sentence() -> None:
         GrpcClient("127.0.0.1:1", timeout_s=5) as client,
         pytest.raises(ServiceUnreachable, match="No visionserve service"),
     ):
-        client.predict(b"image")
+        client.predict(b"image", "flowers")

@@ -1,5 +1,6 @@
 """A folder of images, and the command as a program of its own."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -11,14 +12,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.unit.client import fake_service
+
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "visionserve.cli"]
+serving = functools.partial(fake_service.serving, served=["flowers"])
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def environment(**more: str) -> dict[str, str]:
     """The environment of the tests, without an address or an API key of whoever runs them."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("VISIONSERVE_")}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("VISIONSERVE_") and not name.lower().endswith("_proxy")
+    }
     return {**inherited, "PYTHONPATH": str(ROOT), **more}
 
 

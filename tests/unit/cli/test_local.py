@@ -159,3 +159,16 @@ def test_cores_are_bounded_by_the_quota_of_the_container(
     if content is not None:
         (tmp_path / "cpu.max").write_text(content)
     assert local.cores(tmp_path) == (expected or local.cores(tmp_path / "none"))
+
+
+def test_a_batch_of_unreadable_files_is_rows_with_reasons(tiny: TinyBundle, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index in range(9):
+        (folder / f"{index}.jpg").symlink_to("nowhere")
+    output = tmp_path / "rows.jsonl"
+    assert (
+        main(["predict", str(folder), "--model", str(tiny.directory), "--output", str(output), "--workers", "1"]) == 0
+    )
+    assert {row["error"] for row in rows(output).values()} == {"unreadable_file"}
+    assert len(rows(output)) == 9

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.cli.conftest import COMMAND, Program, environment
-from tests.unit.client.fake_service import FakeService, Scripted, serving
+from tests.unit.cli.conftest import COMMAND, Program, environment, serving
+from tests.unit.client.fake_service import FakeService, Scripted
 from visionserve.cli.__main__ import main
 
 BROKEN = Scripted(400, {"error": {"code": "corrupt_image", "message": "It is broken."}, "request_id": "x"})
@@ -21,7 +21,7 @@ ORDINARY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.ge
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("VISIONSERVE_URL", "VISIONSERVE_API_KEY"):
+    for name in ("VISIONSERVE_URL", "VISIONSERVE_STATUS_URL", "VISIONSERVE_API_KEY"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -173,7 +173,6 @@ def test_a_service_that_goes_away_leaves_what_was_answered(folder: Path, tmp_pat
         (401, 2, "VISIONSERVE_API_KEY"),
         (404, 2, "rejects this request"),
         (422, 2, "rejects this request"),
-        (503, 3, "too busy or not ready"),
     ],
 )
 def test_what_every_image_would_get_ends_the_run_without_a_row(

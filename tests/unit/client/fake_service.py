@@ -1,9 +1,10 @@
 """A service on a free port that gives scripted replies and records its requests."""
 
 import json
+import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -57,14 +58,15 @@ class Asked:
 
 
 class FakeService:
-    """Gives the scripted replies in turn, the last one for ever."""
+    """Gives the scripted replies in turn, the last one for ever; lists the models ``served`` beside them, if any."""
 
-    def __init__(self, replies: list[Scripted]) -> None:
+    def __init__(self, replies: list[Scripted], served: Sequence[str] = ()) -> None:
         self.asked: list[Asked] = []
         self.connections = 0
         self.url = ""
         self.most_at_once = 0
         self._at_once = 0
+        self.served = served
         self._replies = replies
         self._lock = threading.Lock()
 
@@ -81,6 +83,8 @@ class FakeService:
                 self._at_once -= 1
 
     def next_reply(self, asked: Asked) -> Scripted:
+        if self.served and asked.path == "/models":
+            return Scripted(content={"models": [{**MODEL, "name": name} for name in self.served]})
         with self._lock:
             self.asked.append(asked)
             return self._replies.pop(0) if len(self._replies) > 1 else self._replies[0]
@@ -94,10 +98,12 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(*replies: Scripted) -> Iterator[FakeService]:
-    service = FakeService(list(replies) or [Scripted()])
+def serving(*replies: Scripted, served: Sequence[str] = (), tls: ssl.SSLContext | None = None) -> Iterator[FakeService]:
+    service = FakeService(list(replies) or [Scripted()], served)
     server = _Server(("127.0.0.1", 0), _handler(service))
-    service.url = f"http://127.0.0.1:{server.server_port}"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    service.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

@@ -1,0 +1,203 @@
+"""A folder whose service fails for some images, whose tables are interrupted, whose files are odd."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.cli.conftest import COMMAND, Program, environment, serving
+from tests.unit.client.fake_service import FakeService, Scripted
+from visionserve.cli.__main__ import main
+
+NOW = {"Retry-After": "0"}
+BUSY = Scripted(503, {"error": {"code": "unavailable", "message": "No worker."}, "request_id": "x"}, NOW)
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".csv":
+        with path.open(newline="") as stream:
+            return list(csv.DictReader(stream))
+    if path.suffix == ".parquet":
+        from pyarrow import parquet
+
+        with parquet.ParquetFile(path) as file:
+            table: list[dict[str, Any]] = file.read().to_pylist()
+        return table
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("[0-9]*.jpg"))
+
+
+class Failing(FakeService):
+    """Fails for one image with the same reply every time."""
+
+    def __init__(self, service: FakeService, image: bytes, reply: Scripted) -> None:
+        answer = service.next_reply
+
+        def next_reply(asked: Any) -> Scripted:
+            usual = answer(asked)
+            return reply if asked.body == image else usual
+
+        service.next_reply = next_reply  # type: ignore[method-assign]
+
+
+WORKER_DIED = Scripted(500, {"code": 500, "type": "InternalServerException", "message": "Worker died."})
+
+
+@pytest.mark.parametrize(
+    ("suffix", "reply"),
+    [("csv", BUSY), ("jsonl", WORKER_DIED), ("parquet", BUSY), ("csv", Scripted(delay_s=5))],
+    ids=["busy-csv", "worker-died-jsonl", "busy-parquet", "hangs-csv"],
+)
+def test_an_image_that_always_fails_has_a_row_and_the_run_goes_on(
+    folder: Path, tmp_path: Path, suffix: str, reply: Scripted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = folder / "row-0" / "0.jpg"
+    output = tmp_path / f"rows.{suffix}"
+    command = ["predict", str(folder), "--output", str(output), "--timeout", "1", "--concurrency", "1"]
+    with serving() as service:
+        Failing(service, image.read_bytes(), reply)
+        assert main([*command, "--url", service.url]) == 0
+    assert "5 answered; 1 without an answer" in (report := capsys.readouterr().err)
+    assert "The same command tries the 1 again" in report
+    errors = {row["path"]: row["error"] for row in rows(output) if row["error"]}
+    assert errors == {"row-0/0.jpg": "deadline_exceeded" if reply.delay_s else "unavailable"}
+    (folder / "7.jpg").write_bytes(b"new")
+    with serving() as service:
+        assert main([*command, "--url", service.url]) == 0
+    assert [asked.body for asked in service.asked] == [b"new", image.read_bytes()], "the failed one comes last"
+    assert sorted(row["path"] for row in rows(output)) == names(folder)
+    assert not any(row["error"] for row in rows(output))
+
+
+def test_a_service_that_is_too_busy_for_all_is_exit_code_three(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for index in range(10, 30):
+        (folder / f"{index}.jpg").write_bytes(b"image")
+    output = tmp_path / "rows.csv"
+    with serving(BUSY) as service:
+        command = ["predict", str(folder), "--url", service.url, "--output", str(output), "--concurrency", "1"]
+        assert main([*command, "--timeout", "1"]) == 3
+    assert "too busy or not ready" in capsys.readouterr().err
+    assert len(rows(output)) == 8, "it gives up before it has tried every image"
+    with serving() as service:
+        assert main(["predict", str(folder), "--url", service.url, "--output", str(output)]) == 0
+    assert sorted(row["path"] for row in rows(output)) == names(folder)
+
+
+@pytest.mark.parametrize("at", ["before", "after"])
+def test_a_parquet_run_that_is_killed_while_its_table_is_written_completes_it(
+    folder: Path, tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from visionserve.cli.parquet import ParquetTable
+
+    output = tmp_path / "rows.parquet"
+    command = ["predict", str(folder), "--output", str(output)]
+    complete = ParquetTable.complete
+
+    def killed(table: ParquetTable) -> None:
+        if at == "after":  # the table is replaced, its waiting rows are still there
+            waiting = table._waiting.path.read_bytes()
+            complete(table)
+            table._waiting.path.write_bytes(waiting)
+        raise KeyboardInterrupt
+
+    with serving() as service:
+        with monkeypatch.context() as patched:
+            patched.setattr(ParquetTable, "complete", killed)
+            assert main([*command, "--url", service.url]) == 130
+        assert output.exists() == (at == "after")
+        asked = len(service.asked)
+        assert main([*command, "--url", service.url]) == 0
+        assert len(service.asked) == asked
+    assert sorted(row["path"] for row in rows(output)) == names(folder)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["rows.parquet"]
+
+
+@pytest.mark.parametrize("inside", [".", "overlays", "row-0/overlays"])
+def test_overlays_inside_the_folder_are_refused(folder: Path, inside: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving() as service:
+        assert main(["predict", str(folder), "--url", service.url, "--explain", str(folder / inside)]) == 2
+    assert "choose a folder outside" in capsys.readouterr().err
+    assert service.asked == []
+
+
+def test_an_output_that_is_the_image_itself_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = folder / "row-0" / "0.jpg"
+    before = image.read_bytes()
+    for command in (["predict", str(image), "--explain", str(image)], ["explain", str(image), "--out", str(image)]):
+        with serving() as service:
+            assert main([*command, "--url", service.url]) == 2
+        assert "would be overwritten" in capsys.readouterr().err
+    assert image.read_bytes() == before
+
+
+def odd_files(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "device.jpg").symlink_to("/dev/zero")
+    (folder / "folder.jpg").symlink_to("row-0")
+
+
+def test_what_is_not_a_regular_file_is_a_row_with_the_reason(folder: Path, tmp_path: Path, program: Program) -> None:
+    odd_files(folder)
+    with serving() as service:
+        done = program("predict", folder, "--url", service.url, "--output", tmp_path / "rows.jsonl")
+    assert done.returncode == 0, done.stderr
+    errors = {row["path"]: row["message"] for row in rows(tmp_path / "rows.jsonl") if row["error"]}
+    assert errors == {**dict.fromkeys(["pipe.jpg", "device.jpg"], "Not a regular file"), "folder.jpg": "Is a directory"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends_at_once_while_the_service_hangs(folder: Path, number: signal.Signals) -> None:
+    with serving(Scripted(delay_s=20)) as service:
+        command = [*COMMAND, "predict", str(folder), "--url", service.url]
+        run = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
+        while not service.asked:
+            assert run.poll() is None
+            time.sleep(0.02)
+        started = time.monotonic()
+        run.send_signal(number)
+        _, errors = run.communicate(timeout=60)
+        assert time.monotonic() - started < 5
+    assert (run.returncode, "Traceback" in errors) == (130, False)
+    assert "Stopped" in errors
+
+
+def test_accuracy_by_the_folders_names_counts_earlier_runs_too(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "row-0").rename(folder / "Rose")  # the fake service always answers "rose"
+    (folder / "none.jpg").write_bytes(b"in no folder of its own")
+    for suffix in ("csv", "jsonl", "parquet"):
+        command = ["predict", str(folder), "--labels", "folder", "--output", str(tmp_path / f"rows.{suffix}")]
+        for _ in range(2):
+            with serving() as service:
+                assert main([*command, "--url", service.url]) == 0
+            assert "Accuracy 50.0%: 3 of 6 answers equal the folder's name." in capsys.readouterr().err
+
+
+def test_labels_without_folders_or_for_one_image_say_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving() as service:
+        assert main(["predict", str(folder / "row-0"), "--labels", "folder", "--url", service.url]) == 0
+        assert "No accuracy" in capsys.readouterr().err
+        assert main(["predict", str(folder / "row-0" / "0.jpg"), "--labels", "folder", "--url", service.url]) == 2
+        assert "--labels is for a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_name_with_line_ends_and_escapes_is_found_again(folder: Path, tmp_path: Path, suffix: str) -> None:
+    (folder / "a\rb\nc\x1b[31m,'\".jpg").write_bytes(b"odd")
+    command = ["predict", str(folder), "--output", str(tmp_path / f"rows.{suffix}")]
+    with serving() as service:
+        for _ in range(2):
+            assert main([*command, "--url", service.url]) == 0
+    assert len(service.asked) == 7

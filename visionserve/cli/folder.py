@@ -1,0 +1,206 @@
+"""Classify the images of a folder into a table that the next run continues, and report how many have an answer.
+
+An image whose error is the service's (busy, no worker, too slow) has a row too; the same command drops that row and
+tries the image again, after all others. So one image that always fails so keeps no run from the rest.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from visionserve.cli import exit_codes, image_files, options
+from visionserve.cli.exit_codes import Stop
+from visionserve.cli.parquet import ParquetTable
+from visionserve.cli.predictors import Overlays, stop_for_request
+from visionserve.cli.resumable_table import Csv, JsonLines, OnRow, Record, ResumableTable, columns, record
+from visionserve.client import ResponseError
+from visionserve.client.http_messages import BUSY
+from visionserve.files import IMAGE_SUFFIXES
+
+_STANDARD_OUTPUT = "-"
+_TOP_K = 5
+# Images in a row that the service was too busy for; by then it is the service and not an image.
+_GIVE_UP = 8
+
+
+class Rows(Protocol):
+    """A table of rows; ``done`` has the paths that need no new row, ``repeated`` those whose row was dropped."""
+
+    done: set[str]
+    repeated: set[str]
+
+    def add(self, record: Record) -> None:
+        """Write a row; Stop when the disk is full."""
+        ...
+
+
+class Tally:
+    """Counts of answers, errors and, if images have labels, of right answers."""
+
+    def __init__(self, has_labels: bool) -> None:
+        self._has_labels = has_labels
+        self._errors: Counter[str] = Counter()
+        self._before = 0
+        self._labelled = self._right = 0
+        self.busy_in_a_row = 0
+
+    def add_earlier(self, row: Record) -> None:
+        """Count a row of an earlier run."""
+        self._before += 1
+        self._judge(row)
+
+    def add(self, row: Record) -> None:
+        """Count a row of this run."""
+        error = str(row["error"] or "")
+        self._errors[error] += 1
+        self.busy_in_a_row = self.busy_in_a_row + 1 if error in BUSY else 0
+        self._judge(row)
+
+    @property
+    def only_busy(self) -> bool:
+        """Whether this run tried something and the service was too busy for all of it."""
+        return bool(self._errors) and set(self._errors) <= set(BUSY)
+
+    def _judge(self, row: Record) -> None:
+        label = PurePosixPath(str(row["path"])).parent.name
+        if self._has_labels and label and row.get("label"):
+            self._labelled += 1
+            self._right += _same_label(label, str(row["label"]))
+
+    def summary(self, output: str | None) -> str:
+        """Return the counts as a sentence or two."""
+        errors = {code: count for code, count in self._errors.most_common() if code}
+        parts = [f"{self._errors['']:,} answered"]
+        if errors:
+            listed = ", ".join(f"{count:,} {code}" for code, count in errors.items())
+            parts.append(f"{sum(errors.values()):,} without an answer ({listed})")
+        if self._before:
+            parts.append(f"{self._before:,} had a row already")
+        text = "; ".join(parts) + (f"; rows in {output}" if output not in (None, _STANDARD_OUTPUT) else "")
+        if busy := sum(errors.get(code, 0) for code in BUSY):
+            text += f". The same command tries the {busy:,} again for which the service was too busy"
+        return text + self._accuracy()
+
+    def _accuracy(self) -> str:
+        if not self._has_labels:
+            return ""
+        if not self._labelled:
+            return ". No accuracy: no answered image is in a folder below the one that was named"
+        share = self._right / self._labelled
+        return f". Accuracy {share:.1%}: {self._right:,} of {self._labelled:,} answers equal the folder's name"
+
+
+def run(folder: Path, args: argparse.Namespace) -> int:
+    """Classify the images of a folder that have no row yet; return the exit code."""
+    overlays = Overlays(folder, args.explain) if args.explain is not None else None
+    total = sum(1 for _ in image_files.walk(folder, _report))
+    if total == 0:
+        raise Stop(f"{folder} contains no image files ({', '.join(IMAGE_SUFFIXES)}).")
+    names = columns(args.top_k or _TOP_K)
+    tally = Tally(args.labels is not None)
+    with (
+        _table(args.output, names, tally.add_earlier) as rows,
+        options.predictor(args, args.top_k, overlays) as predictor,
+    ):
+        try:
+            with _progress(total, len(rows.done)) as advance:
+                for result in predictor.predict_many(_new_images(folder, rows)):
+                    if isinstance(result.error, ResponseError):
+                        stop_for_request(result.error)
+                    row = record(_name(Path(result.path), folder), result, names)
+                    rows.add(row)
+                    tally.add(row)
+                    advance()
+                    if tally.busy_in_a_row >= _GIVE_UP:
+                        raise _too_busy(row)
+        finally:
+            _report(tally.summary(args.output) + ".")
+        if isinstance(rows, ParquetTable):
+            rows.complete()
+        if tally.only_busy:
+            raise _too_busy(row)
+    return exit_codes.OK
+
+
+def _too_busy(row: Record) -> Stop:
+    return Stop(
+        f"The service is too busy or not ready: {row['message']} Repeat the same command later.", exit_codes.UNREACHABLE
+    )
+
+
+def _new_images(folder: Path, rows: Rows) -> Iterator[Path]:
+    """Yield the images without a row; those that an earlier run tried in vain come last."""
+    repeated = []
+    for path in image_files.walk(folder, lambda _: None):
+        name = _name(path, folder)
+        if name in rows.repeated:
+            repeated.append(path)
+        elif name not in rows.done:
+            yield path
+    yield from repeated
+
+
+def _name(path: Path, folder: Path) -> str:
+    """Return an image's name in a table: its path below the folder, so that a run from elsewhere matches it.
+
+    Bytes that are not UTF-8 are written as escapes.
+    """
+    return path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
+
+
+def _same_label(folder: str, label: str) -> bool:
+    """Compare a folder's name with a label; folders often have _ for a space, and other capitals."""
+    return folder.replace("_", " ").casefold() == label.replace("_", " ").casefold()
+
+
+@contextlib.contextmanager
+def _table(output: str | None, names: list[str], on_row: OnRow) -> Iterator[Rows]:
+    """Yield the table to write to; ``on_row`` gets every row that it has already."""
+    if output is None or output == _STANDARD_OUTPUT:
+        yield _Printed(JsonLines(names))
+        return
+    path = Path(output)
+    rows: ResumableTable | ParquetTable
+    match path.suffix.lower():
+        case ".csv":
+            rows = ResumableTable(path, Csv(names), on_row)
+        case ".jsonl" | ".ndjson":
+            rows = ResumableTable(path, JsonLines(names), on_row)
+        case ".parquet":
+            rows = ParquetTable(path, names, on_row)
+        case _:
+            raise Stop(f"--output must end in .csv, .jsonl or .parquet, or be -; not {output}.")
+    with contextlib.closing(rows):
+        yield rows
+
+
+class _Printed:
+    """Rows on standard output; they cannot be continued."""
+
+    def __init__(self, form: JsonLines) -> None:
+        self.done: set[str] = set()
+        self.repeated: set[str] = set()
+        self._form = form
+
+    def add(self, record: Record) -> None:
+        """Print a row at once, so that a pipe can follow."""
+        print(self._form.line(record), end="", flush=True)
+
+
+@contextlib.contextmanager
+def _progress(total: int, before: int) -> Iterator[Callable[[], object]]:
+    """Yield a function to call for every row; shows a bar on a terminal that can move its cursor."""
+    from tqdm import tqdm
+
+    disable = True if os.environ.get("TERM") == "dumb" else None  # None: on a terminal only
+    with tqdm(total=total, initial=before, unit=" images", disable=disable, smoothing=0.1, file=sys.stderr) as bar:
+        yield bar.update
+
+
+def _report(text: str) -> None:
+    print(text, file=sys.stderr)

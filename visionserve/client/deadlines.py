@@ -1,0 +1,66 @@
+"""A time limit for a whole exchange, for httpx and httpcore, whose limits are for each single read and write.
+
+A server that sends a byte now and then never exceeds those. Here each step may take what is left of the whole time.
+"""
+
+import threading
+import time
+from typing import Any
+
+_WRITTEN_AT_ONCE = 1 << 16  # bytes, so that the limit also holds for a slow upload
+
+
+class Deadline(threading.local):
+    """When the exchange of the present thread must be over, by time.monotonic()."""
+
+    at = float("inf")
+
+    def left(self, timeout: float | None, error: type[Exception]) -> float:
+        """Return the seconds left, at most ``timeout``; raises ``error`` when there are none."""
+        remaining = self.at - time.monotonic()
+        if remaining <= 0:
+            raise error("timed out")
+        return remaining if timeout is None else min(timeout, remaining)
+
+
+class DeadlineBackend:
+    """httpcore's network backend, whose every step ends at the deadline of its thread."""
+
+    def __init__(self, backend: Any, deadline: Deadline) -> None:
+        self._backend = backend
+        self._deadline = deadline
+
+    def connect_tcp(self, host: str, port: int, timeout: float | None = None, **options: Any) -> Any:
+        """Return a stream whose every step ends at the deadline too."""
+        import httpcore
+
+        left = self._deadline.left(timeout, httpcore.ConnectTimeout)
+        return _DeadlineStream(self._backend.connect_tcp(host, port, left, **options), self._deadline)
+
+
+class _DeadlineStream:
+    def __init__(self, stream: Any, deadline: Deadline) -> None:
+        import httpcore
+
+        self._core = httpcore
+        self._stream = stream
+        self._deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        read: bytes = self._stream.read(max_bytes, self._deadline.left(timeout, self._core.ReadTimeout))
+        return read
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        for start in range(0, len(buffer), _WRITTEN_AT_ONCE):
+            left = self._deadline.left(timeout, self._core.WriteTimeout)
+            self._stream.write(buffer[start : start + _WRITTEN_AT_ONCE], left)
+
+    def start_tls(self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None) -> Any:
+        left = self._deadline.left(timeout, self._core.ConnectTimeout)
+        return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, left), self._deadline)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
