@@ -7,21 +7,17 @@ Precedence: command line > environment > default.
 
 import argparse
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from gateway import render
+from gateway import process, render
 from gateway.options import OPTIONS, OptionError, resolve
 
 _UNUSABLE = 2
 # nginx's workers drop root privileges and must still reach the folders for bodies inside.
 _TRAVERSABLE = 0o711
-# To nginx: stop now (INT, TERM), finish open requests and stop (QUIT), reload certificates (HUP).
-_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         options = resolve(vars(args), os.environ)
         return _render(options, args.out) if args.command == "render" else _run(options)
     except OptionError as error:
-        print(error, file=sys.stderr)
+        process.say(str(error))
         return _UNUSABLE
 
 
@@ -69,22 +65,19 @@ def _run(options: dict[str, Any]) -> int:
     program = render.nginx()
     if program is None:
         raise OptionError("nginx is not installed: on Debian, `apt-get install nginx-light`.")
-    with tempfile.TemporaryDirectory(prefix="gateway-", dir=options["temp"], ignore_cleanup_errors=True) as name:
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix="gateway-", dir=options["temp"], ignore_cleanup_errors=True)
+    except OSError as error:
+        raise OptionError(f"{options['temp']} cannot be written ({error.strerror}): choose another --temp.") from error
+    with temporary as name:
         folder = Path(name)
         folder.chmod(_TRAVERSABLE)
         configuration = render.render({**options, "temp": folder}, folder)
         _warn(options)
         render.check(program, configuration)
-        print(f"Gateway at http://{options['host']}:{options['port']}; Ctrl-C stops it.", file=sys.stderr)
-        return _wait_for([program, "-e", "stderr", "-c", str(configuration)])
-
-
-def _wait_for(command: list[str]) -> int:
-    """Run nginx until it exits; signals to this process are forwarded to it."""
-    child = subprocess.Popen(command)
-    for number in _FORWARDED:
-        signal.signal(number, lambda received, _: child.send_signal(received))
-    return child.wait()
+        address = f"http://{options['host']}:{options['port']}"
+        command = [program, "-e", "stderr", "-c", str(configuration)]
+        return process.run(command, lambda: process.say(f"Gateway at {address}; Ctrl-C stops it."))
 
 
 def _warn(options: dict[str, Any]) -> None:

@@ -49,6 +49,19 @@ def _integer(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def _memory(text: str) -> int | None:
+    match = re.fullmatch(r"(?i)([0-9]{1,15})(?:([kmg])i?b?)?", text)
+    if text and match is None:
+        raise ValueError("a number of bytes, such as 3g, 1536m or 3221225472")
+    return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[(match[2] or "").lower()] if match else None
+
+
+def _cpus(text: str) -> float | None:
+    if text and not (re.fullmatch(r"[0-9]{1,4}(?:\.[0-9]{1,3})?", text) and float(text) > 0):
+        raise ValueError("a number of cores, such as 2 or 1.5")
+    return float(text) if text else None
+
+
 def _host(text: str) -> str:
     try:
         address = ipaddress.ip_address(text.strip("[]"))
@@ -125,13 +138,16 @@ OPTIONS = (
         "address that gets an access record per request (syslog, UDP), or off",
     ),
     Option("temp", "/tmp", _folder, "an existing folder for buffered bodies and the process id"),  # noqa: S108
-    Option("workers", "2", _integer(1, 64), "nginx worker processes; each handles thousands of requests a second"),
+    Option("workers", "1", _integer(1, 16), "nginx worker processes; all limits below are divided among them"),
     Option("max_connections", "8192", _integer(64, 65536), "connections per worker, those to TorchServe included"),
     Option("max_body_mib", "16", _integer(1, 16), "MiB of a request's body; 16 is TorchServe's limit"),
-    Option(
-        "concurrency", "64", _integer(1, 100), "requests in TorchServe at once, below its queue of 100; more get 429"
-    ),
-    Option("per_client", "256", _integer(0, 65536), "requests at once of one client (key, else address); 0: no limit"),
+    Option("concurrency", "0", _integer(0, 64), "requests in TorchServe at once; more get 429; 0: by its memory"),
+    Option("large_concurrency", "0", _integer(0, 32), "the same for bodies of 1 MB or more; 0: by its memory"),
+    Option("per_client", "0", _integer(0, 64), "requests in TorchServe at once of one client; 0: half of all"),
+    Option("uploads", "2048", _integer(8, 65536), "requests at once, unfinished uploads included"),
+    Option("uploads_per_client", "512", _integer(8, 65536), "the same of one client (key, else address)"),
+    Option("server_memory", "", _memory, "TorchServe's memory limit, such as 3g; empty: that of this process"),
+    Option("server_cpus", "", _cpus, "TorchServe's cores; empty: those of this process"),
     Option("rate", "0", _integer(0, 100_000), "requests per second of one client (key, else address); 0: no limit"),
     Option("burst", "20", _integer(0, 100_000), "requests that a client may be ahead of its rate"),
     Option(

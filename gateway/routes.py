@@ -64,5 +64,8 @@ STATUS = (
         _READ,
     ),
 )
+# Answered by the gateway itself, by way of both its stages.
+GATEWAY_LIVENESS = "/gateway/livez"
 # Never proxied to the web UI, even where that has every other path.
-RESERVED = "/(?:api-description|drain|explanations|invocations|metrics|models|ping|predictions|v1|v2|workflows)(?:/.*)?"
+_FIRST = "api-description|drain|explanations|gateway|invocations|metrics|models|ping|predictions|v1|v2|workflows"
+RESERVED = f"/(?:{_FIRST})(?:/.*)?"

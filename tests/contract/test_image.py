@@ -125,7 +125,26 @@ def test_every_service_is_confined(service: str) -> None:
 @pytest.mark.parametrize("service", sorted(SERVICES))
 def test_ports_are_published_to_this_machine_unless_asked(service: str) -> None:
     for port in SERVICES[service].get("ports", []):
-        assert port.startswith(("127.0.0.1:", "${VISIONSERVE_BIND:-127.0.0.1}:"))
+        # Only the gateway asks for a key: whoever publishes it to others publishes nothing else with it.
+        assert port.startswith("${VISIONSERVE_BIND:-127.0.0.1}:" if service == "pod" else "127.0.0.1:")
+
+
+def test_every_variable_of_compose_is_explained_at_its_top() -> None:
+    text = (ROOT / "compose.yaml").read_text(encoding="utf-8")
+    head, _, body = text.partition("\nname: ")
+    variables = set(re.findall(r"\$\{(VISIONSERVE_\w+)", body)) - {"VISIONSERVE_UI_IMAGE", "VISIONSERVE_LOADTEST_IMAGE"}
+    assert variables == set(re.findall(r"^#   (VISIONSERVE_\w+)", head, re.MULTILINE))
+
+
+def test_the_gateways_limits_follow_the_memory_and_the_cores_of_the_server() -> None:
+    environment = SERVICES["gateway-config"]["environment"]
+    assert environment["GATEWAY_SERVER_MEMORY"] == SERVICES["server"]["mem_limit"]
+    assert environment["GATEWAY_SERVER_CPUS"] == SERVICES["server"]["cpus"]
+
+
+def test_the_gateways_folder_for_bodies_is_smaller_than_the_memory_that_it_counts_in() -> None:
+    assert SERVICES["gateway"]["tmpfs"] == ["/tmp:size=512m,mode=1777"]
+    assert SERVICES["gateway"]["mem_limit"] == "1g"
 
 
 @pytest.mark.parametrize("service", sorted(SERVICES))

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from gateway.limits import Limits
 from gateway.options import OPTIONS, resolve
-from gateway.routes import STATUS
+from gateway.routes import GATEWAY_LIVENESS, STATUS
 from launcher.process import stop
 from launcher.settings import LAUNCHER_OPTIONS
 from launcher.workers import START_TIMEOUT_S
@@ -110,7 +111,7 @@ def test_the_secrets_that_are_made_by_hand_are_explained() -> None:
 @pytest.mark.parametrize("variant", WITH_PODS)
 def test_every_probe_asks_a_path_of_a_port_that_answers_it(variant: str) -> None:
     health = {route.shown for route in STATUS if route.kind == "health"}
-    answers = {"status": health, "http": {*health, PAGE_HEALTH}}
+    answers = {"status": health, "http": {*health, PAGE_HEALTH, GATEWAY_LIVENESS}}
     for pod in pods(rendered(variant)):
         for container in pod.containers:
             for probe in (container.get(f"{name}Probe") for name in ("startup", "readiness", "liveness")):
@@ -179,10 +180,30 @@ def test_every_setting_is_one_that_its_program_knows(variant: str) -> None:
 
 @pytest.mark.parametrize("variant", ["overlays/cpu", "overlays/gpu", "components/api-keys"])
 def test_the_gateway_takes_its_settings(variant: str) -> None:
-    values = resolve({}, settings(variant, "visionserve-gateway"))
+    (pod,) = pods(rendered(variant))
+    by_name = {one["name"]: one for one in pod.containers}
+    server = by_name["server"]["resources"]["limits"]
+    environment = [one for one in by_name["gateway-config"]["env"] if "valueFrom" in one]
+    fields = {one["name"]: one["valueFrom"]["resourceFieldRef"] for one in environment}
+    assert fields == {
+        "GATEWAY_SERVER_MEMORY": {"containerName": "server", "resource": "limits.memory"},
+        "GATEWAY_SERVER_CPUS": {"containerName": "server", "resource": "limits.cpu"},
+    }
+    limits = {"GATEWAY_SERVER_MEMORY": server["memory"], "GATEWAY_SERVER_CPUS": server["cpu"]}
+    values = resolve({}, settings(variant, "visionserve-gateway") | limits)
     assert values["host"] == "0.0.0.0"
     # The gateway's limit, not TorchServe's queue, is what a client meets.
-    assert values["concurrency"] < int(settings(variant, "visionserve-server")["TS_JOB_QUEUE_SIZE"])
+    places = Limits.of(values)
+    assert places.small + places.large < int(settings(variant, "visionserve-server")["TS_JOB_QUEUE_SIZE"])
+
+
+@pytest.mark.parametrize("variant", ["base", "overlays/gpu", "canary/cpu", "kserve/inferenceservice.yaml"])
+def test_the_folder_for_bodies_is_smaller_than_the_memory_that_it_counts_in(variant: str) -> None:
+    (pod,) = pods(rendered(variant))
+    (folder,) = [one["emptyDir"] for one in pod.spec["volumes"] if one["name"] == "gateway-tmp"]
+    gateway = next(one for one in pod.containers if "nginx" in one["image"])
+    assert folder == {"medium": "Memory", "sizeLimit": "512Mi"}
+    assert gateway["resources"]["limits"]["memory"] == "1Gi"
 
 
 @pytest.mark.parametrize("variant", ["base", "overlays/gpu", "canary/cpu", "kserve/inferenceservice.yaml"])
@@ -329,7 +350,7 @@ def references(pod: Pod) -> Iterator[tuple[str, str]]:
         for source in container.get("envFrom", []):
             yield "ConfigMap", source["configMapRef"]["name"]
         for variable in container.get("env", []):
-            if "valueFrom" in variable:
+            if "secretKeyRef" in variable.get("valueFrom", {}):
                 yield "Secret", variable["valueFrom"]["secretKeyRef"]["name"]
 
 

@@ -143,7 +143,7 @@ class Behind:
     def __init__(self, answer: Answer) -> None:
         self.seen: list[Seen] = []
         self.most_at_once = 0
-        self._now = 0
+        self.now = 0
         self._lock = threading.Lock()
         behind = self
 
@@ -172,8 +172,8 @@ class Behind:
 
     def take(self, handler: BaseHTTPRequestHandler, answer: Answer) -> None:
         with self._lock:
-            self._now += 1
-            self.most_at_once = max(self.most_at_once, self._now)
+            self.now += 1
+            self.most_at_once = max(self.most_at_once, self.now)
         try:
             body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
             seen = Seen(handler.command, handler.path, {k.lower(): v for k, v in handler.headers.items()}, body)
@@ -181,7 +181,7 @@ class Behind:
             reply = answer(seen)
         finally:
             with self._lock:
-                self._now -= 1
+                self.now -= 1
         if reply is None:
             handler.close_connection = True
             return

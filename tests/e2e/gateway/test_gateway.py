@@ -90,8 +90,11 @@ def test_options_of_the_query_become_headers_and_a_header_of_ones_own_wins(gatew
 def test_torchserve_gets_the_headers_that_the_handler_reads_and_no_others(gateway: Gateway, server: Behind) -> None:
     sent = {"x_top_k": "3", "x_format": "json", "x_request_id": "r-1", "content_type": "image/jpeg"}
     gateway.put(b"image", authorization="Bearer secret", cookie="a=b", x_api_key="secret", explain="True", **sent)
-    assert server.seen[-1].headers == {
+    received = dict(server.seen[-1].headers)
+    assert float(received.pop("x-request-arrival")) == pytest.approx(time.time(), abs=30)
+    assert received == {
         "host": "torchserve",
+        "x-request-timeout": "30",
         "content-length": "5",
         "content-type": "image/jpeg",
         "x-request-id": "r-1",
@@ -360,7 +363,7 @@ def test_a_request_is_a_json_line_without_query_and_body(gateway: Gateway) -> No
     assert line["upstream_status"] == "200"
     assert set(line) == {
         *("time", "request_id", "client", "address", "method", "path", "route", "status", "bytes_in", "bytes_out"),
-        *("duration_s", "upstream", "upstream_status", "upstream_s", "user_agent"),
+        *("duration_s", "upstream", "upstream_status", "upstream_s", "user_agent", "trace_parent"),
     }
     assert "SECRET" not in gateway.log.read_text()
 

@@ -152,7 +152,7 @@ def test_with_a_certificate_the_api_is_encrypted_health_alone_is_not_and_it_can_
         assert not accepts(port, made, ssl.TLSVersion.TLSv1_1)
         assert accepts(port, made, ssl.TLSVersion.TLSv1_3)
         made.write_bytes(renewed(key))
-        gateway.process.send_signal(signal.SIGHUP)
+        gateway.process.send_signal(signal.SIGUSR1)
         deadline = time.monotonic() + 30
         while not accepts(port, made, ssl.TLSVersion.TLSv1_3):
             assert time.monotonic() < deadline, "it does not read a renewed certificate"

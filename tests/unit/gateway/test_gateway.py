@@ -7,10 +7,13 @@ import pytest
 
 from gateway import __main__ as gateway
 from gateway import api_keys, error_bodies, render, routes
+from gateway.limits import Limits
 from gateway.options import OPTIONS, OptionError, resolve
+from launcher.plan import make_plan
 from visionserve import errors
 from visionserve.errors import ServiceError
 
+DOCUMENT = Path(__file__).parents[3] / "docs" / "gateway.md"
 DEFAULTS = resolve({}, {})
 
 
@@ -44,8 +47,14 @@ def test_an_options_text_becomes_its_value(name: str, text: str, value: Any) -> 
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
-        *(("port", "0", "1 to 65535"), ("port", "80a", "1 to 65535"), ("port", "٣", "1 to 65535")),
-        *(("max_body_mib", "17", "1 to 16"), ("concurrency", "101", "1 to 100"), ("host", "localhost", "IP address")),
+        *(
+            ("port", "0", "1 to 65535"),
+            ("server_memory", "3 GB", "number of bytes"),
+            ("server_cpus", "0", "cores"),
+            ("port", "80a", "1 to 65535"),
+            ("port", "٣", "1 to 65535"),
+        ),
+        *(("max_body_mib", "17", "1 to 16"), ("concurrency", "65", "0 to 64"), ("host", "localhost", "IP address")),
         *(
             ("inference", "8080", "HOST:PORT"),
             ("inference", "a:99999", "HOST:PORT"),
@@ -91,9 +100,60 @@ def test_help_tells_every_option_and_its_default(capsys: pytest.CaptureFixture[s
 
 
 def test_the_document_lists_every_option_with_its_default() -> None:
-    document = (Path(__file__).parents[3] / "docs" / "gateway.md").read_text()
-    listed = dict(re.findall(r"\| `(--[a-z-]+)` \| ([^|]*?) ?(?=\|)", document))
+    listed = dict(re.findall(r"\| `(--[a-z-]+)` \| ([^|]*?) ?(?=\|)", DOCUMENT.read_text()))
     assert listed == {option.flag: option.default for option in OPTIONS}
+
+
+# ---- limits
+
+
+@pytest.mark.parametrize("memory", ["900m", "1g", "1536m", "2g", "3g", "8g", "64g", ""])
+def test_the_bodies_that_are_admitted_fit_into_javas_memory(memory: str) -> None:
+    options = resolve({"server_memory": memory, "server_cpus": "2"}, {})
+    limits = Limits.of(options)
+    heap_bytes = make_plan(2, options["server_memory"]).heap_bytes or 1 << 30
+    in_flight = limits.small * 1_000_000 + limits.large * (options["max_body_mib"] << 20)
+    assert limits.small >= 1 and limits.large >= 1
+    assert limits.small + limits.large < 100
+    # Twice, and beside what Java needs for itself; the least is one of each.
+    assert 2 * in_flight <= 0.6 * min(heap_bytes, 1 << 30) or limits.large == 1
+
+
+def test_a_small_server_admits_fewer_and_a_client_half_of_them() -> None:
+    small, large = (Limits.of(resolve({"server_memory": memory, "server_cpus": "2"}, {})) for memory in ("1536m", "8g"))
+    assert small.small < large.small == 64
+    assert small.large < large.large
+    for limits in (small, large):
+        assert limits.small_per_client == (limits.small + 1) // 2
+
+
+def test_what_is_given_wins_and_workers_share_it() -> None:
+    limits = Limits.of(resolve({"concurrency": "8", "per_client": "6", "workers": "2", "uploads": "100"}, {}))
+    assert (limits.small, limits.small_per_client, limits.uploads) == (4, 3, 50)
+    assert limits.large <= 4
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3g", 3 << 30),
+        ("3Gi", 3 << 30),
+        ("1536m", 1536 << 20),
+        ("3221225472", 3 << 30),
+        ("64GiB", 64 << 30),
+        ("", None),
+    ],
+)
+def test_memory_is_read_as_docker_and_kubernetes_write_it(text: str, value: int | None) -> None:
+    assert resolve({"server_memory": text}, {})["server_memory"] == value
+
+
+def test_the_documents_table_of_places_is_what_the_plan_gives() -> None:
+    rows = re.findall(r"^\| ([0-9.]+) GiB \| (\d+) \| (\d+) \|$", DOCUMENT.read_text(), re.MULTILINE)
+    assert len(rows) >= 3
+    for gibibytes, small, large in rows:
+        limits = Limits.of(resolve({"server_memory": f"{float(gibibytes) * 1024:.0f}m", "server_cpus": "2"}, {}))
+        assert (limits.small, limits.large) == (int(small), int(large)), gibibytes
 
 
 # ---- keys
@@ -214,7 +274,11 @@ def test_what_an_option_turns_off_is_not_in_the_configuration() -> None:
 
 def test_it_listens_where_it_is_told_and_writes_only_where_it_may() -> None:
     text = written(host="0.0.0.0", port=8005, temp=Path("/scratch"))
-    assert re.findall(r"^\s*listen (.*);$", text, re.MULTILINE) == ["0.0.0.0:8005"]
+    assert re.findall(r"^\s*listen (.*);$", text, re.MULTILINE) == [
+        "0.0.0.0:8005",
+        "unix:/scratch/gateway-small.sock",
+        "unix:/scratch/gateway-large.sock",
+    ]
     assert not re.findall(r"^\s*user ", text, re.MULTILINE)
     paths = re.findall(r"^\s*(?:pid|\w+_temp_path) (.*);$", text, re.MULTILINE)
     assert len(paths) == 6
