@@ -52,7 +52,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     )
     log = prediction_log.read(args.log)
     run = log.unfinished(args.url, labelled_images.digest(images)) or prediction_log.now()
-    transport = TimedTransport(HttpxTransport(args.concurrency))
+    transport = TimedTransport(HttpxTransport(args.concurrency, [args.url]))
     with Client(args.url, api_key=args.api_key, transport=transport) as client:
         labels, measure = card.labels if card else None, offline.properties if offline else None
         poster = Poster(client, transport, run, args.model, labels, measure)
