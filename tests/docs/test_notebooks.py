@@ -30,7 +30,7 @@ def test_a_notebook_is_committed_without_outputs(path: Path) -> None:
 @pytest.mark.filterwarnings("ignore")  # Jupyter's own; what a cell warns of is not seen here
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PHOTOGRAPHS", raising=False)
+    monkeypatch.delenv("IMAGES", raising=False)
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
