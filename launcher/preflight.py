@@ -18,7 +18,7 @@ from pathlib import Path
 from launcher import archive as archives
 from launcher import gpus, resources
 from launcher.archive import Archive
-from launcher.plan import LEAST_BYTES, make_plan
+from launcher.plan import LEAST_BYTES, LEAST_FREE_BYTES, make_plan
 from launcher.settings import HOST, Settings, SetupError, java_program
 
 PYTHONS = ((3, 11), (3, 12))
@@ -121,9 +121,9 @@ def check_memory(limit: int | None, available: int) -> str:
             f"The memory limit is {limit / 1e6:.0f} MB, and Java and one worker need {LEAST_BYTES / 1e6:.0f} MB: "
             "raise the limit."
         )
-    if available < LEAST_BYTES:
+    if available < LEAST_FREE_BYTES:
         raise OccupiedError(
-            f"{available / 1e6:.0f} MB of memory are free, and Java and one worker need {LEAST_BYTES / 1e6:.0f} MB: "
+            f"{available / 1e6:.0f} MB of memory are free; Java and one worker need {LEAST_FREE_BYTES / 1e6:.0f}: "
             "stop another program or raise the limit."
         )
     return f"{available / 1e9:.1f} GB free" + ("" if limit is None else f", limit {limit / 1e9:.1f} GB")

@@ -9,7 +9,7 @@ import pytest
 
 from launcher import __main__ as program
 from launcher import process, self_test
-from launcher.plan import Plan
+from launcher.plan import make_plan
 from launcher.settings import PORTS, Settings, SetupError, resolve
 
 CONFIG = "inference_address=http://127.0.0.1:8080\nmanagement_address=http://127.0.0.1:8081/\n# a=b\n"
@@ -89,18 +89,18 @@ def test_torchserve_is_given_every_archive_and_a_private_place_to_write(settings
     for name in ("b.mar", "a.mar"):
         (tmp_path / name).touch()
     (tmp_path / "roses").mkdir()
-    command = process.command(settings, "java", "/private", Plan(3, 4, None))
+    command = process.command(settings, "java", "/private", make_plan(4, 3_000_000_000))
     assert command[command.index("-m") + 1 :] == ["a.mar", "b.mar"]
     assert {"-Djava.io.tmpdir=/private", "-XX:ActiveProcessorCount=4"} < set(command)
     assert Path(command[command.index("-cp") + 1]).with_name("model-server.jar").is_file()
     environment = process.child_environment(
-        settings, {"PATH": "/bin", "LANG": "C", "TS_CONFIG_FILE": "other"}, "/private", Plan(3, 4, None)
+        settings, {"PATH": "/bin", "LANG": "C", "TS_CONFIG_FILE": "other"}, "/private", make_plan(4, 3_000_000_000)
     )
     variables = ("LOG_LOCATION", "METRICS_LOCATION", "TEMP", "TMPDIR")
     assert {environment[name] for name in variables} == {"/private"}
     assert environment["LANG"] == "C"
     assert "TS_CONFIG_FILE" not in environment
-    assert environment["TS_DEFAULT_WORKERS_PER_MODEL"] == "3"
+    assert environment["TS_DEFAULT_WORKERS_PER_MODEL"] == "4"
     assert environment["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/bin"]
 
 
@@ -108,7 +108,7 @@ def test_java_is_given_its_class_data_where_there_is_any(settings: Settings, tmp
     file = tmp_path / "classes.jsa"
     assert process.class_data(file) == []
     file.touch()
-    command = process.command(settings, "java", "/private", Plan(3, 4, None), process.class_data(file))
+    command = process.command(settings, "java", "/private", make_plan(4, 3_000_000_000), process.class_data(file))
     assert f"-XX:SharedArchiveFile={file}" in command[: command.index("-cp")]
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 
 from launcher import gpus, resources
-from launcher.plan import Plan, fit_vmargs, make_plan
 from launcher.settings import SetupError
 
 GB = 1_000_000_000
@@ -107,31 +106,6 @@ def test_available_memory_is_the_machines_without_a_limit(tmp_path: Path) -> Non
 
 def test_this_machines_own_limits_can_be_read() -> None:
     assert 0 < resources.cpus() <= CORES
-
-
-@pytest.mark.parametrize(
-    ("cpus", "memory", "workers", "processors"),
-    [(0.5, None, 1, 1), (1.5, None, 2, 2), (4, None, 4, 4), (4, 2 * GB, 2, 4), (4, GB, 1, 4), (8, 100_000_000, 1, 8)],
-)
-def test_workers_follow_cores_and_memory(cpus: float, memory: int | None, workers: int, processors: int) -> None:
-    plan = make_plan(cpus, memory)
-    assert (plan.workers, plan.processors) == (workers, processors)
-
-
-def test_the_plan_stays_within_the_memory_where_that_is_possible() -> None:
-    for memory in range(GB + GB // 5, 8 * GB, GB // 10):
-        plan = make_plan(4, memory)
-        assert plan.heap_bytes is not None
-        assert 2 * plan.heap_bytes + plan.workers * 600_000_000 + 300_000_000 <= memory + 256_000_000
-
-
-def test_the_jvm_is_cut_to_the_plan_and_never_made_larger() -> None:
-    vmargs = "-Xms64m -Xmx1g -XX:MaxDirectMemorySize=1g -XX:ActiveProcessorCount=64 -Da=b"
-    kept = "-Xms64m -Xmx1g -XX:MaxDirectMemorySize=1g -Da=b -XX:ActiveProcessorCount=2"
-    assert fit_vmargs(vmargs, Plan(2, 2, None)) == kept
-    assert fit_vmargs(vmargs, Plan(2, 2, 4 << 30)) == kept
-    small = "-Xms64m -Xmx300m -XX:MaxDirectMemorySize=300m -Da=b -XX:ActiveProcessorCount=1"
-    assert fit_vmargs(vmargs, Plan(1, 1, 300 << 20)) == small
 
 
 @pytest.mark.parametrize("visible", [None, "", "0", "0,1", "-1"])
