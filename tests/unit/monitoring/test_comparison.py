@@ -10,7 +10,7 @@ from monitoring.online import comparison, report
 from monitoring.online.comparison import against_card, detectable_loss, paired_p_value, proportions_p_value
 from monitoring.online.offline import Agreement
 from monitoring.online.report import Results
-from training.evaluation.metrics import wilson
+from training.evaluation.intervals import wilson
 
 OFFLINE = 736
 
