@@ -24,7 +24,7 @@ from visionserve import batch
 from visionserve import model_card as cards
 from visionserve.batch import BatchResult, Reply
 from visionserve.classifier import Classifier
-from visionserve.errors import BundleError
+from visionserve.errors import BundleError, ServiceError
 from visionserve.model_card import ModelCard
 from visionserve.request_parsing import RawRequest
 
@@ -42,6 +42,8 @@ _BOUNDS: Mapping[str, Sequence[float]] = {
     "visionserve_batch_size": (1, 2, 4, 8, 16, 32, 64, 128),
     "visionserve_novelty": (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99),
 }
+# Every status and code of a response.
+_OUTCOMES = ((200, "ok"), *((error.status, error.code) for error in ServiceError.__subclasses__()))
 _FAILED = 1
 # The launcher's probe, answered with the worker's process id. It carries a secret that only the launcher and its
 # workers share, so that no client learns anything about processes.
@@ -92,6 +94,9 @@ class ImageHandler:
             torchserve_worker.keep_repeated_fields()
         for histogram in _BOUNDS:
             self._metrics_buffer.begin(histogram)
+        # From 0 as well: Prometheus sees growth from a counter's second sample on.
+        for status, code in _OUTCOMES:
+            self._emit("visionserve_requests_total", 0, (str(status), code))
         self._emit("visionserve_model_info", 1, (card.version, card.digest))
 
     def handle(self, rows: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:

@@ -234,11 +234,11 @@ _DRIFT = Row(
             maximum=1,
         ),
         Panel(
-            "Novelty above 0.75",
-            "Share of the last hour's photographs; a quarter is expected, over 0.4 is an alert.",
+            "Novelty above 0.95",
+            "Share of the last hour's photographs; 5 % are expected, over 12 % is an alert.",
             "percentunit",
-            (Query(f"visionserve:novelty:share_above_075_1h{{{MODEL}}}", "{{model}}"),),
-            steps=bad_above(0.3, 0.4),
+            (Query(f"visionserve:novelty:share_above_095_1h{{{MODEL}}}", "{{model}}"),),
+            steps=bad_above(0.08, 0.12),
             maximum=1,
         ),
         Panel(

@@ -80,7 +80,7 @@ class Poster:
         try:
             image_bytes = image.file.read_bytes()
         except OSError:
-            return Entry(self.run, prediction_log.now(), image.digest, label, None, UNREADABLE)
+            return Entry(self.run, prediction_log.now(), image.digest, label, None, UNREADABLE, attempts=0)
         properties = self.measure(image_bytes) if self.measure is not None else None
         when = prediction_log.now()
         self.transport.begin()

@@ -144,7 +144,7 @@ def _series(expr: str) -> set[str]:
     """The names of the series in an expression: what is neither a function, a keyword, a label nor a number."""
     bare = re.sub(r'\b(by|on|without|group_left)\s*\([^)]*\)|\{[^}]*\}|\[[^\]]*\]|"[^"]*"', " ", expr)
     words = re.findall(r"(?<![\w.:])[A-Za-z_][\w:]*(?!\s*\()(?![\w:])", bare)
-    return set(words) - {"and", "or", "unless", "by", "on", "without", "group_left", "sum", "count", "max"}
+    return set(words) - {"and", "or", "unless", "by", "on", "without", "group_left", "offset", "sum", "count", "max"}
 
 
 def _exposed() -> set[str]:
