@@ -32,7 +32,8 @@ from training.export import acceptance
 from training.export.gates import Finding
 from training.export.onnx import export
 from training.export.quantize import quantize
-from training.fit.trainer import Run, read_manifest
+from training.fit.distillation import SEEN
+from training.fit.run import Run, read_manifest
 from training.networks import load_network
 from training.recipe import Recipe
 from visionserve import engines, novelty
@@ -61,6 +62,7 @@ def make(run: Run, bundle: Path) -> ModelCard:
     manifest = read_manifest(run)
     with _replaced(bundle) as made:
         _halve(run.weights, made / WEIGHTS)
+        _hand_down(run.seen, made)
         return _fill(made, _first_card(recipe, manifest), manifest, recipe.seed)
 
 
@@ -84,6 +86,7 @@ def resize(source: Path, root: Path, picture: Preprocessing, version: str, bundl
     card = replace(card, version=version, input=served_as, temperature=1.0, metrics={}, provenance=provenance)
     with _replaced(bundle) as made:
         shutil.copy(source / WEIGHTS, made)
+        _hand_down(source / SEEN, made)
         return _fill(made, card, manifest, int(recipe["seed"]))
 
 
@@ -201,6 +204,12 @@ def _public(recipe: Recipe) -> dict[str, Any]:
     if recipe.teacher.bundle is not None:
         content["teacher"]["bundle"] = Path(recipe.teacher.bundle).name
     return content | {"init": Path(recipe.init).name}
+
+
+def _hand_down(seen: Path, bundle: Path) -> None:
+    """Keep the list of what the initial weights or the teacher have seen, if there is one: `fit --init` checks it."""
+    if seen.is_file():
+        shutil.copy(seen, bundle / SEEN)
 
 
 def _halve(source: Path, target: Path) -> None:

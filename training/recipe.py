@@ -7,7 +7,7 @@ line, environment, file.
 import argparse
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -329,6 +329,17 @@ def plain(recipe: Recipe) -> dict[str, Any]:
     """Return lists and dictionaries only, as YAML wants them."""
     content: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
     return content
+
+
+def flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield ``optimizer.clip``, 0.0 and so on for a recipe that is `plain`."""
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            yield from flat({str(index): entry for index, entry in enumerate(value)}, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def _find(content: Any, entry: str) -> tuple[Any, str | int]:

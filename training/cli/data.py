@@ -1,7 +1,6 @@
 """`python -m training data manifest` and `data describe`: what is in a folder of images, and how it is split."""
 
 import argparse
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -23,17 +22,13 @@ def manifest(args: "Namespace") -> int:
     """Index, check and split the images; print what there is."""
     from training import recipe as recipes
     from training.data import corrupt_files, prepare
-    from training.data.datasets import SPLITS
 
     manifest, left_out = prepare.make(recipes.resolve(args).data, Path(args.cache))
     if args.output is not None:
         manifest.save(Path(args.output))
         corrupt_files.save(left_out, Path(args.output).with_name(corrupt_files.FILE_NAME))
-    counts = Counter(row.label for row in manifest.rows)
-    print(f"{len(manifest.rows)} images of {len(manifest.labels)} labels in {manifest.root}")
-    print(", ".join(f"{split} {len(manifest.part(split))}" for split in SPLITS))
-    (most, most_images), (fewest, fewest_images) = counts.most_common(1)[0], counts.most_common()[-1]
-    print(f"most: {most} ({most_images}), fewest: {fewest} ({fewest_images})")
+    for line in prepare.summary(manifest, left_out, every_label=True):
+        print(line)
     for file in left_out:
         print(f"left out: {file.path} ({file.reason})")
     print(f"manifest sha256 {manifest.digest}")

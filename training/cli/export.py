@@ -12,7 +12,7 @@ from training.cli.evaluate import size_and_crop
 from visionserve.errors import BundleError
 
 if TYPE_CHECKING:
-    from training.fit.trainer import Run
+    from training.fit.run import Run
     from visionserve.model_card import ModelCard
 
 CHANNEL_MULTIPLE = 16  # as in training.export.prune
@@ -29,7 +29,7 @@ def bundle_options(parser: argparse.ArgumentParser) -> None:
 
 def bundle(args: argparse.Namespace) -> int:
     """Make the bundle of a finished run; print its headline."""
-    from training.fit.trainer import Run
+    from training.fit.run import Run
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     print_headline(make_bundle(Run(args.run), bundle_folder(args.run, args.output)))

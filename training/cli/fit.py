@@ -11,7 +11,7 @@ from visionserve.errors import BundleError
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from training.fit.trainer import Run
+    from training.fit.run import Run
 
 PROFILE_STEPS = 20
 
@@ -53,10 +53,11 @@ def train(args: "Namespace") -> "tuple[float, Run]":
     from training import recipe as recipes
     from training.fit import trainer
     from training.fit.graceful_stop import Stopped, stop_on_signals
+    from training.fit.run import LAST, Run
 
     logging.basicConfig(level=logging.INFO if distributed.is_rank_zero() else logging.ERROR, format="%(message)s")
     recipe = distributed.from_launcher(recipes.resolve(args))
-    run = trainer.Run(Path(args.run if args.run is not None else f"runs/{recipe.name}"))
+    run = Run(Path(args.run if args.run is not None else f"runs/{recipe.name}"))
     settings: dict[str, Any] = {"resume": args.resume, "fast": args.fast_dev_run}
     try:
         with stop_on_signals() as listener:
@@ -64,7 +65,7 @@ def train(args: "Namespace") -> "tuple[float, Run]":
             return trainer.fit(recipe, run, cache=cache, callbacks=[listener], **settings), run
     except Stopped:
         if distributed.is_rank_zero():
-            last = run.checkpoints / trainer.LAST
+            last = run.checkpoints / LAST
             print(f"\npython -m training fit: stopped; {_how_to_resume(last)}", file=sys.stderr)
         raise
 

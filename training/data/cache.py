@@ -1,19 +1,24 @@
 """Decoded images on disk, memory-mapped: each JPEG is decoded once per manifest, not once per epoch.
 
-The decoder is the one that serves. Files: ``<digest>.pixels`` (all images end to end, H x W x 3 uint8) and
-``<digest>.index.npy`` (one row of offset, height, width per image).
+The decoder is the one that serves; when it changes, images are decoded again. Files: ``<key>.pixels`` (all images end
+to end, H x W x 3 uint8) and ``<key>.index.npy`` (one row of offset, height, width per image).
 """
 
+import functools
+import hashlib
 import logging
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import PIL
 import torch
+import torchvision
 from torchvision.transforms.v2 import functional
 
 from training.data.manifest import Manifest
 from training.machine import memory
+from visionserve import colour, images
 from visionserve.errors import BundleError, ServiceError
 from visionserve.files import atomic_write
 from visionserve.images import decode
@@ -59,7 +64,7 @@ class Files:
 
 def open_cache(manifest: Manifest, folder: Path, side: int) -> Cache:
     """Return the manifest's cache below ``folder``, decoding the images first if it is not there."""
-    stem = folder / f"{manifest.digest[:16]}-{side}"
+    stem = folder / f"{manifest.digest[:16]}-{side}-{decoder_key()}"
     pixels, index = stem.with_suffix(".pixels"), stem.with_suffix(".index.npy")
     if not index.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,6 +74,14 @@ def open_cache(manifest: Manifest, folder: Path, side: int) -> Cache:
     if cache.size > memory():
         _log.warning("%s does not fit into memory: `--data.cache false` may be faster, a profile shows it", pixels)
     return cache
+
+
+@functools.cache
+def decoder_key() -> str:
+    """Return 8 hexadecimal digits for all that turns a file into pixels: the code, and the versions of libraries."""
+    code = [Path(str(module.__file__)).read_bytes() for module in (images, colour)] + [Path(__file__).read_bytes()]
+    versions = f"{torchvision.__version__} {PIL.__version__}".encode()
+    return hashlib.sha256(b"\0".join([*code, versions])).hexdigest()[:8]
 
 
 def read(path: Path) -> bytes:

@@ -6,17 +6,18 @@ What was found is remembered by the bytes' SHA-256, so that an image is tried on
 import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+import numpy as np
 from tqdm.contrib.concurrent import thread_map
 
-from training.data.cache import read
-from training.data.datasets import Collection
+from training.data.cache import decoder_key, read
+from training.data.datasets import Collection, is_hidden
+from training.data.duplicates import WORDS, Hash, perceptual_hash
 from visionserve.errors import BundleError, ServiceError
 from visionserve.images import decode
 
 FILE_NAME = "corrupt.csv"
-MEMORY = "decoded.csv"  # in the folder of decoded images: sha256 and reason, empty for one that decodes
 # The service's messages speak to somebody who sends an image.
 _REASONS = {
     "empty_body": "empty",
@@ -24,7 +25,8 @@ _REASONS = {
     "image_too_large": "more bytes or pixels than the service takes",
     "unsupported_image": "not an image of an accepted format",
 }
-NOT_AN_IMAGE = "not an image by its name"
+NOT_AN_IMAGE, HIDDEN = "not an image by its name", "hidden"
+_UNREAD = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".cr2", ".nef", ".arw", ".dng", ".raw")
 
 
 @dataclass(frozen=True)
@@ -35,29 +37,50 @@ class CorruptFile:
     reason: str
 
 
-def find(collection: Collection, digests: Mapping[str, str], folder: Path | None = None) -> tuple[CorruptFile, ...]:
-    """Return the images that do not decode, in the collection's order; ``folder`` remembers what was tried.
+@dataclass(frozen=True)
+class Scan:
+    """What decoding showed: the images that cannot be used, and path -> perceptual hash of the others."""
+
+    corrupt: tuple[CorruptFile, ...]
+    hashes: dict[str, Hash]
+
+
+def scan(collection: Collection, digests: Mapping[str, str], folder: Path | None = None) -> Scan:
+    """Decode the images, in the collection's order; ``folder`` remembers what was decoded.
 
     Raises:
         BundleError: a file cannot be read.
     """
-    reasons = _recall(folder)
-    unknown = {digest: path for path, digest in digests.items() if digest not in reasons}
+    outcomes = _recall(folder)
+    unknown = {digest: path for path, digest in digests.items() if digest not in outcomes}
     if unknown:
         files = [collection.root / path for path in unknown.values()]
-        tried = dict(zip(unknown, thread_map(problem, files, desc="decoding", unit="", disable=None), strict=True))
-        _remember(folder, tried)
-        reasons |= tried
-    return tuple(CorruptFile(path, reason) for path, digest in digests.items() if (reason := reasons[digest]))
+        decoded = dict(zip(unknown, thread_map(_decode, files, desc="decoding", unit="", disable=None), strict=True))
+        _remember(folder, decoded)
+        outcomes |= decoded
+    by_path = {path: outcomes[digest] for path, digest in digests.items()}
+    corrupt = tuple(CorruptFile(path, reason) for path, (reason, _) in by_path.items() if reason)
+    hashes = {
+        path: np.frombuffer(bytes.fromhex(text), np.uint64) for path, (reason, text) in by_path.items() if not reason
+    }
+    return Scan(corrupt, hashes)
 
 
-def problem(file: Path) -> str:
-    """Return why an image cannot be used, in a few words; an empty string if it can."""
+def reason_of_name(path: str) -> str:
+    """Return why a file that was not taken for an image was left out, from its path alone."""
+    parts = PurePosixPath(path)
+    if any(is_hidden(part) for part in parts.parts):
+        return HIDDEN
+    suffix = parts.suffix.lower()
+    return f"{suffix} is not read: save it as JPEG or PNG" if suffix in _UNREAD else NOT_AN_IMAGE
+
+
+def _decode(file: Path) -> tuple[str, str]:
+    """Return why an image cannot be used, in a few words, or an empty string and its perceptual hash."""
     try:
-        decode(read(file))
+        return "", perceptual_hash(decode(read(file))).tobytes().hex()
     except ServiceError as error:
-        return reason(error)
-    return ""
+        return reason(error), ""
 
 
 def reason(error: ServiceError) -> str:
@@ -86,15 +109,21 @@ def save(corrupt: Iterable[CorruptFile], path: Path) -> None:
         csv.writer(file, lineterminator="\n").writerows([("path", "reason"), *(astuple(file) for file in corrupt)])
 
 
-def _recall(folder: Path | None) -> dict[str, str]:
-    if folder is None or not (folder / MEMORY).is_file():
+def _memory(folder: Path) -> Path:
+    """Return the file that remembers: rows of sha256, reason, perceptual hash; of another decoder, another file."""
+    return folder / f"decoded-{decoder_key()}.csv"
+
+
+def _recall(folder: Path | None) -> dict[str, tuple[str, str]]:
+    if folder is None or not _memory(folder).is_file():
         return {}
-    with (folder / MEMORY).open(encoding="utf-8", newline="") as file:
-        return {row[0]: row[1] for row in csv.reader(file) if len(row) == 2}
+    with _memory(folder).open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.reader(file) if len(row) == 3]
+    return {digest: (reason, text) for digest, reason, text in rows if reason or len(text) == 16 * WORDS}
 
 
-def _remember(folder: Path | None, tried: Mapping[str, str]) -> None:
+def _remember(folder: Path | None, decoded: Mapping[str, tuple[str, str]]) -> None:
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / MEMORY).open("a", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(tried.items())
+        with _memory(folder).open("a", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows((digest, *outcome) for digest, outcome in decoded.items())

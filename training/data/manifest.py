@@ -56,14 +56,12 @@ class Manifest:
         """Write the CSV file."""
         write_text(path, self._csv())
 
-    def verify(self) -> None:
+    def verify(self, remedy: str = "bring it back, or begin a new run") -> None:
         """Raise a BundleError when an image is missing or has changed since the manifest was written."""
         for row in self.rows:
             file = self.root / row.path
             if not file.is_file() or hash_file(file) != row.sha256:
-                raise BundleError(
-                    f"{file} is missing or changed since the manifest was written; bring it back, or begin a new run"
-                )
+                raise BundleError(f"{file} is missing or changed since the manifest was written; {remedy}")
 
     def _csv(self) -> str:
         text = io.StringIO(newline="")
@@ -77,14 +75,20 @@ def digests(collection: Collection) -> dict[str, str]:
     return {p.path: hash_file(collection.root / p.path) for p in collection.images}
 
 
-def build(collection: Collection, split: str, seed: int, known_digests: Mapping[str, str] | None = None) -> Manifest:
+def build(
+    collection: Collection,
+    split: str,
+    seed: int,
+    known_digests: Mapping[str, str] | None = None,
+    alike: splits.Alike = (),
+) -> Manifest:
     """Hash every image, split them as `splits.divide` says and return the manifest, sorted by path.
 
-    ``known_digests`` are the images' `digests`, if they were made already.
+    ``known_digests`` are the images' `digests`, if they were made already; ``alike`` are pairs that look the same.
     """
     by_path = known_digests if known_digests is not None else digests(collection)
     images = collection.images
-    assigned = splits.divide(split, images, {p.path: by_path[p.path] for p in images}, seed)
+    assigned = splits.divide(split, images, {p.path: by_path[p.path] for p in images}, seed, alike)
     rows = (Row(p.path, p.label, assigned[p.path], by_path[p.path]) for p in images if p.path in assigned)
     return Manifest(collection.root, collection.labels, tuple(sorted(rows, key=lambda row: row.path)))
 

@@ -1,15 +1,23 @@
 """From a recipe's `data` to a manifest: index, check and split the images, or read a manifest written before."""
 
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from training.data import corrupt_files
 from training.data import manifest as manifests
 from training.data.corrupt_files import CorruptFile
 from training.data.datasets import SPLITS, Collection, collect
+from training.data.duplicates import Hash, near
 from training.data.manifest import Manifest, Row, hash_file
 from training.recipe import Data, Recipe
 from visionserve.errors import BundleError
+
+COPY = "a copy of it is in the validation or test split"
+MOST_COMPARED = 50_000  # images compared in pairs: a minute
+_log = logging.getLogger(__name__)
 
 
 def make(data: Data, memory: Path | None = None) -> tuple[Manifest, tuple[CorruptFile, ...]]:
@@ -26,14 +34,55 @@ def make(data: Data, memory: Path | None = None) -> tuple[Manifest, tuple[Corrup
     if data.manifest is not None:
         return given(Path(data.manifest), collection), ()
     digests = manifests.digests(collection)
-    corrupt = corrupt_files.find(collection, digests, memory)
+    scan = corrupt_files.scan(collection, digests, memory)
     if data.corrupt == "error":
-        corrupt_files.refuse_any(collection, corrupt)
-    others = tuple(CorruptFile(path, corrupt_files.NOT_AN_IMAGE) for path in collection.others)
-    return manifests.build(corrupt_files.without(collection, corrupt), data.split, data.seed, digests), (
-        *corrupt,
-        *others,
-    )
+        corrupt_files.refuse_any(collection, scan.corrupt)
+    usable = corrupt_files.without(collection, scan.corrupt)
+    manifest = manifests.build(usable, data.split, data.seed, digests, _alike(scan.hashes))
+    used = {row.path for row in manifest.rows}
+    copies = [CorruptFile(image.path, COPY) for image in usable.images if image.path not in used]
+    others = [CorruptFile(path, corrupt_files.reason_of_name(path)) for path in collection.others]
+    return manifest, (*scan.corrupt, *copies, *others)
+
+
+def summary(manifest: Manifest, left_out: Sequence[CorruptFile], every_label: bool = False) -> list[str]:
+    """Return lines on what was read: images of each split, and files that were left out, with the reasons.
+
+    Labels have a line each where something of theirs was left out, or if ``every_label``.
+    """
+    counts = ", ".join(f"{split} {len(manifest.part(split))}" for split in SPLITS)
+    lines = [f"{len(manifest.rows)} images of {len(manifest.labels)} labels in {manifest.root}: {counts}"]
+    lines += [f"left out {len(left_out)} files: {_reasons(left_out)}"] if left_out else []
+    folders = {PurePosixPath(row.path).parent.as_posix(): row.label for row in manifest.rows}
+    by_label: dict[str, list[CorruptFile]] = {label: [] for label in manifest.labels}
+    for file in left_out:
+        label = next((folders[f.as_posix()] for f in PurePosixPath(file.path).parents if f.as_posix() in folders), None)
+        if label is not None:
+            by_label[label].append(file)
+    for label, files in by_label.items():
+        if files or every_label:
+            splits = Counter(row.split for row in manifest.rows if row.label == label)
+            taken = ", ".join(f"{split} {splits[split]}" for split in SPLITS)
+            lines.append(f"  {label}: {taken}" + (f"; left out {len(files)}: {_reasons(files)}" if files else ""))
+    return lines
+
+
+def _reasons(files: Sequence[CorruptFile]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in Counter(file.reason for file in files).most_common())
+
+
+def _alike(hashes: Mapping[str, Hash]) -> list[tuple[str, str]]:
+    """Return the pairs of paths of images that look the same."""
+    if len(hashes) > MOST_COMPARED:
+        _log.warning(
+            "images that look the same are not searched for among %d images (more than %d): only identical files are "
+            "kept on one side",
+            *(len(hashes), MOST_COMPARED),
+        )
+        return []
+    paths = list(hashes)
+    pairs, _ = near(list(hashes.values()))
+    return [(paths[pair.one], paths[pair.other]) for pair in pairs]
 
 
 def given(path: Path, collection: Collection) -> Manifest:

@@ -1,53 +1,61 @@
-"""Splits: seeded and stratified, or the source's own; exact duplicates are always on the same side."""
+"""Splits: by a hash of seed and file, or the source's own; images that look the same are on one side.
 
+A stratified split looks at each image by itself: what is added to a folder moves nothing that is there from training
+to validation or test, so versions of a data set can be compared.
+"""
+
+import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from random import Random
+from collections.abc import Iterable, Mapping, Sequence
 
 from training.data.datasets import SPLITS, ImageFile, Split
 from visionserve.errors import BundleError
 
 HELD_OUT = 0.1  # for validation, and as much again for the test
+Alike = Iterable[tuple[str, str]]  # pairs of paths of images that look the same
 
 
-def divide(how: str, images: Sequence[ImageFile], digests: Mapping[str, str], seed: int) -> dict[str, Split]:
+def divide(
+    how: str, images: Sequence[ImageFile], digests: Mapping[str, str], seed: int, alike: Alike = ()
+) -> dict[str, Split]:
     """Return path -> split by the way named ``stratified``, ``given`` or ``given-test``."""
     if how == "stratified":
-        return stratified(images, digests, seed)
-    return given(images, digests) if how == "given" else given_test(images, digests, seed)
+        return stratified(images, digests, seed, alike)
+    return given(images, digests) if how == "given" else given_test(images, digests, seed, alike)
 
 
-def stratified(images: Sequence[ImageFile], digests: Mapping[str, str], seed: int) -> dict[str, Split]:
-    """Return path -> split, 80/10/10 within each label, the same for the same files and seed.
+def stratified(
+    images: Sequence[ImageFile], digests: Mapping[str, str], seed: int, alike: Alike = ()
+) -> dict[str, Split]:
+    """Return path -> split: about 80/10/10 within each label, at least one image of each.
 
-    Images that are byte for byte the same all go to the training split, where a duplicate does no harm.
+    A file's hash with the seed, a number of 0-1, decides: below 0.1 test, below 0.2 validation. A group of images that
+    look the same has the largest number of its members, so it rather goes to training, where copies do no harm; one
+    whose images have several labels always does. The side of an image depends on its own group only, except in a label
+    that is so small that none of its images fell below a bound: then the one with the lowest number is taken.
 
     Raises:
         BundleError: a label has fewer than three distinct images.
     """
-    duplicates = _duplicates(digests)
-    by_label: dict[str, list[str]] = defaultdict(list)
-    for image in images:
-        by_label[image.label].append(image.path)
     splits: dict[str, Split] = {}
-    for label, paths in by_label.items():
-        single = sorted(path for path in paths if path not in duplicates)
-        if len(single) < 3:
-            raise BundleError(f"label {label!r} has {len(single)} distinct images; three or more can be divided")
-        Random(f"{seed}/{label}").shuffle(single)  # noqa: S311  # no secret
-        held_out = max(1, round(HELD_OUT * len(paths)))
-        held_out = min(held_out, (len(single) - 1) // 2)
-        for index, path in enumerate(single):
-            splits[path] = "val" if index < held_out else "test" if index < 2 * held_out else "train"
-        splits.update({path: "train" for path in paths if path in duplicates})
-    return splits
+    for label, groups in _groups_of_labels(images, digests, seed, alike, least=3).items():
+        count = len(groups)
+        if count < 3:
+            raise BundleError(f"label {label!r} has {count} distinct images; a split needs three or more")
+        test = max(1, sum(number < HELD_OUT for number, _ in groups))
+        held_out = min(max(test + 1, sum(number < 2 * HELD_OUT for number, _ in groups)), count - 1)
+        test = min(test, held_out - 1)
+        for index, (_, paths) in enumerate(groups):
+            side: Split = "test" if index < test else "val" if index < held_out else "train"
+            splits.update(dict.fromkeys(paths, side))
+    return {image.path: splits.get(image.path, "train") for image in images}
 
 
 def given(images: Sequence[ImageFile], digests: Mapping[str, str]) -> dict[str, Split]:
     """Return path -> split as the source divides them.
 
-    Of duplicates in several splits only those in the last of train, val, test are kept: no image that is trained on
-    is ever measured on.
+    Of identical files in several splits only those in the last of train, val, test are kept: no image that is trained
+    on is ever measured on.
     """
     splits: dict[str, Split] = {p.path: p.split for p in images if p.split is not None}
     if len(splits) != len(images):
@@ -60,38 +68,84 @@ def given(images: Sequence[ImageFile], digests: Mapping[str, str]) -> dict[str, 
     if missing:
         remedy = "given-test" if missing == {"val"} else "stratified"
         raise BundleError(f"the source has no {' and no '.join(sorted(missing))} images; use --data.split {remedy}")
+    _require_training_images(images, remaining)
     return remaining
 
 
-def given_test(images: Sequence[ImageFile], digests: Mapping[str, str], seed: int) -> dict[str, Split]:
-    """Return path -> split: the source's own test split; 10 % of every label's other images validate.
+def given_test(
+    images: Sequence[ImageFile], digests: Mapping[str, str], seed: int, alike: Alike = ()
+) -> dict[str, Split]:
+    """Return path -> split: the source's own test split; about 10 % of every label's other images validate.
 
     This is how figures on a published test split are made, once nothing is left to choose: there is as much to learn
-    from as the source allows, and temperature and gates still see images that were not trained on. Images
-    with a duplicate in the test split are left out, other duplicates are trained on.
+    from as the source allows, and temperature and gates still see images that were not trained on. Files that are in
+    the test split too are left out; other images that look the same are on one side.
     """
     if any(p.split is None for p in images) or not any(p.split == "test" for p in images):
         raise BundleError("this source has no test split of its own; use --data.split stratified")
     tested = {digests[p.path] for p in images if p.split == "test"}
-    duplicates = _duplicates(digests)
+    rest = [p for p in images if p.split != "test" and digests[p.path] not in tested]
     splits: dict[str, Split] = {p.path: "test" for p in images if p.split == "test"}
-    by_label: dict[str, list[str]] = defaultdict(list)
-    for image in images:
-        if image.split != "test" and digests[image.path] not in tested:
-            by_label[image.label].append(image.path)
-    for label, paths in by_label.items():
-        single = sorted(path for path in paths if path not in duplicates)
-        if len(single) < 2:
-            raise BundleError(f"label {label!r} has {len(single)} distinct images besides its test; two can be divided")
-        Random(f"{seed}/{label}").shuffle(single)  # noqa: S311  # no secret
-        held_out = max(1, round(HELD_OUT * len(paths)))
-        splits |= {path: "val" if index < held_out else "train" for index, path in enumerate(single)}
-        splits |= {path: "train" for path in paths if path in duplicates}
+    splits |= {p.path: "train" for p in rest}
+    for label, groups in _groups_of_labels(rest, digests, seed, alike, least=2).items():
+        if len(groups) < 2:
+            raise BundleError(
+                f"label {label!r} has {len(groups)} distinct images besides its test; a split needs two or more"
+            )
+        validated = min(max(1, sum(number < HELD_OUT for number, _ in groups)), len(groups) - 1)
+        splits |= {path: "val" for _, paths in groups[:validated] for path in paths}
+    _require_training_images(images, splits)
     return splits
 
 
-def _duplicates(digests: Mapping[str, str]) -> set[str]:
-    by_digest: dict[str, list[str]] = defaultdict(list)
-    for path, digest in digests.items():
-        by_digest[digest].append(path)
-    return {path for paths in by_digest.values() if len(paths) > 1 for path in paths}
+def _require_training_images(images: Sequence[ImageFile], splits: Mapping[str, Split]) -> None:
+    trained = {image.label for image in images if splits.get(image.path) == "train"}
+    missing = sorted({image.label for image in images} - trained)
+    if missing:
+        raise BundleError(
+            f"{len(missing)} labels have validation or test images but none to train on, {missing[0]!r} among them: "
+            "add some or remove the label"
+        )
+
+
+def _groups_of_labels(
+    images: Sequence[ImageFile], digests: Mapping[str, str], seed: int, alike: Alike, least: int
+) -> dict[str, list[tuple[float, list[str]]]]:
+    """Return label -> groups of images that look the same, as (number of 0-1, paths), by rising number.
+
+    Groups with images of several labels are left out. A label of which fewer than ``least`` groups remain, because all
+    of its images look alike, has a group per distinct file instead.
+    """
+    labels: dict[str, set[str]] = {image.label: set() for image in images}
+    for image in images:
+        labels[image.label].add(image.path)
+    by_label: dict[str, list[tuple[float, list[str]]]] = {}
+    groups = _connected([image.path for image in images], digests, alike)
+    files = _connected([image.path for image in images], digests, ())
+    for label, paths in labels.items():
+        for candidates in (groups, files):
+            own = {id(group): group for path in paths if set(group := candidates[path]) <= paths}
+            if len(own) >= least:
+                break
+        by_label[label] = sorted((max(_number(seed, digests[path]) for path in g), sorted(g)) for g in own.values())
+    return by_label
+
+
+def _connected(paths: Sequence[str], digests: Mapping[str, str], alike: Alike) -> dict[str, list[str]]:
+    """Return path -> the paths of its group: identical files, and those that pairs connect."""
+    groups: dict[str, list[str]] = {path: [path] for path in paths}
+    first: dict[str, str] = {}
+    same = [(first.setdefault(digests[path], path), path) for path in paths]
+    for one, other in (*same, *alike):
+        if one not in groups or other not in groups or groups[one] is groups[other]:
+            continue
+        larger, smaller = sorted((groups[one], groups[other]), key=len, reverse=True)
+        larger.extend(smaller)
+        for path in smaller:
+            groups[path] = larger
+    return groups
+
+
+def _number(seed: int, digest: str) -> float:
+    """Return a number of 0-1, evenly distributed, that follows from seed and file alone."""
+    return int(hashlib.sha256(f"{seed}/{digest}".encode()).hexdigest()[:13], 16) / 16**13

@@ -6,6 +6,7 @@ without it (Taylor, arXiv 1906.10771), compared among layers of the same make (a
 fine-tuning.
 """
 
+import shutil
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from torch.nn.functional import cross_entropy
 from training.data import manifest as manifests
 from training.data.datamodule import load_served
 from training.evaluation import evaluate
+from training.fit.distillation import SEEN
 from training.networks import load_network
 from visionserve.engines import WEIGHTS
 from visionserve.errors import BundleError
@@ -56,6 +58,8 @@ def prune_bundle(bundle: Path, root: Path, output: Path, ratio: float, multiple:
     output.mkdir(parents=True, exist_ok=True)
     replace(card, metrics={}).save(output / CARD)
     manifest.save(output / manifests.FILE_NAME)
+    if (bundle / SEEN).is_file():
+        shutil.copy(bundle / SEEN, output / SEEN)
     save_file({n: t.contiguous() for n, t in network.state_dict().items()}, output / WEIGHTS)
     return network
 

@@ -4,18 +4,25 @@ images --+--> network --> logits ----+--> cross entropy with the labels         
          `--> teacher --> its logits `--> divergence from the teacher's outputs    x share
 """
 
+import logging
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
+from training.data import manifest as manifests
+from training.data.manifest import FILE_NAME as MANIFEST
+from training.data.manifest import Manifest
 from training.networks import load_network
 from training.recipe import Recipe, Teacher
 from visionserve.errors import BundleError
 from visionserve.model_card import FILE_NAME as CARD
 from visionserve.model_card import ModelCard
 from visionserve.network import MEAN, STD
+
+SEEN = "seen.txt"  # in a run and its bundle: SHA-256 of each image that its start or teacher saw, and train or val
+_log = logging.getLogger(__name__)
 
 
 class DistillationLoss:
@@ -48,11 +55,53 @@ def divergence(logits: Tensor, expected: Tensor, temperature: float) -> Tensor:
     return kl_div(softened, targets, reduction="batchmean", log_target=True) * temperature**2
 
 
+def check_leak(recipe: Recipe, manifest: Manifest) -> dict[str, str]:
+    """Return SHA-256 -> ``train`` or ``val`` of the images that the bundles which the recipe learns from have seen.
+
+    That is their training and validation images, and those of the bundles that they were made from in turn.
+
+    Raises:
+        BundleError: a test image of ``manifest`` is one of them, or a validation image is one that they were trained
+            on: the accuracy would be overstated.
+    """
+    all_seen: dict[str, str] = {}
+    for bundle in _bundles(recipe):
+        seen = _seen(bundle)
+        allowed = {"train": ("train", "val", None), "val": ("val", None), "test": (None,)}
+        leaks = [row for row in manifest.rows if seen.get(row.sha256) not in allowed[row.split]]
+        if leaks:
+            held_out = len(manifest.part("val")) + len(manifest.part("test"))
+            raise BundleError(
+                f"{bundle} was trained or chosen on {len(leaks)} of the {held_out} validation and test images of this "
+                f"run ({leaks[0].path} is one): its accuracy would be overstated. Use the split of that bundle: "
+                f"--data.manifest {bundle / MANIFEST}"
+            )
+        all_seen |= {digest: all_seen.get(digest, role) if role == "val" else role for digest, role in seen.items()}
+    return all_seen
+
+
+def _seen(bundle: Path) -> dict[str, str]:
+    if not (bundle / MANIFEST).is_file():
+        _log.warning("%s has no %s: whether it has seen validation or test images is not known", bundle, MANIFEST)
+        return {}
+    rows = manifests.load(bundle / MANIFEST, bundle, ModelCard.load(bundle / CARD).labels).rows
+    seen: dict[str, str] = {row.sha256: row.split for row in rows if row.split != "test"}
+    if (bundle / SEEN).is_file():
+        earlier = [line.split() for line in (bundle / SEEN).read_text(encoding="utf-8").splitlines()]
+        seen |= {digest: role for digest, role in earlier if seen.get(digest) != "train"}
+    return seen
+
+
+def _bundles(recipe: Recipe) -> list[Path]:
+    """Return the bundles whose weights or outputs the recipe learns from."""
+    teachers = [Path(recipe.teacher.bundle)] if recipe.teacher.bundle is not None else []
+    return [*([Path(recipe.init)] if Path(recipe.init).is_dir() else []), *teachers]
+
+
 def check_labels(recipe: Recipe, labels: tuple[str, ...]) -> None:
     """Raise a BundleError when a bundle that the recipe learns from has other labels or another normalisation."""
-    bundles = [recipe.init] if Path(recipe.init).is_dir() else []
-    for folder in [*bundles, *([recipe.teacher.bundle] if recipe.teacher.bundle is not None else [])]:
-        card = ModelCard.load(Path(folder) / CARD)
+    for folder in _bundles(recipe):
+        card = ModelCard.load(folder / CARD)
         if card.labels != labels:
             raise BundleError(f"{folder} has other labels than these images: learn from a bundle with the same")
         if (card.input.mean, card.input.std) != (MEAN, STD):

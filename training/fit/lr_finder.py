@@ -17,8 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from training import plotting
+from training.fit.run import Run
 from training.fit.steps import endless, of_stage, take
-from training.fit.trainer import Run, begin
+from training.fit.trainer import begin
 from training.recipe import Recipe
 from visionserve.errors import BundleError
 

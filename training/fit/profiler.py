@@ -25,9 +25,10 @@ from training.data.cache import Cache
 from training.data.datamodule import Batch, ImageDataModule
 from training.data.manifest import Manifest
 from training.fit.module import Classification
+from training.fit.run import Run
 from training.fit.steps import Again, endless, of_stage, take
 from training.fit.stopwatch import Lap, Stopwatch
-from training.fit.trainer import Run, begin, precision
+from training.fit.trainer import begin, precision
 from training.recipe import Recipe
 from visionserve.errors import BundleError
 

@@ -9,7 +9,6 @@ split plays no part.
 
 import fcntl
 import json
-import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,8 +24,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from training import recipe as recipes
 from training.fit import search_space as spaces
+from training.fit.run import Run
 from training.fit.search_space import Space
-from training.fit.trainer import Run, fit
+from training.fit.trainer import fit
 from training.recipe import Recipe
 from visionserve.errors import BundleError
 
@@ -107,8 +107,6 @@ class Sweep:
         try:
             recipe = recipes.revise(self.recipe, values)
             accuracy = fit(recipe, run, resume="auto", cache=self.cache, callbacks=[*callbacks, watch])
-            if watch.error:
-                raise BundleError(watch.error)
         except Exception as error:
             trial.set_user_attr("error", " ".join(str(error).split()) or type(error).__name__)
             if isinstance(error, BundleError) and not any(one.state is TrialState.COMPLETE for one in study.trials):
@@ -129,7 +127,7 @@ def finished(study: Study) -> list[FrozenTrial]:
 
 
 class _Watch(Callback):
-    """Reports each epoch's validation accuracy, and ends the run when others did better or the loss is not finite."""
+    """Reports each epoch's validation accuracy."""
 
     def __init__(self, trial: Trial, before: FrozenTrial | None) -> None:
         self._trial = trial
@@ -137,7 +135,6 @@ class _Watch(Callback):
         for epoch, accuracy in self._known.items():
             trial.report(accuracy, epoch)
         self.pruned = False
-        self.error = ""
 
     @property
     def epochs(self) -> int:
@@ -147,10 +144,6 @@ class _Watch(Callback):
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:  # noqa: ARG002
         """Look at the figures of the epoch."""
         epoch = trainer.current_epoch
-        if not math.isfinite(float(trainer.callback_metrics["val/loss"])):
-            self.error = f"the loss was not finite in epoch {epoch}"
-            trainer.should_stop = True
-            return
         if epoch not in self._known:
             self._known[epoch] = float(trainer.callback_metrics["val/accuracy"])
             self._trial.report(self._known[epoch], epoch)

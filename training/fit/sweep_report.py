@@ -14,8 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 from training import plotting
 from training import recipe as recipes
 from training.evaluation.intervals import wilson
+from training.fit.run import read_manifest
 from training.fit.sweep import Sweep, finished, short
-from training.fit.trainer import read_manifest
 
 MARKDOWN, PLOT, BEST = "sweep.md", "sweep.png", "best.yaml"
 COLUMNS = 3  # of the plots of single entries

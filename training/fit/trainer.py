@@ -1,15 +1,11 @@
-"""Fit: a recipe -> a run folder with manifest, checkpoints, TensorBoard log and the averaged weights.
-
-    <run>/recipe.yaml  manifest.csv  run.json  checkpoints/{best,last}.ckpt  version_N/  weights.safetensors
+"""Fit: a recipe -> a run folder (training.fit.run) with checkpoints, TensorBoard log and the averaged weights.
 
 Checkpoints are for resuming. Nothing behind fit reads one: the weights to keep are a safetensors file.
 """
 
-import json
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -23,56 +19,27 @@ from torch import Tensor
 from torch.utils import deterministic
 
 from training import distributed, tracking
-from training import recipe as recipes
-from training.data import corrupt_files
-from training.data import manifest as manifests
 from training.data import prepare as preparation
 from training.data.datamodule import ImageDataModule
 from training.fit import distillation
-from training.fit.checkpoints import AtomicCheckpointIO, ResumableEarlyStopping
+from training.fit.checkpoints import (
+    DIVERGED,
+    AtomicCheckpointIO,
+    BestCheckpoint,
+    DivergenceCheck,
+    ResumableEarlyStopping,
+)
 from training.fit.module import Classification, compile_network
+from training.fit.run import BEST, Run, prepare, read_facts, read_manifest, resume_point, save_facts, unfinished
 from training.networks import load_network
 from training.recipe import PrecisionName, Recipe
 from visionserve import timm_networks
 from visionserve.errors import BundleError
-from visionserve.files import atomic_write, write_text
+from visionserve.files import atomic_write
 from visionserve.network import adapt_imagenet
 
 Precision = Literal["bf16-mixed", "16-mixed", "32-true"]
-LAST, BEST = "last.ckpt", "best.ckpt"
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Run:
-    """Where a run's files are."""
-
-    folder: Path
-
-    @property
-    def recipe(self) -> Path:
-        """The resolved recipe."""
-        return self.folder / "recipe.yaml"
-
-    @property
-    def manifest(self) -> Path:
-        """What the run learns from and is measured on."""
-        return self.folder / "manifest.csv"
-
-    @property
-    def facts(self) -> Path:
-        """Root folder, labels and, when finished, the best validation accuracy."""
-        return self.folder / "run.json"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Lightning's checkpoints."""
-        return self.folder / "checkpoints"
-
-    @property
-    def weights(self) -> Path:
-        """The averaged weights of the best epoch, written when the run ends."""
-        return self.folder / "weights.safetensors"
 
 
 def fit(
@@ -96,12 +63,12 @@ def fit(
     if fast:
         return _rehearse(recipe, run, callbacks)
     if resume == "unfinished":
-        resume = distributed.rank_zero_first(lambda: "auto" if _unfinished(recipe, run) else "none", lambda: "auto")
+        resume = distributed.rank_zero_first(lambda: "auto" if unfinished(recipe, run) else "none", lambda: "auto")
     module, images = begin(recipe, run, cache, fresh=resume == "none")
     tracker = tracking.begin(recipe, read_manifest(run), run.folder, fresh=resume == "none")
     tracked = tracking.callbacks(tracker, read_manifest(run).labels)
     trainer = _trainer(recipe, run, tracker, [*tracked, *callbacks])
-    checkpoint = _resume_point(run, resume)
+    checkpoint = resume_point(run, resume)
     trainer.fit(module, datamodule=images, ckpt_path=checkpoint, weights_only=True)
     return _finish(trainer, module, run)
 
@@ -131,41 +98,6 @@ def _rehearse(recipe: Recipe, run: Run, callbacks: Sequence[Callback]) -> float:
         trainer = _trainer(recipe, run, None, callbacks, fast=True)
         trainer.fit(_module(recipe, manifest.labels), datamodule=ImageDataModule(recipe, manifest, Path(folder)))
     return float(trainer.callback_metrics["val/accuracy"])
-
-
-def prepare(recipe: Recipe, run: Run, cache: Path | None = None, *, fresh: bool) -> manifests.Manifest:
-    """Write the run's recipe, manifest and list of corrupt files, or read the manifest back and verify it.
-
-    The manifest is written last: when it is there, so is the rest.
-    """
-    run.folder.mkdir(parents=True, exist_ok=True)
-    if run.manifest.is_file() and not fresh:
-        _same_images(recipes.load(run.recipe), recipe, run)
-        recipes.save(recipe, run.recipe)
-        manifest = read_manifest(run)
-        manifest.verify()
-        return manifest
-    manifest, left_out = preparation.make(recipe.data, cache if cache is not None else run.folder.parent / "cache")
-    for old in (run.manifest, run.checkpoints / LAST, run.checkpoints / BEST, run.weights):  # of another run
-        old.unlink(missing_ok=True)
-    recipes.save(recipe, run.recipe)
-    corrupt_files.save(left_out, run.folder / corrupt_files.FILE_NAME)
-    _state(run, {"root": str(manifest.root.resolve()), "labels": list(manifest.labels)})
-    manifest.save(run.manifest)
-    return manifest
-
-
-def read_manifest(run: Run) -> manifests.Manifest:
-    """Read what a run was trained on."""
-    try:
-        facts = json.loads(run.facts.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{run.folder} is not the folder of a run: {error}") from error
-    return manifests.load(run.manifest, Path(facts["root"]), tuple(facts["labels"]))
-
-
-def _state(run: Run, facts: dict[str, Any]) -> None:
-    write_text(run.facts, json.dumps(facts, indent=1, ensure_ascii=False))
 
 
 def precision(requested: PrecisionName) -> Precision:
@@ -215,34 +147,6 @@ def _published(architecture: str) -> dict[str, Tensor]:
     return published
 
 
-def _same_images(old: Recipe, new: Recipe, run: Run) -> None:
-    """Refuse to go on with other images: those of the new test split may already have been trained on."""
-    for name in ("source", "split", "seed", "manifest"):
-        if getattr(old.data, name) != getattr(new.data, name):
-            raise BundleError(f"{run.folder} was begun with another data.{name}: use --resume none or another --run")
-    if old.architecture != new.architecture:
-        raise BundleError(f"{run.folder} was begun as a {old.architecture}: use --resume none or another --run")
-
-
-def _unfinished(recipe: Recipe, run: Run) -> bool:
-    """Whether the run has not ended and was begun with the same recipe and split."""
-    if run.weights.is_file() or not run.manifest.is_file() or recipes.load(run.recipe) != recipe:
-        return False
-    manifest = recipe.data.manifest
-    return manifest is None or Path(manifest).read_bytes() == run.manifest.read_bytes()
-
-
-def _resume_point(run: Run, resume: str) -> Path | None:
-    if resume == "none":
-        return None
-    last = run.checkpoints / LAST if resume == "auto" else Path(resume)
-    if last.is_file():
-        return last
-    if resume == "auto":
-        return None
-    raise BundleError(f"checkpoint {last} does not exist")
-
-
 def make_trainer(recipe: Recipe, **settings: Any) -> Trainer:
     """Return a Trainer that computes as the recipe says; ``settings`` are Lightning's, on what else it does."""
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # a choice of the recipe
@@ -263,7 +167,7 @@ def make_trainer(recipe: Recipe, **settings: Any) -> Trainer:
 def _trainer(
     recipe: Recipe, run: Run, tracker: Logger | None, callbacks: Sequence[Callback], *, fast: bool = False
 ) -> Trainer:
-    best = ModelCheckpoint(run.checkpoints, "best", monitor="val/accuracy", mode="max", enable_version_counter=False)
+    best = BestCheckpoint(run.checkpoints, "best", monitor="val/accuracy", mode="max", enable_version_counter=False)
     last = ModelCheckpoint(run.checkpoints, "last", enable_version_counter=False)  # of every epoch, to resume from
     stop = ResumableEarlyStopping("val/accuracy", mode="max", patience=recipe.patience)
     return make_trainer(
@@ -272,7 +176,7 @@ def _trainer(
         logger=tracker or False,
         callbacks=[
             TQDMProgressBar(refresh_rate=20),
-            *([] if fast else [best, last, stop]),
+            *([] if fast else [DivergenceCheck(), best, last, stop]),
             *callbacks,
         ],
         plugins=[AtomicCheckpointIO()],
@@ -290,12 +194,11 @@ def _finish(trainer: Trainer, module: Classification, run: Run) -> float:
         return accuracy
     best = torch.load(run.checkpoints / BEST, map_location="cpu", weights_only=True)
     module.load_state_dict(best["state_dict"])
-    with atomic_write(run.weights) as unfinished:
-        save_file({name: tensor.contiguous() for name, tensor in module.weights().items()}, unfinished)
-    facts = json.loads(run.facts.read_text(encoding="utf-8")) | {
-        "val_accuracy": round(accuracy, 4),
-        "epoch": best["epoch"],
-    }
-    _state(run, facts)
+    weights = module.weights()
+    if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
+        raise BundleError(f"{run.folder}: the weights of epoch {best['epoch']} are not finite. {DIVERGED}")
+    with atomic_write(run.weights) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary)
+    save_facts(run, read_facts(run) | {"val_accuracy": round(accuracy, 4), "epoch": best["epoch"]})
     _log.info("best validation accuracy %.2f %% in epoch %d: %s", 100 * accuracy, best["epoch"], run.weights)
     return accuracy

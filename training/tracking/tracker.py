@@ -1,7 +1,7 @@
 """A tracker, what is logged to it, and <run>/tracking.json: which of its runs belongs to a run's folder."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -93,22 +93,13 @@ def parameters(recipe: Recipe, manifest: Manifest) -> dict[str, Parameter]:
     content.pop("tracking")
     counts = {split: len(manifest.part(split)) for split in ("train", "val", "test")}
     data = {"sha256": manifest.digest, "labels": len(manifest.labels), **counts}
-    return dict(_flat(content | {"manifest": data}))
+    flat = recipes.flat(content | {"manifest": data})
+    return {name: value if isinstance(value, Parameter) else str(value) for name, value in flat}
 
 
 def headline(card: ModelCard) -> dict[str, float]:
     """Return the card's figures that are single numbers, as ``bundle/top1`` and so on."""
     return {f"bundle/{name}": float(value) for name, value in card.metrics.items() if _single(value)}
-
-
-def _flat(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Parameter]]:
-    for name, value in content.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list):
-            yield from _flat({str(index): entry for index, entry in enumerate(value)}, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value if isinstance(value, Parameter) else str(value)
 
 
 def _single(value: Any) -> bool:

@@ -70,7 +70,7 @@ def recipe(root: Path, **changes: object) -> Recipe:
         "epochs": 3,
         "batch_size": 8,
         "precision": "32-true",
-        "data": Data(source="imagefolder", root=str(root), cache_side=40, workers=0),
+        "data": Data(source="imagefolder", root=str(root), seed=2, cache_side=40, workers=0),
         "input": Input(size=SIDE, crop=0.9),
         "augment": Augment(min_area=0.6, policy="trivial", policy_probability=0.5, mixup=0.3, cutmix=0.3),
         "optimizer": Optimizer(learning_rate=0.05, head_epochs=0, average_decay=0.9),

@@ -14,7 +14,8 @@ from training.export.gates import items_that_depend_on_their_batch
 from training.export.onnx import export
 from training.export.quantize import quantize
 from training.fit.module import load_body
-from training.fit.trainer import Run, fit
+from training.fit.run import Run
+from training.fit.trainer import fit
 from visionserve import engines, network
 from visionserve.errors import BundleError
 

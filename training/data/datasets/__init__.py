@@ -43,6 +43,11 @@ class Collection:
             raise BundleError(f"{self.root}: no image for {len(empty)} labels, {empty[0]!r} among them")
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is the system's (macOS, Synology, Windows), not the user's."""
+    return name.startswith(".") or name in ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
+
+
 def collect(source: str, root: Path | None) -> Collection:
     """Index the images of ``source`` below ``root``; None downloads what is published.
 

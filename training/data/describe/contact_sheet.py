@@ -8,8 +8,8 @@ from random import Random
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from training.data.cache import read
-from training.data.describe.duplicates import Pair
 from training.data.describe.scan import Measured
+from training.data.duplicates import Pair
 from visionserve.images import decode
 
 SIDE = 92  # of a sample, pixels

@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from training.data.describe.scan import WORDS, Measured
+from training.data.describe.scan import Measured
+from training.data.duplicates import WORDS
 from training.plotting import ACCENT, INK, PALE, plain, save
 
 PER_COLUMN = 40  # labels: more cannot be read

@@ -12,9 +12,9 @@ from training.data import splits
 from training.data.corrupt_files import NOT_AN_IMAGE, CorruptFile
 from training.data.datasets import SPLITS, Collection, Split
 from training.data.describe import contact_sheet, duplicates, plots
-from training.data.describe.duplicates import DISTANCE, Pair
 from training.data.describe.scan import Measured, measure
 from training.data.describe.text import markdown
+from training.data.duplicates import DISTANCE, Pair, near
 from training.data.manifest import Manifest
 from visionserve.errors import BundleError
 
@@ -39,13 +39,13 @@ def describe(
     if not images:
         raise BundleError(f"{collection.root}: not one of {len(collection.images)} images decodes")
     folder.mkdir(parents=True, exist_ok=True)
-    pairs, nearest = duplicates.near(images)
-    splits = _splits(images, seed, manifest)
+    pairs, nearest = near([m.hash for m in images])
+    all_splits = _splits(images, pairs, seed, manifest)
     facts = {
         "source": source,
         "root": str(collection.root),
         **_counted(collection, images),
-        "splits": {name: _split_facts(split, pairs, images) for name, split in splits.items()},
+        "splits": {name: _split_facts(split, pairs, images) for name, split in all_splits.items()},
         "duplicates": _duplicates(pairs, images),
         "corrupt": [{"path": file.path, "reason": file.reason} for file in (*corrupt, *_others(collection))],
     }
@@ -85,7 +85,9 @@ def _counted(collection: Collection, images: Sequence[Measured]) -> dict[str, An
     }
 
 
-def _splits(images: Sequence[Measured], seed: int, manifest: Manifest | None) -> dict[str, Splits]:
+def _splits(
+    images: Sequence[Measured], pairs: Sequence[Pair], seed: int, manifest: Manifest | None
+) -> dict[str, Splits]:
     """Return every split there is: the source's own, the stratified one, one that was given."""
     plain = [m.image for m in images]
     by_name: dict[str, Splits] = {}
@@ -94,7 +96,8 @@ def _splits(images: Sequence[Measured], seed: int, manifest: Manifest | None) ->
         by_name["official"] = official
     try:
         digests = {m.image.path: m.sha256 for m in images}
-        by_name[f"stratified, seed {seed}"] = splits.stratified(plain, digests, seed)
+        alike = [(plain[pair.one].path, plain[pair.other].path) for pair in pairs]
+        by_name[f"stratified, seed {seed}"] = splits.stratified(plain, digests, seed, alike)
     except BundleError:
         pass  # too few of a label to divide: the report says how many there are
     if manifest is not None:

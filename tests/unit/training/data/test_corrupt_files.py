@@ -36,7 +36,7 @@ def test_corrupt_images_are_left_out_and_listed(tmp_path: Path) -> None:
     with (tmp_path / "out" / "corrupt.csv").open(encoding="utf-8") as file:
         listed = {row["path"]: row["reason"] for row in csv.DictReader(file)}
     assert listed == {f"PetImages/Cat/{name}": reason for name, reason in wrong.items()} | {
-        f"PetImages/{kind}/Thumbs.db": "not an image by its name" for kind in ("Cat", "Dog")
+        f"PetImages/{kind}/Thumbs.db": "hidden" for kind in ("Cat", "Dog")
     }
     rows = manifests.load(output, tmp_path / "data", ("cat", "dog")).rows
     assert len(rows) == 17
@@ -54,11 +54,11 @@ def test_an_image_is_tried_once_and_again_when_its_bytes_change(tmp_path: Path) 
     synthetic_images.damage(synthetic_images.pets(tmp_path / "data") / "PetImages" / "Cat")
     collection = collect("cats-and-dogs", tmp_path / "data")
     digests = manifests.digests(collection)
-    first = corrupt_files.find(collection, digests, tmp_path)
-    lines = (tmp_path / corrupt_files.MEMORY).read_text(encoding="utf-8").splitlines()
+    first = corrupt_files.scan(collection, digests, tmp_path)
+    lines = next(tmp_path.glob("decoded-*.csv")).read_text(encoding="utf-8").splitlines()
     assert len(lines) == len(digests)
     for path in digests:
         (tmp_path / "data" / path).unlink()  # nothing is left to try
-    assert corrupt_files.find(collection, digests, tmp_path) == first
+    assert corrupt_files.scan(collection, digests, tmp_path).corrupt == first.corrupt
     with pytest.raises(BundleError, match="cannot be read"):
-        corrupt_files.find(collection, dict.fromkeys(digests, "other bytes"), tmp_path)
+        corrupt_files.scan(collection, dict.fromkeys(digests, "other bytes"), tmp_path)

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, ImageEnhance
 
 from tests.unit.training import synthetic_images
 from training.__main__ import main
-from training.data.describe.scan import look
+from training.data.duplicates import perceptual_hash
 
 TURNED_LEFT = 8
 
@@ -135,6 +135,8 @@ def test_a_set_of_which_nothing_decodes_is_one_sentence(tmp_path: Path, capsys: 
 def test_a_look_forgives_size_and_brightness_but_no_other_motif() -> None:
     image = synthetic_images.image((120, 110, 100), 1)
     paler = ImageEnhance.Brightness(image.resize((90, 105), Image.Resampling.BICUBIC)).enhance(1.2)
-    own, pale, other = (look(np.asarray(i)) for i in (image, paler, synthetic_images.image((120, 110, 100), 2)))
+    own, pale, other = (
+        perceptual_hash(np.asarray(i)) for i in (image, paler, synthetic_images.image((120, 110, 100), 2))
+    )
     assert np.bitwise_count(own ^ pale).sum() < 40
     assert np.bitwise_count(own ^ other).sum() > 90

@@ -14,7 +14,7 @@ from training import bundle
 from training import recipe as recipes
 from training.__main__ import COMMANDS, main
 from training.export import acceptance
-from training.fit.trainer import Run
+from training.fit.run import Run
 from training.recipe import Augment, Optimizer, Stage
 from visionserve.classifier import Classifier
 from visionserve.engines import OnnxEngine
@@ -37,6 +37,7 @@ def made(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         photographs,
         architecture="resnet18",
         epochs=8,
+        data=replace(synthetic_images.recipe(photographs).data, seed=410),  # two of each label in validation and test
         augment=Augment(min_area=0.8, policy="none", mixup=0.0, cutmix=0.0),
         optimizer=Optimizer(learning_rate=0.01, head_epochs=0, average_decay=0.5),
         stages=(Stage(1.0, synthetic_images.SIDE),),

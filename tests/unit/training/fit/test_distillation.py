@@ -11,9 +11,13 @@ from torch.nn.functional import cross_entropy
 
 from tests.unit.training import synthetic_images
 from tests.unit.training.markers import LIGHTNING
+from training.data import prepare as prepare_data
+from training.data.datasets import Split
+from training.data.manifest import Manifest, Row
 from training.fit import distillation
 from training.fit.module import Classification
-from training.fit.trainer import Run, fit
+from training.fit.run import Run, prepare
+from training.fit.trainer import fit
 from training.recipe import Augment, Optimizer, Stage, Teacher
 from visionserve import network
 from visionserve.errors import BundleError
@@ -108,3 +112,49 @@ def test_a_teacher_that_is_not_there_is_refused(tmp_path: Path) -> None:
     recipe = synthetic_images.recipe(tmp_path, teacher=Teacher(str(tmp_path / "none")))
     with pytest.raises(BundleError, match="cannot read the model card"):
         distillation.check_labels(recipe, LABELS)
+
+
+@pytest.mark.parametrize("way", ["init", "teacher"])
+@pytest.mark.parametrize(("own", "theirs"), [("test", "train"), ("test", "val"), ("val", "train")])
+def test_a_bundle_that_has_seen_a_test_or_validation_image_is_refused(
+    bundle: Path, tmp_path: Path, way: str, own: Split, theirs: Split
+) -> None:
+    root = synthetic_images.image_folder(tmp_path / "colours")
+    learning = {"init": str(bundle)} if way == "init" else {"teacher": Teacher(str(bundle))}
+    recipe = synthetic_images.recipe(root, architecture="resnet18", epochs=1, **learning)
+    one = next(row for row in _split(root).rows if row.split == own)
+    other = Row("blue/other.png", "blue", theirs, one.sha256)  # the same file by another name
+    Manifest(root, LABELS, (other,)).save(bundle / "manifest.csv")
+    message = rf"trained or chosen on 1 of the \d+ .*{one.path} is one.*--data\.manifest"
+    with pytest.raises(BundleError, match=message):
+        fit(recipe, Run(tmp_path / "run"))
+    assert not (tmp_path / "run" / "manifest.csv").exists()
+
+
+def test_the_split_of_the_bundle_may_be_used_and_what_it_has_seen_is_handed_down(bundle: Path, tmp_path: Path) -> None:
+    root = synthetic_images.image_folder(tmp_path / "colours")
+    own = _split(root)
+    own.save(bundle / "manifest.csv")
+    (bundle / "seen.txt").write_text("aa train\n")
+    recipe = synthetic_images.recipe(root, init=str(bundle))
+    prepare(recipe, Run(tmp_path / "run"), fresh=True)
+    lines = dict(line.split() for line in (tmp_path / "run" / "seen.txt").read_text().splitlines())
+    assert lines == {"aa": "train"} | {row.sha256: row.split for row in own.rows if row.split != "test"}
+
+    # A bundle that was made from one that has seen a test image of ours.
+    Manifest(root, LABELS, (Row("blue/other.png", "blue", "train", "aa"),)).save(bundle / "manifest.csv")
+    (bundle / "seen.txt").write_text(next(f"{row.sha256} val\n" for row in own.rows if row.split == "test"))
+    with pytest.raises(BundleError, match="was trained or chosen on 1 of"):
+        prepare(recipe, Run(tmp_path / "other"), fresh=True)
+
+
+def test_a_bundle_without_a_manifest_is_said_to_be_unchecked(
+    bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = synthetic_images.image_folder(tmp_path / "colours")
+    assert distillation.check_leak(synthetic_images.recipe(root, init=str(bundle)), _split(root)) == {}
+    assert "has no manifest.csv" in caplog.text
+
+
+def _split(root: Path) -> Manifest:
+    return prepare_data.make(synthetic_images.recipe(root).data)[0]

@@ -18,7 +18,8 @@ from training import distributed
 from training import recipe as recipes
 from training.data.augment import blend
 from training.data.datamodule import EpochSampler
-from training.fit.trainer import Run, fit
+from training.fit.run import Run
+from training.fit.trainer import fit
 from training.recipe import Augment, Machine, Optimizer, Recipe, Stage
 from visionserve import network
 from visionserve.errors import BundleError

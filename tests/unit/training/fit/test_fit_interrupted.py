@@ -19,7 +19,8 @@ from tests.unit.training.markers import LIGHTNING
 from training import recipe as recipes
 from training.fit.checkpoints import AtomicCheckpointIO
 from training.fit.module import Classification
-from training.fit.trainer import Run, fit
+from training.fit.run import Run
+from training.fit.trainer import fit
 from training.recipe import Optimizer, Recipe
 
 pytestmark = LIGHTNING

@@ -12,7 +12,8 @@ from tests.unit.training.learning_curves import curves
 from tests.unit.training.markers import LIGHTNING
 from training.data import cache
 from training.fit.module import compile_network
-from training.fit.trainer import Run, fit, precision
+from training.fit.run import Run
+from training.fit.trainer import fit, precision
 from training.recipe import Machine, Optimizer, Stage
 from visionserve.errors import BundleError
 

@@ -123,7 +123,7 @@ def test_a_trial_whose_loss_is_no_number_has_failed(recipe: Recipe, tmp_path: Pa
     sweep = Sweep(recipe, RATES, tmp_path / "run", tmp_path / "cache")
     study = sweep.run(3, None, Spoiler())
     assert [trial.state for trial in study.trials] == [TrialState.FAIL]  # and the first failure ends the sweep
-    with pytest.raises(BundleError, match=r"no trial has finished: the loss was not finite in epoch 0"):
+    with pytest.raises(BundleError, match=r"no trial has finished: the val/loss of epoch 0 is nan"):
         sweep_report.write(sweep, study)
 
 

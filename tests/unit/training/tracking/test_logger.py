@@ -20,7 +20,8 @@ from tests.unit.training import synthetic_images
 from tests.unit.training.markers import LIGHTNING
 from training import tracking
 from training.data.cache import Pixels
-from training.fit.trainer import Run, fit
+from training.fit.run import Run
+from training.fit.trainer import fit
 from training.recipe import TrackerName, Tracking
 from training.tracking import logger
 from training.tracking.logger import TrackerLogger

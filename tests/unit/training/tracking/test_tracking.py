@@ -15,7 +15,8 @@ from tests.unit.training import synthetic_images
 from tests.unit.training.markers import LIGHTNING
 from tests.unit.training.tracking import wandb_file
 from training import tracking
-from training.fit.trainer import Run, fit
+from training.fit.run import Run
+from training.fit.trainer import fit
 from training.recipe import Recipe, TrackerName, Tracking
 from training.tracking.tracker import State, read_state
 from visionserve.errors import BundleError
