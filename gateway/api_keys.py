@@ -10,11 +10,12 @@ from pathlib import Path
 
 from gateway.options import OptionError
 
-_MIN_LENGTH = 16
+_MIN_LENGTH, _MAX_LENGTH = 16, 258
+_COMMENT = re.compile(r"(?:^|\s)#.*")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-# What a Bearer token may hold, https://www.rfc-editor.org/rfc/rfc6750#section-2.1. Up to 256, as nginx's table has
-# buckets of a fixed size.
-_KEY = re.compile(r"[A-Za-z0-9._~+/-]{1,256}={0,2}")
+# What a Bearer token may hold, https://www.rfc-editor.org/rfc/rfc6750#section-2.1. Its length is bounded because
+# nginx's table has buckets of a fixed size.
+_KEY = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
 def read(path: Path) -> dict[str, str]:
@@ -30,8 +31,10 @@ def read(path: Path) -> dict[str, str]:
         raise OptionError(f"The API keys in {path} cannot be read ({reason}).") from error
     keys: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            name, key = _entry(line, f"Line {number} of {path}", keys)
+        # No name and no key holds a #, so a comment may follow them.
+        entry = _COMMENT.sub("", line).strip()
+        if entry:
+            name, key = _entry(entry, f"Line {number} of {path}", keys)
             keys[name] = key
     return keys
 
@@ -39,12 +42,14 @@ def read(path: Path) -> dict[str, str]:
 def _entry(line: str, where: str, keys: Mapping[str, str]) -> tuple[str, str]:
     name, separator, key = (part.strip() for part in line.partition(":"))
     if not separator or not _NAME.fullmatch(name) or not _KEY.fullmatch(key):
-        raise OptionError(
-            f"{where} is not `name:key` of letters, digits and ._- (in a key also ~+/ and = at its end, at most 256)."
-        )
+        raise OptionError(f"{where} is not `name:key` of letters, digits and ._- (in a key also ~+/ and = at its end).")
     if len(key) < _MIN_LENGTH:
         raise OptionError(
             f"{where} has a key of under {_MIN_LENGTH} characters: create one with `openssl rand -hex 32`."
+        )
+    if len(key) > _MAX_LENGTH:
+        raise OptionError(
+            f"{where} has a key of over {_MAX_LENGTH} characters: create one with `openssl rand -hex 32`."
         )
     if name in keys:
         raise OptionError(f"{where} repeats the name {name}: give every key its own name.")

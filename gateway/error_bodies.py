@@ -47,6 +47,10 @@ def errors(max_body_mib: int) -> dict[int, ServiceError]:
     return {error.status: error for error in kinds}
 
 
+# Of the paths that take an image, for whoever opens one of them in a browser.
+USAGE = MethodNotAllowed("Send an image with POST or PUT, for example: curl -T photo.jpg URL")
+
+
 def native(error: ServiceError) -> str:
     """Return an error's body in the native form."""
     return _text({"error": error.body(), "request_id": _ID})

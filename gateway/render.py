@@ -53,6 +53,7 @@ def text(options: Mapping[str, Any], keys_file: Path | None) -> str:
         keys_file=keys_file,
         routes=routes,
         errors=error_bodies.errors(options["max_body_mib"]),
+        usage=error_bodies.USAGE,
         native=error_bodies.native,
         open_inference=error_bodies.open_inference,
         index=error_bodies.index(),

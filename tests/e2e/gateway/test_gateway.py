@@ -116,6 +116,19 @@ def test_a_photograph_that_curl_calls_a_form_goes_on_as_bytes(gateway: Gateway, 
     assert server.seen[-1].headers["content-type"].startswith("multipart/form-data; boundary=")
 
 
+def test_a_client_sets_neither_its_arrival_nor_its_time(gateway: Gateway, server: Behind) -> None:
+    gateway.put(b"image", x_request_arrival="1", x_request_timeout="9999", x_gateway_client="key alice")
+    received = server.seen[-1].headers
+    assert time.time() - float(received["x-request-arrival"]) < 60
+    assert received["x-request-timeout"] == "30"
+    assert "x-gateway-client" not in received
+
+
+def test_an_encoding_of_the_body_is_passed_on(gateway: Gateway, server: Behind) -> None:
+    gateway.put(b"image", content_encoding="gzip")
+    assert server.seen[-1].headers["content-encoding"] == "gzip"
+
+
 def test_a_chunked_upload_arrives_whole(gateway: Gateway, server: Behind) -> None:
     parts = [b"x" * 100_000] * 12
     assert requests.put(gateway.url("predictions/flowers"), data=iter(parts), timeout=30).status_code == 200
@@ -189,8 +202,14 @@ def test_another_method_is_refused_with_those_that_are_taken(
         *(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 40_000 + b"\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"),
         b"POST /predictions/flowers HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc",
         b"POST /predictions/flowers HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc",
+        b"POST /predictions/flowers HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\nabc",
+        b"POST /predictions/flowers HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"GET / HTTP/7.3\r\nHost: x\r\n\r\n",
     ],
-    ids=["above-the-root", "garbage", "long-path", "long-header", "no-host", "two-lengths", "broken-chunk"],
+    ids=[
+        *("above-the-root", "garbage", "long-path", "long-header", "no-host", "two-lengths", "broken-chunk"),
+        *("gzip-transfer", "gzip-and-chunked", "unknown-version"),
+    ],
 )
 def test_what_cannot_be_read_is_an_invalid_request(gateway: Gateway, request_head: bytes) -> None:
     head, _, body = gateway.raw(request_head).partition(b"\r\n\r\n")
@@ -214,6 +233,38 @@ def test_an_oversized_body_is_refused_announced_or_chunked(gateway: Gateway, ser
         assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
     assert len(server.seen) == before
     assert gateway.put(bytes(limit)).status_code == 200
+
+
+def test_a_browser_is_told_how_an_image_is_sent(gateway: Gateway) -> None:
+    for path in ("predictions/flowers", "explanations/flowers", "v2/models/flowers/infer"):
+        answer = gateway.get(path)
+        assert (answer.status_code, code(answer), answer.headers["allow"]) == (
+            *(405, "method_not_allowed", "POST, PUT, OPTIONS"),
+        )
+        assert "Send an image with POST or PUT, for example: curl -T photo.jpg URL" in answer.text
+    assert "curl" not in requests.post(gateway.url("models"), timeout=30).text
+
+
+@pytest.mark.parametrize("path", ["predictions/flowers", "v2/models/flowers/infer", "models", "", "nothing"])
+def test_trace_is_refused_with_the_methods_that_are_taken(gateway: Gateway, path: str) -> None:
+    answer = requests.request("TRACE", gateway.url(path), timeout=30)
+    assert (answer.status_code, code(answer)) == (405, "method_not_allowed")
+    assert answer.headers["allow"]
+
+
+@pytest.mark.parametrize(
+    ("number", "stays"), [(404, True), (405, True), (415, True), (503, True), (400, False), (413, False), (500, False)]
+)
+def test_the_document_says_which_answers_close_the_connection(gateway: Gateway, number: int, stays: bool) -> None:
+    models = {404: "unknown", 415: "foreign", 503: "busy", 400: "refused", 500: "failed"}
+    length = 17 << 20 if number == 413 else 0
+    method, model = "GET" if number == 405 else "PUT", models.get(number, "flowers")
+    asked = f"{method} /predictions/{model} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"
+    with gateway.connect() as connection:
+        connection.sendall(asked.encode())
+        head = connection.recv(65536)
+        assert head.startswith(f"HTTP/1.1 {number} ".encode())
+        assert (b"Connection: close" not in head) == stays
 
 
 # ---- translation
@@ -366,6 +417,47 @@ def test_a_request_is_a_json_line_without_query_and_body(gateway: Gateway) -> No
         *("duration_s", "upstream", "upstream_status", "upstream_s", "user_agent", "trace_parent"),
     }
     assert "SECRET" not in gateway.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("sent", "logged"),
+    [
+        (b"caf\xe9 browser", "caf\ufffd"),
+        ("café 中文 \U0001f33b".encode(), "café 中文 \U0001f33b"),
+        (b"\xff", "\ufffd"),
+        (b"a\xc0\xafb", "a\ufffd"),
+        (b"a\xed\xa0\x80", "a\ufffd"),
+        (b"x" * 7000 + b"\x80", "x" * 7000 + "\ufffd"),
+    ],
+    ids=["latin-1", "utf-8", "one byte", "overlong", "surrogate", "long"],
+)
+def test_a_line_of_the_log_is_utf_8_whatever_was_sent(gateway: Gateway, sent: bytes, logged: str) -> None:
+    request_id = f"utf8-{len(sent)}-{sent[-1]}"
+    head = b"PUT /predictions/m%c HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\nUser-Agent: %b\r\n"
+    gateway.raw(head % (0xE9, sent) + b"X-Request-Id: " + request_id.encode() + b"\r\n\r\n")
+    line = gateway.log_line(request_id)
+    assert (line["user_agent"], line["path"]) == (logged, "/predictions/m\ufffd")
+
+
+TRACE_ID = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_a_trace_is_passed_on_returned_and_logged(gateway: Gateway, server: Behind) -> None:
+    answer = gateway.put(b"image", traceparent=TRACE_ID, tracestate="vendor=1", x_request_id="trace-1")
+    received = server.seen[-1].headers
+    assert (received["traceparent"], received["tracestate"]) == (TRACE_ID, "vendor=1")
+    assert answer.headers["traceparent"] == TRACE_ID
+    assert gateway.log_line("trace-1")["trace_parent"] == TRACE_ID
+    assert gateway.get("metrics", traceparent=TRACE_ID).headers["traceparent"] == TRACE_ID
+
+
+@pytest.mark.parametrize(
+    "sent", ["", "00-" + "0" * 32 + "-b7ad6b7169203331-01", TRACE_ID.upper(), TRACE_ID + "-x", "ff" + TRACE_ID[2:]]
+)
+def test_no_other_text_is_taken_for_a_trace(gateway: Gateway, server: Behind, sent: str) -> None:
+    answer = gateway.put(b"image", traceparent=sent, tracestate="vendor=1")
+    assert "traceparent" not in answer.headers
+    assert not {"traceparent", "tracestate"} & set(server.seen[-1].headers)
 
 
 def test_each_request_is_a_record_by_syslog(server: Behind, tmp_path: Path) -> None:

@@ -205,7 +205,10 @@ def test_torchserves_full_queue_is_unavailable_with_a_time_to_come_back(
     environment = {"TS_JOB_QUEUE_SIZE": "1", "TS_DEFAULT_WORKERS_PER_MODEL": "1"}
     service = start(model_store, tmp_path / "service.log", **environment)
     try:
-        with running(tmp_path, address(service), concurrency=64) as gateway, ThreadPoolExecutor(40) as pool:
+        with (
+            running(tmp_path, address(service), concurrency=64, per_client=64) as gateway,
+            ThreadPoolExecutor(40) as pool,
+        ):
             answers = list(pool.map(lambda _: gateway.put(photograph), range(200)))
     finally:
         assert stop(service) == 0

@@ -161,8 +161,17 @@ def test_the_documents_table_of_places_is_what_the_plan_gives() -> None:
 
 def test_keys_are_read_by_name_with_comments_and_blank_lines(tmp_path: Path) -> None:
     file = tmp_path / "keys"
-    file.write_text("# clients\n\n alice : 0123456789abcdef \nbob:~default/0123456789==\n")
-    assert api_keys.read(file) == {"alice": "0123456789abcdef", "bob": "~default/0123456789=="}
+    longest = "k" * 258
+    file.write_text(
+        "# clients\n\n alice : 0123456789abcdef \nbob:~default/0123456789==\n"
+        f"carol:fedcba9876543210 # of the lab\n\t# nobody\ndave:{longest}\t#\n"
+    )
+    assert api_keys.read(file) == {
+        "alice": "0123456789abcdef",
+        "bob": "~default/0123456789==",
+        "carol": "fedcba9876543210",
+        "dave": longest,
+    }
 
 
 @pytest.mark.parametrize(
@@ -170,7 +179,7 @@ def test_keys_are_read_by_name_with_comments_and_blank_lines(tmp_path: Path) -> 
     [
         *(("carol", "is not `name:key`"), ("carol:", "is not `name:key`"), (":0123456789abcdef", "is not `name:key`")),
         *(("a b:0123456789abcdef", "is not `name:key`"), ('carol:0123456789"abcdef', "is not `name:key`")),
-        *(("carol:0123456789$abcdef", "is not `name:key`"), ("carol:" + "k" * 259, "is not `name:key`")),
+        *(("carol:0123456789$abcdef", "is not `name:key`"), ("carol:" + "k" * 259, "over 258 characters")),
         *(("carol:0123456789abcde", "under 16 characters"), ("alice:fedcba9876543210", "repeats the name alice")),
         *(("carol:0123456789ABCDEF", "another line"), ("carol:0123456789abcdef", "another line")),
     ],
