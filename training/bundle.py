@@ -1,8 +1,8 @@
-"""Bundle: a finished run -> model_store/<name>/, everything that packaging and serving need, proven.
+"""Bundle: a finished run -> model_store/<name>/, everything that packaging and serving need, checked.
 
-weights -> fp32 ONNX -> int8, calibrated on training photographs
--> embeddings of training and validation photographs -> reference statistics; validation logits -> temperature
--> gates on validation photographs -> figures and plots on test photographs -> card, golden answers
+weights -> fp32 ONNX -> int8, calibrated on training images
+-> embeddings of training and validation images -> reference statistics; validation logits -> temperature
+-> gates on training and validation images -> metrics and plots on test images -> card, golden outputs
 """
 
 import logging
@@ -23,12 +23,13 @@ from safetensors.torch import load_file, save_file
 from training import golden
 from training import recipe as recipes
 from training.data import manifest as manifests
+from training.data.cache import read
 from training.data.datamodule import served
 from training.data.manifest import Manifest
 from training.evaluation import evaluate as evaluation
 from training.evaluation.calibration import fit_temperature
 from training.evaluation.report import write as report
-from training.export import acceptance
+from training.export import gates
 from training.export.gates import Finding
 from training.export.onnx import export
 from training.export.quantize import quantize
@@ -46,66 +47,106 @@ from visionserve.network import MEAN, STD
 from visionserve.novelty import Reference
 from visionserve.transforms import Preprocessing
 
-CALIBRATION = 512  # photographs whose activations set the int8 ranges; five per label of the flowers
+CALIBRATION = 512  # images whose activations set the int8 ranges; five per label of the flowers
+GATE_IMAGES = 1000  # training images at most on which int8 is compared with fp32, besides all validation images
 _log = logging.getLogger(__name__)
 
 
 def make(run: Run, bundle: Path) -> ModelCard:
-    """Write the bundle of a finished run and return its card; an older bundle there is replaced only by a proven one.
+    """Write the bundle of a finished run and return its card; only one that passed the gates replaces an older one.
 
     Raises:
-        BundleError: the run is unfinished, photographs changed, or a gate failed (the message has the numbers).
+        BundleError: the run is unfinished, images changed, or a gate failed (the message has the numbers).
     """
     if not run.weights.is_file():
         raise BundleError(f"{run.folder} has no weights.safetensors yet: let `python -m training fit` finish")
     recipe = recipes.load(run.recipe)
     manifest = read_manifest(run)
-    with _replaced(bundle) as made:
-        _halve(run.weights, made / WEIGHTS)
-        _hand_down(run.seen, made)
-        return _fill(made, _first_card(recipe, manifest), manifest, recipe.seed)
+    with replacement(bundle) as folder:
+        _halve(run.weights, folder / WEIGHTS)
+        _hand_down(run.seen, folder)
+        return _fill(folder, _first_card(recipe, manifest), manifest, recipe.seed)
 
 
-def resize(source: Path, root: Path, picture: Preprocessing, version: str, bundle: Path) -> ModelCard:
+def resize(source: Path, root: Path, preprocessing: Preprocessing, version: str, bundle: Path) -> ModelCard:
     """Write a bundle of the same weights for another input and return its card; ``bundle`` may be the source itself.
 
-    Ranges, temperature, reference statistics, gates and figures are made anew: nothing of the old input stays.
+    Ranges, temperature, reference statistics, gates and metrics are made again: nothing of the old input stays.
 
     Args:
-        root: the folder of the source's photographs.
-        picture: the new input.
+        root: the folder of the source's images.
+        preprocessing: the new input.
 
     Raises:
-        BundleError: photographs changed, or a gate failed (the message has the numbers).
+        BundleError: images changed, or a gate failed (the message has the numbers).
     """
     card = ModelCard.load(source / CARD)
     manifest = manifests.load(source / manifests.FILE_NAME, root, card.labels)
-    served_as = replace(card.input, size=picture.size, crop=picture.crop)
-    recipe = card.provenance["recipe"] | {"version": version, "input": asdict(picture)}
+    served_as = replace(card.input, size=preprocessing.size, crop=preprocessing.crop)
+    recipe = card.provenance["recipe"] | {"version": version, "input": asdict(preprocessing)}
     provenance = card.provenance | {"recipe": recipe, "date": datetime.now(UTC).date().isoformat()}
     card = replace(card, version=version, input=served_as, temperature=1.0, metrics={}, provenance=provenance)
-    with _replaced(bundle) as made:
-        shutil.copy(source / WEIGHTS, made)
-        _hand_down(source / SEEN, made)
-        return _fill(made, card, manifest, int(recipe["seed"]))
+    with replacement(bundle) as folder:
+        shutil.copy(source / WEIGHTS, folder)
+        _hand_down(source / SEEN, folder)
+        return _fill(folder, card, manifest, int(recipe["seed"]))
 
 
 @contextmanager
-def _replaced(bundle: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of ``bundle`` once it was filled without an error."""
+def replacement(bundle: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes ``bundle`` once it was filled without an error.
+
+    The old bundle is renamed aside, the new one renamed in, then the old one deleted: whatever interrupts this, one of
+    them is whole. What an earlier, killed process left aside is brought back first.
+    """
     bundle.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=bundle.parent, prefix=".") as folder:
-        made = Path(folder, "bundle")
-        made.mkdir()
-        yield made
-        for file in made.rglob("*"):  # safetensors writes files that only their owner may read
+    aside = bundle.with_name(f".{bundle.name}.replaced")
+    if aside.exists() and not bundle.exists():
+        _log.warning("an earlier command was killed while it replaced %s: the old bundle is back", bundle)
+        aside.rename(bundle)
+    with tempfile.TemporaryDirectory(dir=bundle.parent, prefix=".") as parent:
+        folder = Path(parent, "bundle")
+        folder.mkdir()
+        yield folder
+        for file in folder.rglob("*"):  # safetensors writes files that only their owner may read
             file.chmod(0o755 if file.is_dir() else 0o644)
-        shutil.rmtree(bundle, ignore_errors=True)
-        made.rename(bundle)
+        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            if bundle.exists():
+                _announce(bundle, folder)
+                bundle.rename(aside)
+            folder.rename(bundle)
+        except BaseException:
+            if aside.exists() and not bundle.exists():
+                aside.rename(bundle)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _announce(old: Path, new: Path) -> None:
+    """Log which bundle is replaced."""
+    try:
+        before, after = ModelCard.load(old / CARD), ModelCard.load(new / CARD)
+    except BundleError:
+        _log.warning("replacing %s, which is not a complete bundle", old)
+        return
+    dates = [str(card.provenance.get("date", "an unknown day")) for card in (before, after)]
+    same = before.provenance.get("manifest_sha256") == after.provenance.get("manifest_sha256")
+    _log.info(
+        "replacing %s %s of %s at %s by %s %s of %s, %s manifest",
+        before.name,
+        before.version,
+        dates[0],
+        old,
+        after.name,
+        after.version,
+        dates[1],
+        "the same" if same else "another",
+    )
 
 
 def _fill(bundle: Path, card: ModelCard, manifest: Manifest, seed: int) -> ModelCard:
-    """Make everything that follows from the weights in ``bundle``, a first card and the photographs."""
+    """Make everything that follows from the weights in ``bundle``, a first card and the images."""
     manifest.verify()
     manifest.save(bundle / manifests.FILE_NAME)
     card.save(bundle / CARD)
@@ -113,7 +154,7 @@ def _fill(bundle: Path, card: ModelCard, manifest: Manifest, seed: int) -> Model
         fp32 = Path(folder, "fp32.onnx")
         _log.info("exporting, quantizing, calibrating")
         export(load_network(bundle), card.input, fp32)
-        card, findings = _prove(card, manifest, bundle, fp32, seed)
+        card, findings = _quantize_and_check(card, manifest, bundle, fp32, seed)
     for finding in findings:
         _log.info("%s", finding)
     golden.write(bundle)
@@ -124,40 +165,42 @@ def _fill(bundle: Path, card: ModelCard, manifest: Manifest, seed: int) -> Model
 def outputs(model: Path, images: np.ndarray) -> Outputs:
     """Run an ONNX file over prepared images (N, S, S, 3), keeping logits and embedding; class maps are left empty."""
     engine = engines.load(model, threads=os.cpu_count() or 1)
-    found = [engine.run(batch) for batch in evaluation.batches(images)]
-    logits, points = (np.concatenate([getattr(item, name) for item in found]) for name in ("logits", "embedding"))
-    return Outputs(logits, np.empty((0,), np.float32), points)
+    results = [engine.run(batch) for batch in evaluation.batches(images)]
+    logits, embedding = (np.concatenate([getattr(item, name) for item in results]) for name in ("logits", "embedding"))
+    return Outputs(logits, np.empty((0,), np.float32), embedding)
 
 
 def calibration(images: np.ndarray, seed: int, count: int = CALIBRATION) -> Iterator[np.ndarray]:
     """Yield batches of a random choice of prepared images (N, S, S, 3)."""
-    chosen = np.random.default_rng(seed).permutation(len(images))[:count]
-    yield from evaluation.batches(images[np.sort(chosen)])
+    sample = np.random.default_rng(seed).permutation(len(images))[:count]
+    yield from evaluation.batches(images[np.sort(sample)])
 
 
-def _prove(card: ModelCard, manifest: Manifest, bundle: Path, fp32: Path, seed: int) -> tuple[ModelCard, list[Finding]]:
-    """Quantize, calibrate, fit the reference statistics and open the gates; return the calibrated card."""
+def _quantize_and_check(
+    card: ModelCard, manifest: Manifest, bundle: Path, fp32: Path, seed: int
+) -> tuple[ModelCard, list[Finding]]:
+    """Quantize, calibrate, fit the reference statistics and run the gates; return the calibrated card."""
     preprocessing = Preprocessing(card.input.size, card.input.crop)
     train, train_targets = served(manifest, "train", preprocessing)
     val, val_targets = served(manifest, "val", preprocessing)
     quantize(fp32, calibration(train, seed), bundle / card.model)
-    found = outputs(bundle / card.model, val)
-    card = replace(card, temperature=round(fit_temperature(found.logits, val_targets), 4))
+    int8_val, int8_train = (outputs(bundle / card.model, images) for images in (val, train))
+    card = replace(card, temperature=round(fit_temperature(int8_val.logits, val_targets), 4))
     card.save(bundle / CARD)
-    learnt = outputs(bundle / card.model, train)
-    Reference.fit(learnt.embedding, train_targets, found.embedding, found.logits).save(bundle / novelty.FILE_NAME)
+    reference = Reference.fit(int8_train.embedding, train_targets, int8_val.embedding, int8_val.logits)
+    reference.save(bundle / novelty.FILE_NAME)
+    sample = np.sort(np.random.default_rng(seed).permutation(len(train))[:GATE_IMAGES])
+    int8 = np.concatenate([int8_train.logits[sample], int8_val.logits])
+    exact = outputs(fp32, np.concatenate([train[sample], val])).logits
     classifier = Classifier.load(bundle, threads=os.cpu_count() or 1)
-    files = [manifest.root / manifest.rows[place].path for place in manifest.part("val")]
-    findings = [
-        acceptance.int8_gate(found.logits, outputs(fp32, val).logits, val_targets),
-        acceptance.decode_gate(classifier, files),
-    ]
-    acceptance.require(findings)
+    files = (read(manifest.root / manifest.rows[index].path) for index in manifest.part("val"))
+    findings = [*gates.int8_gates(int8, exact, card.temperature), gates.decode_gate(classifier, files)]
+    gates.require(findings)
     return card, findings
 
 
 def _measure(card: ModelCard, manifest: Manifest, bundle: Path) -> ModelCard:
-    """Evaluate on the test split and write the report, without photographs, and the final card."""
+    """Evaluate on the test split and write the report, without images, and the final card."""
     data = evaluation.collect(bundle, manifest)
     sections = report.all_sections(data)
     report.write(bundle, data, sections, photographs=False)
@@ -167,13 +210,13 @@ def _measure(card: ModelCard, manifest: Manifest, bundle: Path) -> ModelCard:
 
 
 def _first_card(recipe: Recipe, manifest: Manifest) -> ModelCard:
-    picture = Input(recipe.input.size, recipe.input.crop, MEAN, STD)
+    card_input = Input(recipe.input.size, recipe.input.crop, MEAN, STD)
     return ModelCard(
         recipe.name,
         recipe.version,
         recipe.architecture,
         manifest.labels,
-        picture,
+        card_input,
         provenance=_provenance(recipe, manifest),
     )
 
@@ -193,14 +236,14 @@ def _provenance(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
 
 
 def _public(recipe: Recipe) -> dict[str, Any]:
-    """Return the recipe without places of files, servers and devices: nothing that does not change the result."""
+    """Return the recipe without paths, servers and devices: nothing that does not change the result."""
     content = recipes.plain(recipe)
-    for place in ("root", "manifest"):
-        content["data"].pop(place)
+    for path in ("root", "manifest"):
+        content["data"].pop(path)
     for of_this_machine in ("machine", "tracking"):
         content.pop(of_this_machine)
-    for told_elsewhere in ("init_note", "data_note", "licence"):
-        content.pop(told_elsewhere)
+    for stated_elsewhere in ("init_note", "data_note", "licence"):
+        content.pop(stated_elsewhere)
     if recipe.teacher.bundle is not None:
         content["teacher"]["bundle"] = Path(recipe.teacher.bundle).name
     return content | {"init": Path(recipe.init).name}
@@ -213,6 +256,6 @@ def _hand_down(seen: Path, bundle: Path) -> None:
 
 
 def _halve(source: Path, target: Path) -> None:
-    """Store weights in half precision; counters stay whole numbers."""
+    """Store weights in half precision; counters stay integers."""
     weights = load_file(source)
     save_file({n: t.to(torch.float16) if t.is_floating_point() else t for n, t in weights.items()}, target)
