@@ -20,6 +20,7 @@ COMMANDS = {
     ),
     "tune": ("loadtests.tune.command", "find the batching, workers and threads that sustain the highest rate here"),
     "soak": ("loadtests.soak", "check that memory and latency stay constant over many requests"),
+    "gpu": ("loadtests.gpu.command", "measure what a GPU machine does, part by part, as one table"),
     "restarts": (
         "loadtests.restarts",
         "count the requests that are lost when a service restarts behind a load balancer",

@@ -54,6 +54,15 @@ def busy_warning(facts: dict[str, Any]) -> str | None:
     return f"CAUTION: the machine is not idle (load {load:g}); speeds will be too low." if load > BUSY else None
 
 
+def nvidia_smi(query: str) -> str | None:
+    """Return figures of the first GPU, separated by commas; None where the tool is missing or fails."""
+    command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits", "--id=0"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
 def _processor() -> str:
     """Return the processor's name and which instructions it has for int8."""
     try:

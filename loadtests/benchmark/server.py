@@ -35,6 +35,7 @@ class Launch:
     environment: Mapping[str, str]
     folder: Path
     url: str
+    status_url: str = ""
 
 
 class Server:

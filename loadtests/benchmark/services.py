@@ -129,7 +129,8 @@ def visionserve_launch(store: Path, name: str) -> Launch:
     ports = dict(zip(options, free_ports(len(options)), strict=True))
     port_options = [*(f"--{option}port={port}" for option, port in ports.items()), "--access-port=0"]
     command = [sys.executable, "-m", "launcher", "serve", f"--model-store={store}", f"--model={name}"]
-    return Launch((*command, *port_options), {}, ROOT, f"http://127.0.0.1:{ports['']}/predictions/{name}")
+    url, status_url = f"http://127.0.0.1:{ports['']}/predictions/{name}", f"http://127.0.0.1:{ports['status-']}"
+    return Launch((*command, *port_options), {}, ROOT, url, status_url)
 
 
 def _peer_command(name: str, python: str, port: int, workers: int) -> tuple[str, ...]:

@@ -1,0 +1,30 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from loadtests.__main__ import main
+from loadtests.gpu.command import MARKDOWN, PARTS
+from tests.e2e.conftest import BUNDLE, E2E
+
+pytestmark = E2E
+
+
+def test_what_runs_on_a_gpu_machine_is_rehearsed_on_a_cpu(
+    model_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A minute on an idle machine; a busy one may take what it needs."""
+    archive, folder = model_store / "flowers.mar", tmp_path / "out"
+    arguments = ["--quick", "--device=cpu", "--minutes=9", f"--bundle={BUNDLE}", f"--archive={archive}"]
+    assert main(["gpu", *arguments, f"--output={folder}"]) == 0, (folder / MARKDOWN).read_text()
+    contents = {name: json.loads((folder / f"{name}.json").read_text()) for name in PARTS}
+    assert all(content["complete"] and content["rows"] for content in contents.values())
+    rows = {row["what"]: row for content in contents.values() for row in content["rows"]}
+    assert rows["8 connections"]["images_per_s"] > 0 and rows["8 connections"]["faults"] == 0
+    agreement = next(row for what, row in rows.items() if "against fp32" in what)
+    assert agreement["largest_difference"] < 0.5
+    assert next(row for what, row in rows.items() if "killed" in what)["complete_s"] is not None
+    assert next(row for what, row in rows.items() if "the recipe" in what)["images_per_s"] > 0
+    text = capsys.readouterr().out
+    assert text.startswith("| part | measured | result |")
+    assert "- Decode: nvJPEG: it needs a CUDA device" in text
