@@ -32,8 +32,8 @@ _GRACE_S, _KILL_S = 10, 20
 _IMAGE_SIZE, _IMAGES = (700, 500), 24
 # Time that stays unused for the parent's own work and a part that ends late.
 _RESERVE_S = 15
-# torch alone takes this long to import on a cold or busy machine.
-_LEAST_S = 30.0
+# torch alone takes half of this to import on a cold or busy machine; parts that do not need it leave it to others.
+_LEAST_S, _TOO_SHORT_S = 60.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Part:
 
 
 PARTS = {
-    "environment": Part("loadtests.gpu.library", 0.6, "Machine"),
+    "environment": Part("loadtests.gpu.library", 0.5, "Machine"),
     "engine": Part("loadtests.gpu.library", 2, "Engine"),
     "decode": Part("loadtests.gpu.library", 1.2, "Decode"),
     "agreement": Part("loadtests.gpu.library", 1.2, "Agreement"),
@@ -86,6 +86,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         for number, name in enumerate(names):
             seconds = _share(names[number:], deadline - time.monotonic())
+            if seconds < _TOO_SHORT_S:
+                faults[name] = f"no time left of {args.minutes:g} minutes"
+                continue
             _say(f"{name}: at most {seconds:.0f} s ...")
             if fault := _run_part(name, _job(args, name, device, seconds, folder), folder):
                 faults[name] = fault
@@ -127,7 +130,8 @@ def _device(choice: str) -> Device:
 
 def _share(names: list[str], remaining_s: float) -> float:
     """Return the time of the first of some parts: its share by weight; what others leave unused is divided again."""
-    return max(_LEAST_S, remaining_s * PARTS[names[0]].weight / sum(PARTS[name].weight for name in names))
+    share = remaining_s * PARTS[names[0]].weight / sum(PARTS[name].weight for name in names)
+    return min(max(_LEAST_S, share), remaining_s)
 
 
 def _job(args: argparse.Namespace, name: str, device: Device, seconds: float, folder: Path) -> Job:

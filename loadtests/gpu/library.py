@@ -165,7 +165,9 @@ def _image_flops(job: Job, card: ModelCard) -> float:
 
 
 def _decode_in_processes(bodies: list[bytes], card: ModelCard, seconds: float, processes: int) -> float:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context(
+        "fork"
+    )  # nothing has used a thread or the GPU yet; importing torch takes long
     barrier = context.Barrier(processes)
     with context.Pool(processes, _remember, (barrier,)) as pool:
         arguments = [(bodies, card.input.size, card.input.crop, seconds)] * processes

@@ -38,7 +38,7 @@ def test_a_part_that_takes_too_long_is_ended_with_its_processes_and_keeps_its_ro
 ) -> None:
     parts = {name: Part("tests.unit.loadtests.test_gpu", 1, name.title()) for name in ("endless", "wrong", "good")}
     monkeypatch.setattr(command, "PARTS", parts)
-    for name, value in (("_LEAST_S", 1.0), ("_GRACE_S", 0), ("_RESERVE_S", 0)):
+    for name, value in (("_LEAST_S", 1.0), ("_TOO_SHORT_S", 1.0), ("_GRACE_S", 0), ("_RESERVE_S", 0)):
         monkeypatch.setattr(command, name, value)
     bundle = tmp_path / "bundle"
     arguments = ["gpu", "--device=cpu", f"--bundle={bundle}", f"--images={tmp_path}", f"--output={tmp_path / 'out'}"]
@@ -60,7 +60,14 @@ def test_time_is_shared_by_weight_and_what_is_unused_is_shared_again() -> None:
     names = list(command.PARTS)
     assert command._share(names[-1:], 200) == 200
     assert command._share(["service", "training"], 275) == pytest.approx(275 * 3.5 / 5.5)
-    assert sum(part.weight for part in command.PARTS.values()) > 0
+    assert command._share(names, 300) == 60
+    assert command._share(names, 2) == 2
+
+
+def test_parts_without_any_time_left_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--device=cpu", "--only=engine,training", "--minutes=0.1", f"--images={tmp_path}"]
+    assert main(["gpu", f"--output={tmp_path / 'out'}", *options]) == 1
+    assert "- Training: no time left of 0.1 minutes" in capsys.readouterr().out
 
 
 def test_lost_requests_are_counted_with_their_reasons() -> None:
