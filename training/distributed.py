@@ -6,6 +6,7 @@
 This is the only module that reads the launchers' environment variables.
 """
 
+import itertools
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,12 +16,15 @@ from typing import Any, TypeVar
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
-from torch import distributed
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]  # documented, but not exported
+from torch.distributed.rendezvous import rendezvous
 
 from training.recipe import Recipe
 from visionserve.errors import BundleError
 
 T = TypeVar("T")
+_stores: list[PrefixStore] = []  # kept: rank zero may be the one that serves it
+_calls = itertools.count()  # the same in all processes
 TIMEOUT = timedelta(days=1)  # for hashing the images of a large data set on a slow volume
 
 
@@ -51,9 +55,9 @@ def rank_zero_first(write: Callable[[], T], read: Callable[[], T]) -> T:
     """Return ``write()`` in the first process and, when that is done, ``read()`` in all others."""
     if is_rank_zero():
         result = write()
-        _barrier()
+        _wait_for_rank_zero()
         return result
-    _barrier()
+    _wait_for_rank_zero()
     return read()
 
 
@@ -78,13 +82,22 @@ def trainer_settings(recipe: Recipe) -> dict[str, Any]:
     return single | {"strategy": DDPStrategy(find_unused_parameters=freezes, forward_sync_buffers=not synchronised)}
 
 
-def _barrier() -> None:
-    """Wait for all processes, if a launcher has started them."""
+def _wait_for_rank_zero() -> None:
+    """Return in rank zero at once and in the others once it has called this; without a launcher there is one process.
+
+    Through the launcher's key-value store, under a prefix of our own. A process group for this would leave its
+    addresses under the keys of Lightning's group: the others would then connect to sockets that are closed.
+    """
     if "RANK" not in os.environ or _world() == 1:
         return
-    distributed.init_process_group("gloo", timeout=TIMEOUT)
-    distributed.barrier()
-    distributed.destroy_process_group()
+    if not _stores:
+        store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
+        _stores.append(PrefixStore("visionserve/rank-zero-first", store))
+    key = f"call-{next(_calls)}"
+    if is_rank_zero():
+        _stores[0].set(key, "done")
+    else:
+        _stores[0].wait([key], TIMEOUT)
 
 
 def _world() -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 CHANNEL_MULTIPLE = 16  # as in training.export.prune
 CALIBRATION_IMAGES = 512
+REPLACED = ".replaced"  # beside the bundles: those whose place another run took
 
 
 def bundle_options(parser: argparse.ArgumentParser) -> None:
@@ -37,13 +39,29 @@ def bundle(args: argparse.Namespace) -> int:
 
 
 def make_bundle(run: "Run", folder: Path) -> "ModelCard":
-    """Make the bundle of a run and keep it where the run is tracked."""
+    """Make the bundle of a run and keep it where the run is tracked; a bundle of another run there is set aside."""
     from training import bundle as bundles
     from training import tracking
+    from visionserve.model_card import FILE_NAME, ModelCard
 
-    card = bundles.make(run, folder)
+    old = ModelCard.load(folder / FILE_NAME) if (folder / FILE_NAME).is_file() else None
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch, "old")
+        if old is not None:
+            shutil.copytree(folder, copy)
+        card = bundles.make(run, folder)
+        if old is not None and _origin(old) != _origin(card):
+            aside = folder.parent / REPLACED / f"{old.name}-{old.version}-{old.digest[:8]}"
+            shutil.rmtree(aside, ignore_errors=True)
+            shutil.copytree(copy, aside)
+            print(f"{folder} held {old.name} {old.version} of another training, which is now in {aside}")
     tracking.keep(run.folder, folder, card)
     return card
+
+
+def _origin(card: "ModelCard") -> dict[str, object]:
+    """Return what a training follows from: the same twice is the same model."""
+    return {name: card.provenance.get(name) for name in ("recipe", "manifest_sha256", "initialised_from")}
 
 
 def bundle_folder(run: Path, output: Path | None) -> Path:

@@ -13,6 +13,7 @@ from training import machine
 from training import recipe as recipes
 from training.fit.profiler import Profile, StageProfile
 from training.fit.stopwatch import PARTS
+from training.markdown import table
 from training.recipe import Recipe
 
 MARKDOWN, DATA = "profile.md", "profile.json"
@@ -79,7 +80,7 @@ def _rates(profile: Profile, recipe: Recipe) -> list[str]:
         ]
         for stage in profile.stages
     ]
-    return _table(["stage", "loading, cache", "loading, JPEGs", "step alone", "both", "limited by"], rows)
+    return table(["stage", "loading, cache", "loading, JPEGs", "step alone", "both", "limited by"], rows)
 
 
 def _parts(profile: Profile) -> list[str]:
@@ -89,12 +90,12 @@ def _parts(profile: Profile) -> list[str]:
         cells = [_time([step[part] for step in stage.parts], median(wholes)) for part in PARTS]
         columns.append([*cells, _time(wholes, median(wholes))])
     rows = [list(row) for row in zip([*PARTS, "**a step**"], *columns, strict=True)]
-    return _table(["part", *(_name(stage) for stage in profile.stages)], rows)
+    return table(["part", *(_name(stage) for stage in profile.stages)], rows)
 
 
 def _operators(stage: StageProfile) -> list[str]:
     rows = [[f"`{one.name}`", f"{100 * one.share:.1f} %", f"{one.calls:.0f}"] for one in stage.operators]
-    return _table(["operator", "share", "calls"], rows)
+    return table(["operator", "share", "calls"], rows)
 
 
 def _memory(profile: Profile, facts: dict[str, Any]) -> str:
@@ -119,7 +120,3 @@ def _spread(values: Sequence[float]) -> str:
 def _time(seconds: Sequence[float], whole: float) -> str:
     low, middle, high = np.percentile(np.array(seconds) * 1000, [25, 50, 75])
     return f"{middle:.1f} ({low:.1f}-{high:.1f}), {middle / whole / 10:.0f} %"
-
-
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]

@@ -112,7 +112,7 @@ def _slice(axes: Axes, name: str, trials: list[FrozenTrial], best: FrozenTrial, 
     if isinstance(distribution, optuna.distributions.CategoricalDistribution):
         choices = list(distribution.choices)
         values = [choices.index(value) for value in values]
-        axes.set_xticks(range(len(choices)), [str(choice) for choice in choices])
+        axes.set_xticks(range(len(choices)), [str(choice) for choice in choices], parse_math=False)
         axes.set_xlim(-0.5, len(choices) - 0.5)
     else:
         _bounds(axes, distribution)

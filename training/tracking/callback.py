@@ -1,5 +1,6 @@
 """Figures of the best epoch: the confusion matrix, and images with their predicted labels."""
 
+import logging
 import time
 from typing import Any
 
@@ -14,6 +15,8 @@ from training.tracking import image_grid
 from training.tracking.logger import TrackerLogger
 
 PAUSE_S = 60.0  # drawing takes two seconds; an epoch on a large GPU may take no more
+
+_log = logging.getLogger(__name__)
 
 
 class ImageLogger(Callback):
@@ -53,6 +56,12 @@ class ImageLogger(Callback):
         self._draw(trainer)
 
     def _draw(self, trainer: Trainer) -> None:
+        try:
+            self._log_figures(trainer)
+        except Exception as error:  # noqa: BLE001  # no figure is worth a training
+            _log.warning("the figures of the best epoch cannot be drawn (%s): the training goes on", error)
+
+    def _log_figures(self, trainer: Trainer) -> None:
         if self._best is None or not isinstance(self._logger, TrackerLogger):
             return
         logits, epoch, step = self._best

@@ -68,5 +68,5 @@ def _grid(images: LabelledImages, answers: Answers, indices: list[int], title: s
         answer = f"{answers.labels[int(predicted)]} {100 * float(probability):.0f} %"
         axes.imshow(image.numpy())
         text = answer if right else f"{answer}\nis {answers.labels[target]}"
-        axes.set_title(text, fontsize=10, color=_RIGHT if right else _WRONG)
+        axes.set_title(text, fontsize=10, color=_RIGHT if right else _WRONG, parse_math=False)
     return figure

@@ -26,7 +26,7 @@ def labels(counts: Mapping[str, int], path: Path) -> None:
         axes.barh(range(len(shown)), [count for _, count in shown], color=PALE, edgecolor=ACCENT, height=0.7)
         for index, (_, count) in enumerate(shown):
             axes.annotate(f" {count}", (count, index), va="center", fontsize=7, color=INK)
-        axes.set_yticks(range(len(shown)), [name for name, _ in shown], fontsize=8)
+        axes.set_yticks(range(len(shown)), [name for name, _ in shown], fontsize=8, parse_math=False)
         axes.set(xlim=(0, 1.12 * entries[0][1]), ylim=(max(len(parts[0]), 1) - 0.4, -0.6))
         plain(axes)
     figure.suptitle(f"Images of each of {len(entries)} labels", color=INK)

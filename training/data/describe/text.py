@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from training.markdown import table
+
 MOST_LISTED = 50  # files in a list; describe.json has all of them
 _LEAKS = ("validated_with_a_duplicate_in_training", "tested_with_a_duplicate_in_training")
 
@@ -44,7 +46,7 @@ def _sizes(facts: dict[str, Any]) -> str:
         [
             "## Sizes and files",
             "Pixels, upright:",
-            _table(["", "least", "median", "most"], rows),
+            _lines(["", "least", "median", "most"], rows),
             f"{'; '.join(kinds)}; turned by their EXIF block: {facts['turned_by_exif']}.",
             "![Sizes, shorter sides and shapes](sizes.png)",
         ]
@@ -87,7 +89,7 @@ def _splits(splits: dict[str, Any]) -> str:
         "duplicates across",
         *(n.replace("_", " ") for n in _LEAKS),
     ]
-    return _table(titles, rows) if rows else "There are too few images of a label to split them."
+    return _lines(titles, rows) if rows else "There are too few images of a label to split them."
 
 
 def _two_labels(pairs: list[dict[str, Any]]) -> str:
@@ -105,7 +107,7 @@ def _listed(pairs: list[dict[str, Any]]) -> str:
         ["0, same file" if pair["same_file"] else str(pair["distance"]), *(f"`{path}`" for path in pair["paths"])]
         for pair in pairs[:MOST_LISTED]
     ]
-    return _table(["bits", "image", "its duplicate"], rows)
+    return _lines(["bits", "image", "its duplicate"], rows)
 
 
 def _corrupt(files: list[dict[str, str]]) -> str:
@@ -116,13 +118,12 @@ def _corrupt(files: list[dict[str, str]]) -> str:
     return (
         "## Corrupt files\n\nA run stops at the first that does not decode, or leaves all of them out with "
         "`--data.corrupt skip`. Files whose names are not those of images are never read.\n\n"
-        f"{_table(['file', 'what is wrong'], rows)}{more}"
+        f"{_lines(['file', 'what is wrong'], rows)}{more}"
     )
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _lines(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(table(head, rows, text_columns=len(head)))
 
 
 def _number(count: int) -> str:

@@ -1,6 +1,7 @@
 """From drawn photographs to a bundle that answers, by the commands a user types."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -241,3 +242,21 @@ def test_an_unknown_command_prints_the_known_ones(capsys: pytest.CaptureFixture[
     assert main(["train"]) == 2
     printed = capsys.readouterr().err
     assert all(command in printed for command in COMMANDS)
+
+
+def test_a_bundle_of_another_run_is_set_aside_with_a_word_and_the_same_run_replaces_its_own(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(made / "bundle", folder)
+    command = ["bundle", "--run", str(made / "run"), "--output", str(folder)]
+    assert main(command) == 0
+    assert "another training" not in capsys.readouterr().out
+    card = ModelCard.load(folder / "card.json")
+    other = replace(card, version="7", provenance=card.provenance | {"manifest_sha256": "0" * 64})
+    other.save(folder / "card.json")
+    assert main(command) == 0
+    assert f"{folder} held {card.name} 7 of another training, which is now in " in capsys.readouterr().out
+    (aside,) = (tmp_path / ".replaced").iterdir()
+    assert ModelCard.load(aside / "card.json") == other
+    assert ModelCard.load(folder / "card.json").version == card.version

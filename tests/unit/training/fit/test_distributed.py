@@ -61,6 +61,47 @@ def test_two_processes_learn_what_one_learns_from_the_same_batches(tmp_path: Pat
         torch.testing.assert_close(weights[name], expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.timeout(600)
+def test_processes_that_torchrun_starts_train_as_one(tmp_path: Path) -> None:
+    recipe = replace(synthetic_images.recipe(synthetic_images.image_folder(tmp_path / "colours")), epochs=1)
+    recipes.save(recipe, tmp_path / "recipe.yaml")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    command = ["-m", "--", "training", "fit", "-c", str(tmp_path / "recipe.yaml"), "--run", str(tmp_path / "run")]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*torchrun, "--rdzv-endpoint", "127.0.0.1:0", *command],
+        env=environment | {"PYTHONPATH": str(Path(__file__).parents[4])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("validation accuracy") == 1
+    assert Run(tmp_path / "run").weights.is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_batch_norms_of_two_processes_stay_close_to_those_of_one(tmp_path: Path) -> None:
+    """Without a GPU each process normalises by its half of the batch, so the losses are near, not equal."""
+    recipe = synthetic_images.recipe(
+        synthetic_images.image_folder(tmp_path / "colours", 20),
+        architecture="resnet18",
+        epochs=2,
+        batch_size=32,
+        optimizer=Optimizer(learning_rate=0.01, head_epochs=0, average_decay=0.5),
+        stages=(Stage(1.0, synthetic_images.SIDE),),
+    )
+    one, two = Run(tmp_path / "one"), Run(tmp_path / "two")
+    fit(recipe, one)
+    recipes.save(recipe, tmp_path / "recipe.yaml")
+    command = [sys.executable, "-m", "training", "fit", "-c", str(tmp_path / "recipe.yaml"), "--machine.devices", "2"]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, "--run", str(two.folder)], env=environment, capture_output=True, check=True)
+    alone, together = curves(one.folder), curves(two.folder)
+    assert together["train/loss"] == pytest.approx(alone["train/loss"], rel=0.2)
+
+
 def test_the_shares_of_the_processes_are_the_batches_of_one(tmp_path: Path) -> None:
     recipe, places = synthetic_images.recipe(tmp_path), list(range(100, 127))
     whole = EpochSampler(places, recipe)

@@ -20,6 +20,7 @@ from training.__main__ import main
 from training.fit.run import Run, prepare, read_manifest
 from training.fit.trainer import fit
 from training.recipe import Optimizer, Recipe, Stage
+from training.tracking import image_grid
 from visionserve.errors import BundleError
 
 pytestmark = LIGHTNING
@@ -197,6 +198,20 @@ def test_a_run_whose_folder_was_moved_keeps_its_best_epoch(root: Path, tmp_path:
     assert accuracy == pytest.approx(0.9)
     assert json.loads(moved.facts.read_text())["epoch"] == 1
     assert all(torch.equal(tensor, best[name]) for name, tensor in load_file(moved.weights).items())
+
+
+def test_a_label_with_dollars_is_drawn_and_a_figure_that_fails_ends_no_run(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (root / "red").rename(root / "Ba$$in _^{ $x|y")
+    fit(synthetic_images.recipe(root, epochs=1), Run(tmp_path / "run"))
+    assert "cannot be drawn" not in caplog.text
+    assert main(["data", "describe", "imagefolder", "--root", str(root), "--output", str(tmp_path / "report")]) == 0
+    monkeypatch.setattr(image_grid, "samples", lambda *_: 1 / 0)
+    run = Run(tmp_path / "other")
+    fit(synthetic_images.recipe(root, epochs=1), run)
+    assert run.weights.is_file()
+    assert "the figures of the best epoch cannot be drawn" in caplog.text
 
 
 def test_what_was_read_is_said_when_a_run_begins(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
