@@ -19,9 +19,9 @@ from PIL import Image
 
 from monitoring.drift import sample as samples
 from monitoring.drift.check import ALPHA, check
-from monitoring.drift.corruptions import CORRUPTIONS, SEVERITIES
 from monitoring.drift.reference import Reference
 from monitoring.drift.sample import Sample, View
+from training.evaluation.corruptions import MILD, SEVERITIES, corrupt
 from visionserve.classifier import Classifier
 from visionserve.images import decode
 
@@ -152,9 +152,9 @@ Change = Callable[[np.ndarray, int], np.ndarray]
 
 def changes() -> Iterator[tuple[str, Change]]:
     """Yield (name, change) of every change that is studied: it takes a decoded image (H, W, 3) uint8 and a seed."""
-    for kind, corruption in CORRUPTIONS.items():
+    for kind in MILD:
         for severity in SEVERITIES:
-            yield f"{kind} {severity}", functools.partial(_corrupted, corruption, severity)
+            yield f"{kind} {severity}", functools.partial(_corrupted, kind, severity)
     yield "colour channels swapped (BGR)", lambda image, _: image[..., ::-1]
     yield "black and white", lambda image, _: np.asarray(Image.fromarray(image).convert("L").convert("RGB"))
     yield "turned by 90 degrees", lambda image, _: np.rot90(image)
@@ -189,8 +189,8 @@ def facts(rows: list[Row]) -> list[dict[str, Any]]:
     return [asdict(row) for row in rows]
 
 
-def _corrupted(corruption: Callable[..., np.ndarray], severity: int, image: np.ndarray, seed: int) -> np.ndarray:
-    return corruption(image, severity, seed)
+def _corrupted(kind: str, severity: int, image: np.ndarray, seed: int) -> np.ndarray:
+    return corrupt(image, kind, severity, seed, MILD)
 
 
 def _smaller(shorter_side: int, image: np.ndarray, _: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import yaml
 
 from gateway.options import OPTIONS
 from handlers import image_handler
+from launcher import workers
 from monitoring import reference
 from tests import queries
 from tests.contract.conftest import BUNDLE, ROOT
@@ -179,3 +180,9 @@ def test_inhibitions_name_alerts_that_exist() -> None:
             if label == "alertname":
                 for name in pattern.strip('"').split("|"):
                     assert any(re.fullmatch(name, alert) for alert in ALERTS), name
+
+
+def test_the_runbook_says_when_an_instance_without_workers_is_restarted() -> None:
+    entry = RUNBOOK.read_text().split("### VisionserveWorkersMissing\n")[1].split("###")[0]
+    assert f"no worker for {workers.GONE_AFTER_S:.0f} s liveness fails" in entry
+    assert "**not** restarted as long as one worker of each model" in entry
