@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from ui import html
+from ui import markup
 from ui.card import Card
 from ui.settings import Settings
 from visionserve.client import Model
@@ -12,27 +12,31 @@ def show_model(model: Model, card: Card) -> None:
     """Draw the model's card: accuracy, calibration, labels, origin."""
     if card.images:
         st.html(f'<p class="vs-lead">Measured on {card.images} images that the model was not trained on.</p>')
-    st.html(html.figures(card))
+    st.html(markup.figures(card))
     left, right = st.columns([5, 6], gap="large")
     with left:
         st.subheader("Calibration", anchor=False)
         if card.reliability:
-            st.html(html.calibration(card.reliability))
+            st.html(markup.calibration(card.reliability))
         else:
             st.caption("The card has no calibration plot; the calibration error above summarises it.")
     with right:
         st.subheader("Model", anchor=False)
-        st.html(html.facts(_facts(model, card)))
+        st.html(markup.facts(_facts(model, card)))
     _labels(card)
 
 
 @st.fragment
 def _labels(card: Card) -> None:
     st.subheader(f"{len(card.labels)} labels", anchor=False)
-    query = st.text_input("Search the labels", placeholder="rose", key="labels-search").strip().lower()
+    query = (
+        st.text_input("Search the labels", placeholder=card.labels[0] if card.labels else "", key="labels-search")
+        .strip()
+        .lower()
+    )
     matches = [label for label in sorted(card.labels) if query in label.lower()]
     if matches:
-        st.html(html.labels(matches))
+        st.html(markup.labels(matches))
     else:
         st.caption(f"No label contains “{query}”.")
 

@@ -27,7 +27,7 @@ def warning(kind: Familiarity, novelty: float, model: str, labels: int) -> str:
     if kind == "unfamiliar":
         return (
             f"This does not look like any of the {subject} that the model knows: {share} of the images that it was "
-            "tested with look more like theirs. What follows is only the nearest."
+            "tested with look more like theirs. The labels below are only the nearest."
         )
     if kind == "unusual":
         return (
@@ -36,16 +36,21 @@ def warning(kind: Familiarity, novelty: float, model: str, labels: int) -> str:
     return ""
 
 
-def sureness(kind: Familiarity, probability: float) -> str:
-    """Return what a calibrated probability means; calibration says nothing of what the model was never tested with."""
+def heading(kind: Familiarity, label: str) -> str:
+    """Return the answer in large letters: the best label only as far as the model can know it."""
     if kind == "unfamiliar":
-        return "That would be its sureness for an image of that label."
+        return "Not like any known image"
+    return f"Possibly {label}" if kind == "unusual" else label
+
+
+def sureness(kind: Familiarity, label: str, probability: float) -> str:
+    """Return what a calibrated probability means; calibration holds for images like those of the test only."""
+    if kind == "unfamiliar":
+        return f"for {label}, the nearest label. The percentage means little for an image of another kind."
     right = round(probability * 100)
-    if right >= 100:
-        return "More than 99 of 100 answers this sure are right."
-    if right < 1:
-        return "Fewer than 1 of 100 answers this sure are right."
-    return f"About {right} of 100 answers this sure are right."
+    share = "more than 99" if right >= 100 else "fewer than 1" if right < 1 else f"about {right}"
+    sentence = f"Of 100 answers this sure {share} are right, for images like those the model was tested with"
+    return f"{sentence}; this one is not typical of them." if kind == "unusual" else f"{sentence}."
 
 
 def percent(share: float) -> str:

@@ -1,12 +1,13 @@
 """The page: drop, paste or take images, see the service's answer about each (`make ui`)."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
 
-from ui import about, card, html, predictions, result
+from ui import about, card, markup, predictions, result
 from ui.predictions import Answered, Declined, ImageFile, Result
 from ui.settings import Settings
 from visionserve.client import Client, Model, ResponseError, Retries, ServiceUnreachable
@@ -75,14 +76,15 @@ def _head(model: Model | None) -> None:
     if model is not None and (labels := card.read(model).labels):
         name = f"{model.name.capitalize()} {model.version}"
         line = f"{name} knows {len(labels)} labels, says how sure it is, and shows where it looks."
-    st.html(html.masthead((HERE / "icon.svg").read_bytes(), TITLE, line))
+    st.html(markup.masthead((HERE / "icon.svg").read_bytes(), TITLE, line))
 
 
 def _inputs() -> list[ImageFile]:
     """Draw the inputs for images and return the images."""
     files = st.file_uploader(
         "Drop images here, paste them, or choose files",
-        type="image",
+        # Any file: the service judges it and gives a sentence, where a filter here would show a red mark.
+        type=None,
         accept_multiple_files=True,
         key="files",
     )
@@ -108,11 +110,14 @@ def _answers(client: Client, settings: Settings, model: Model, images: Sequence[
         _down(client, settings, error)
         return
     model_card = card.read(model)
-    for index, (image, answer) in enumerate(zip(shown, results, strict=True)):
+    copies: Counter[str] = Counter()
+    for image, answer in zip(shown, results, strict=True):
+        copy = copies[image.digest]
+        copies[image.digest] += 1
         if isinstance(answer, Answered):
-            result.show(result.Result(index, image, answer, model_card, settings.feedback))
+            result.show(result.Result(copy, image, model, answer, model_card, settings.feedback))
         else:
-            _declined(index, image, answer)
+            _declined(copy, image, answer)
 
 
 def _results(client: Client, model: Model, shown: Sequence[ImageFile]) -> list[Result]:
@@ -132,11 +137,11 @@ def _keeps(result: Result) -> bool:
     return isinstance(result, Answered) or result.final
 
 
-def _declined(index: int, image: ImageFile, reason: Declined) -> None:
-    with st.container(border=True, key=f"declined-{index}"):
-        st.html(html.declined(image.name, reason.sentence))
+def _declined(copy: int, image: ImageFile, reason: Declined) -> None:
+    with st.container(border=True, key=f"declined-{image.digest[:16]}-{copy}"):
+        st.html(markup.declined(image.name, reason.sentence))
         if not reason.final:
-            st.button("Try again", icon=":material/refresh:", key=f"again-{index}")
+            st.button("Try again", icon=":material/refresh:", key=f"again-{image.digest[:16]}-{copy}")
 
 
 def _down(client: Client, settings: Settings, trouble: ResponseError | ServiceUnreachable) -> None:
@@ -144,7 +149,7 @@ def _down(client: Client, settings: Settings, trouble: ResponseError | ServiceUn
     st.session_state["waiting"] = False
     _wait(
         client,
-        html.down(settings.service_url, predictions.reason(trouble) if isinstance(trouble, ResponseError) else ""),
+        markup.down(settings.service_url, predictions.reason(trouble) if isinstance(trouble, ResponseError) else ""),
     )
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import streamlit as st
 
-from ui import feedback, html, overlay
+from ui import feedback, markup, overlay
 from ui.card import Card
 from ui.interpretation import familiarity
 from ui.predictions import Answered, ImageFile
-from visionserve.client import Answer
+from visionserve.client import Answer, Model
 
 _UNKNOWN = "something else, or I do not know"
 _OPACITY = 60  # percent: the image still shows
@@ -20,18 +20,21 @@ _OPACITY = 60  # percent: the image still shows
 
 @dataclass(frozen=True)
 class Result:
-    """The parts of a result; ``index`` distinguishes two of the same image."""
+    """The parts of a result; ``copy`` is how many results of the same image precede it."""
 
-    index: int
+    copy: int
     image: ImageFile
+    model: Model
     answered: Answered
     card: Card
     feedback: Path
 
     @property
     def key(self) -> str:
-        """A name for this result's widgets and for its feedback."""
-        return f"{self.index}-{self.image.digest[:16]}-{self.answered.answer.model.version}"
+        """A name for this result's widgets and for its feedback: the same image and model, wherever it stands."""
+        model = self.answered.answer.model
+        digest = self.model.digest[:12]
+        return f"{self.image.digest[:16]}-{self.copy}-{model.name}-{model.version}-{digest}"
 
 
 @st.fragment
@@ -44,9 +47,9 @@ def show(result: Result) -> None:
         with left:
             _image(result, answer)
         with right:
-            st.html(html.verdict(result.image.name, answer, kind, len(result.card.labels)))
-            st.html(html.bars(answer, kind))
-            st.html(html.time(result.answered.round_trip_s, answer.timings))
+            st.html(markup.verdict(result.image.name, answer, kind, len(result.card.labels)))
+            st.html(markup.bars(answer, kind))
+            st.html(markup.time(result.answered.round_trip_s, answer.timings))
             _opinion(result, answer)
 
 
@@ -72,7 +75,7 @@ def _image(result: Result, answer: Answer) -> None:
         )
         square = overlay.view(image, result.card.crop)
         shown = overlay.blend(image, overlay.strength(answer.heatmap), square, opacity / 100)
-        st.html(html.heat_legend())
+        st.html(markup.heat_legend())
     description = f"{result.image.name}, with the parts that support {answer.best.label} in bright colours"
     frame.image(shown, width="stretch", output_format="JPEG", alt=description)
 
@@ -82,7 +85,7 @@ def _opinion(result: Result, answer: Answer) -> None:
     given_labels = st.session_state.setdefault("feedback", {})
     with st.container(key=f"opinion-{result.key}"):
         if result.key in given_labels:
-            st.html(html.thanks(given_labels[result.key]))
+            st.html(markup.thanks(given_labels[result.key]))
             return
         st.html('<p class="vs-ask">Is it right?</p>')
         if trouble := st.session_state.pop(f"trouble-{result.key}", ""):

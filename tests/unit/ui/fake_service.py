@@ -21,6 +21,7 @@ class FakeService:
 
     models: tuple[str, ...] = ("flowers",)
     busy: set[bytes] = field(default_factory=set)
+    unsupported: set[bytes] = field(default_factory=set)
     asked: Counter[str] = field(default_factory=Counter)
     url: str = ""
 
@@ -33,6 +34,8 @@ class FakeService:
         self.asked[path] += 1
         if body in self.busy:
             return 503, {"error": {"code": "overloaded", "message": "too many requests at once"}, "request_id": "r"}
+        if body in self.unsupported:
+            return 415, {"error": {"code": "unsupported_image", "message": "Send JPEG."}, "request_id": "r"}
         name = path.split("/")[2]
         predictions = [
             {"label": "rose", "index": 0, "probability": 0.9},

@@ -1,5 +1,6 @@
 """The page's decisions, by Streamlit's own test harness, against a fake service."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def test_a_busy_service_can_be_asked_again_for_what_it_left(show: Show, service:
     assert html(page).count('<ol class="vs-bars') == 1
     service.busy.clear()
     before = service.asked[EXPLAIN]
-    page.button(key="again-1").click().run()
+    next(button for button in page.button if button.label == "Try again").click().run()
     assert html(page).count('<ol class="vs-bars') == 2
     assert service.asked[EXPLAIN] == before + 1
 
@@ -89,6 +90,39 @@ def test_feedback_that_cannot_be_kept_is_said_so(show: Show, tmp_path: Path) -> 
     page = show(png(1), feedback=tmp_path / "file" / "feedback.jsonl")
     next(button for button in page.button if button.label == "Yes").click().run()
     assert "cannot be written" in page.error[0].value
+
+
+def test_an_image_that_moves_up_keeps_its_feedback(show: Show, tmp_path: Path) -> None:
+    page = show(png(1), png(2))
+    [_, second] = [button for button in page.button if button.label == "Yes"]
+    second.click().run()
+    page.file_uploader[0].set_value([("2.png", png(2), "image/png")]).run()
+    assert "Thank you" in html(page)
+    assert [button.label for button in page.button if button.label == "Yes"] == []
+    assert (tmp_path / "feedback.jsonl").read_text().count("\n") == 1
+
+
+def test_the_same_image_can_be_judged_for_another_model(show: Show, service: FakeService, tmp_path: Path) -> None:
+    service.models = ("birds", "flowers")
+    page = show(png(1))
+    next(button for button in page.button if button.label == "Yes").click().run()
+    page.selectbox(key="model").select_index(1).run()
+    assert "Thank you" not in html(page)
+    next(button for button in page.button if button.label == "Yes").click().run()
+    lines = [json.loads(line) for line in (tmp_path / "feedback.jsonl").read_text().splitlines()]
+    assert [line["model"] for line in lines] == ["birds", "flowers"]
+
+
+def test_a_file_of_any_type_gets_the_services_sentence(show: Show, service: FakeService) -> None:
+    service.unsupported.add(b"heic")
+    page = show(png(1), b"heic")
+    assert "Send JPEG." in html(page)
+    assert html(page).count('<ol class="vs-bars') == 1
+
+
+def test_names_in_the_page_come_from_the_card(show: Show) -> None:
+    page = show()
+    assert page.text_input(key="labels-search").placeholder == "rose"
 
 
 def test_a_thumb_is_thanked_for_once(show: Show, tmp_path: Path) -> None:

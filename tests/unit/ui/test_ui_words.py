@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ui import card, html, interpretation, predictions
+from ui import card, interpretation, markup, predictions
 from ui.card import Bin
 from ui.settings import Settings
 from visionserve.client import Answer, Model, ModelName, Prediction, ResponseError, Workers
@@ -52,45 +52,54 @@ def test_only_images_unlike_the_known_ones_get_a_warning() -> None:
 
 
 @pytest.mark.parametrize(
-    ("probability", "words"), [(0.847, "About 85"), (0.9999, "More than 99"), (0.002, "Fewer than 1")]
+    ("probability", "words"), [(0.847, "about 85"), (0.9999, "more than 99"), (0.002, "fewer than 1")]
 )
 def test_a_probability_is_put_into_words(probability: float, words: str) -> None:
-    assert interpretation.sureness("familiar", probability).startswith(words)
+    assert words in (sentence := interpretation.sureness("familiar", "rose", probability))
+    assert "like those the model was tested with" in sentence
 
 
 def test_calibration_is_not_promised_for_what_the_model_was_never_tested_with() -> None:
-    assert "of 100" not in interpretation.sureness("unfamiliar", 0.9)
+    assert "Of 100" not in interpretation.sureness("unfamiliar", "rose", 0.9)
+    assert "not typical" in interpretation.sureness("unusual", "rose", 0.9)
+
+
+def test_the_large_name_depends_on_novelty() -> None:
+    assert interpretation.heading("familiar", "rose") == "rose"
+    assert interpretation.heading("unusual", "rose") == "Possibly rose"
+    assert "rose" not in interpretation.heading("unfamiliar", "rose")
 
 
 def test_a_file_name_is_text_wherever_it_stands() -> None:
-    for text in (html.verdict(HOSTILE, ANSWER, "familiar", 2), html.declined(HOSTILE, HOSTILE)):
+    for text in (markup.verdict(HOSTILE, ANSWER, "familiar", 2), markup.declined(HOSTILE, HOSTILE)):
         assert "<img" not in text
         assert "&lt;img" in text
 
 
 def test_labels_and_facts_of_a_card_are_text_too() -> None:
-    assert "<img" not in html.labels([HOSTILE]) + html.facts({HOSTILE: HOSTILE}) + html.thanks(HOSTILE)
+    assert "<img" not in markup.labels([HOSTILE]) + markup.facts({HOSTILE: HOSTILE}) + markup.thanks(HOSTILE)
 
 
 def test_bars_carry_the_answers_own_numbers_and_a_length_that_shows() -> None:
-    bars = html.bars(ANSWER, "familiar")
+    bars = markup.bars(ANSWER, "familiar")
     assert 'data-label="rose" data-probability="0.9131"' in bars
     assert "width:91.31%" in bars
     assert "width:0.40%" in bars
 
 
 def test_the_stages_of_a_round_trip_add_up_to_it() -> None:
-    stages = html.stages(0.050, {"decode": 0.002, "inference": 0.006, "total": 0.010})
+    stages = markup.stages(0.050, {"decode": 0.002, "inference": 0.006, "total": 0.010})
     assert sum(seconds for _, seconds in stages) == pytest.approx(0.050)
     assert dict(stages)["network and queue"] == pytest.approx(0.040)
 
 
 def test_a_service_that_reports_no_stages_still_has_a_round_trip() -> None:
-    assert html.stages(0.05, {}) == [("round trip", 0.05)]
+    assert markup.stages(0.05, {}) == [("round trip", 0.05)]
 
 
 def test_clocks_that_disagree_give_no_negative_stage() -> None:
-    assert min(seconds for _, seconds in html.stages(0.001, {"decode": 0.002, "inference": 0.006, "total": 0.01})) == 0
+    stages = markup.stages(0.001, {"decode": 0.002, "inference": 0.006, "total": 0.01})
+    assert min(seconds for _, seconds in stages) == 0
 
 
 def model(content: dict[str, Any] | None) -> Model:
@@ -101,17 +110,17 @@ def test_a_card_without_figures_is_shown_without_them() -> None:
     read = card.read(model(None))
     assert read.labels == ()
     assert read.crop == 1.0
-    assert "<div>" not in html.figures(read)
+    assert "<div>" not in markup.figures(read)
 
 
 def test_the_figures_of_a_card_come_with_their_interval() -> None:
     metrics = {"top1": 0.9728, "top1_interval": [0.9584, 0.9823], "reliability": [[10, 0.61, 0.6], [90, 0.97, 0.96]]}
     read = card.read(model({"labels": ["a", "b"], "metrics": metrics, "input": {"crop": 0.95}}))
-    assert "95.8 to 98.2 %" in html.figures(read)
+    assert "95.8 to 98.2 %" in markup.figures(read)
     assert read.reliability[0] == Bin(10, 0.61, 0.6)
     low, high = read.reliability[0].interval
     assert (low, high) == pytest.approx((0.3127, 0.8318), abs=1e-3)  # Wilson, six of ten
-    assert html.calibration(read.reliability).count("<i ") == 2
+    assert markup.calibration(read.reliability).count("<i ") == 2
 
 
 @pytest.mark.parametrize(

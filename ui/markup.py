@@ -6,7 +6,7 @@ from html import escape
 
 from ui import overlay
 from ui.card import Bin, Card
-from ui.interpretation import Familiarity, percent, sureness, warning
+from ui.interpretation import Familiarity, heading, percent, sureness, warning
 from visionserve.client import Answer
 
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the calibration plot
@@ -24,9 +24,10 @@ def verdict(name: str, answer: Answer, kind: Familiarity, labels: int) -> str:
     caution = warning(kind, answer.novelty, answer.model.name, labels)
     note = f'<p class="vs-note vs-{kind}" role="note">{escape(caution)}</p>' if caution else ""
     return (
-        f'<div class="vs-verdict"><p class="vs-file">{escape(name)}</p>{note}'
-        f"<h2>{escape(best.label)}</h2>"
-        f'<p class="vs-sure"><b>{percent(best.probability)}</b> {escape(sureness(kind, best.probability))}</p></div>'
+        f'<div class="vs-verdict vs-{kind}"><p class="vs-file">{escape(name)}</p>{note}'
+        f"<h2>{escape(heading(kind, best.label))}</h2>"
+        f'<p class="vs-sure"><b>{percent(best.probability)}</b> '
+        f"{escape(sureness(kind, best.label, best.probability))}</p></div>"
     )
 
 
