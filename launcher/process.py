@@ -1,5 +1,7 @@
 """Process: TorchServe as a child, in a session and a temporary folder of its own, stopped without leftovers.
 
+However the launcher ends, by SIGKILL too, so do Java and the workers.
+
 Its Java is started directly. The `torchserve` program in between would add a process that only waits, put the current
 folder first on Java's class path, and end when a full disk does not take its log.
 """
@@ -37,9 +39,32 @@ def running(settings: Settings, environment: Mapping[str, str]) -> Iterator[subp
             preexec_fn=signals.unblock,
         )
         try:
-            yield child
+            with guard(child.pid, folder):
+                yield child
         finally:
             stop(child)
+
+
+@contextmanager
+def guard(session: int, folder: str) -> Iterator[None]:
+    """End a session's processes and remove its folder if this process is killed meanwhile.
+
+    A shell in a session of its own waits for the end of its input, whose other end is here and nowhere else: the kernel
+    closes it however the launcher ends. Unlike PR_SET_PDEATHSIG that reaches the workers too, also while they start.
+    """
+    script = 'read -r _; kill -s KILL -- "-$1"; rm -rf -- "$2"'
+    shell = subprocess.Popen(
+        ["/bin/sh", "-c", script, "sh", str(session), folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        shell.kill()
+        shell.communicate()
 
 
 def command(settings: Settings, java: str, folder: str, plan: Plan, options: Sequence[str] = ()) -> list[str]:

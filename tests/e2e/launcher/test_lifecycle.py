@@ -316,3 +316,28 @@ def test_as_process_1_it_passes_signals_on_and_leaves_no_zombies(model_store: Pa
         assert service.process.wait(timeout=60) == 0
         assert not [process for process in family if process.is_running()]
     assert "Stopped." in (tmp_path / "log").read_text()
+
+
+def test_a_launcher_that_is_killed_while_it_starts_leaves_nothing_and_a_closed_terminal_stops_it(
+    model_store: Path, tmp_path: Path
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with (tmp_path / "log").open("wb") as log:
+        with launched(model_store, log, TMPDIR=str(scratch)) as service:
+            wait_for("workers", service, lambda: workers_of(service))
+            family = psutil.Process(service.process.pid).children(recursive=True)
+            service.process.kill()
+            service.process.wait(timeout=20)
+            _, alive = psutil.wait_procs(family, timeout=20)
+            assert not [process for process in alive if runs(process)]
+            deadline = time.monotonic() + 10
+            while list(scratch.iterdir()) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert not list(scratch.iterdir())
+        with launched(model_store, log, TMPDIR=str(scratch)) as service:
+            wait_for("workers", service, lambda: workers_of(service))
+            family = psutil.Process(service.process.pid).children(recursive=True)
+            service.process.send_signal(signal.SIGHUP)
+            assert service.process.wait(timeout=60) == 0
+            assert not [process for process in family if runs(process)]

@@ -12,6 +12,7 @@ from launcher import process, self_test
 from launcher.plan import make_plan
 from launcher.settings import PORTS, Settings, SetupError, resolve
 
+ROOT = Path(__file__).parents[3]
 CONFIG = "inference_address=http://127.0.0.1:8080\nmanagement_address=http://127.0.0.1:8081/\n# a=b\n"
 CONFIG += "metrics_address=http://127.0.0.1:8082\ngrpc_inference_port=7070\ngrpc_management_port = 7071\n"
 ANSWER = {"predictions": [{"label": "rose", "index": 1, "probability": 0.75}], "novelty": 0.25}
@@ -136,3 +137,52 @@ def alive(pid: int) -> bool:
 
 def test_the_dahlia_is_there_without_a_download() -> None:
     assert self_test.dahlia().read_bytes().startswith(b"\xff\xd8\xff")
+
+
+GUARDED = """
+import os, subprocess, sys, time
+from launcher import process
+child = subprocess.Popen(["/bin/sh", "-c", "sleep 300 & sleep 300"], start_new_session=True, stdout=subprocess.DEVNULL)
+with process.guard(child.pid, sys.argv[1]):
+    print(child.pid, flush=True)
+    time.sleep(300)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR1, signal.SIGALRM, signal.SIGHUP])
+def test_whatever_ends_the_launcher_ends_what_it_started(tmp_path: Path, number: signal.Signals) -> None:
+    folder = tmp_path / "private"
+    folder.mkdir()
+    (folder / "archive").touch()
+    command = [sys.executable, "-c", GUARDED, str(folder)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as launcher:
+        assert launcher.stdout is not None
+        session = int(launcher.stdout.readline())
+        launcher.send_signal(number)
+        assert launcher.wait(timeout=20) == -number
+    deadline = time.monotonic() + 10
+    while (session_lives(session) or folder.exists()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not session_lives(session)
+    assert not folder.exists()
+
+
+def test_the_guard_leaves_with_the_launcher_and_harms_nobody(tmp_path: Path) -> None:
+    child = subprocess.Popen(["sleep", "300"], start_new_session=True)
+    with process.guard(child.pid, str(tmp_path)):
+        pass
+    assert child.poll() is None
+    assert tmp_path.exists()
+    process.stop(child)
+
+
+def session_lives(session: int) -> bool:
+    pids = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdecimal()]
+    return any(alive(pid) and session_of(pid) == session for pid in pids)
+
+
+def session_of(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return 0
