@@ -8,7 +8,6 @@ BIN := .venv/bin
 DAHLIA = .venv/lib/python3*/site-packages/sklearn/datasets/images/flower.jpg
 BUNDLE := model_store/$(MODEL)
 ARCHIVE := $(BUNDLE).mar
-PACKED := $(wildcard handlers/*.py visionserve/*.py training/export/onnx.py training/export/package.py training/export/gates.py training/golden.py training/networks.py)
 SETS := .venv/.serve .venv/.ui .venv/.train .venv/.dev
 DEVICE ?= cpu
 URL ?= http://127.0.0.1:8000
@@ -38,10 +37,8 @@ predict: .venv/.serve ## send an image to the running server: make predict FILE=
 ui: .venv/.serve .venv/.ui ## start the web UI at http://127.0.0.1:8501; needs the running server
 	@exec $(BIN)/python -m streamlit run ui/page.py $(ARGS)
 
-archive: $(ARCHIVE) ## build model_store/MODEL.mar: make archive [MODEL=flowers] [PROFILE=auto|cpu|gpu]
-
-$(ARCHIVE): .venv/.serve .venv/.profile-$(PROFILE) $(wildcard $(BUNDLE)/*.json $(BUNDLE)/*.yaml $(BUNDLE)/*.onnx $(BUNDLE)/*.safetensors) $(PACKED)
-	@$(BIN)/python -m training package --bundle $(BUNDLE) --profile $(PROFILE) --output $@
+archive: .venv/.serve ## build model_store/MODEL.mar: make archive [MODEL=flowers] [PROFILE=auto|cpu|gpu]
+	@$(BIN)/python -m training package --if-changed --bundle $(BUNDLE) --profile $(PROFILE) --output $(ARCHIVE)
 
 image: ## build the container images: make image [DEVICE=cpu|gpu] [ARGS="--network host"]
 	$(BUILD) --build-arg DEVICE=$(DEVICE) --tag visionserve:$(VERSION)$(if $(filter gpu,$(DEVICE)),-gpu) $(ARGS) .
@@ -135,7 +132,3 @@ $(foreach pair,$(RENAMED),$(firstword $(subst =, ,$(pair)))):
 $(SETS): .venv/.%: requirements/%.txt scripts/install.py
 	@$(PYTHON) scripts/install.py $*
 	@touch $@
-
-# A changed profile makes the archive out of date.
-.venv/.profile-$(PROFILE): | .venv/.serve
-	@rm -f .venv/.profile-* && touch $@

@@ -25,7 +25,7 @@ from training import recipe as recipes
 from training.data import manifest as manifests
 from training.data.cache import read
 from training.data.datamodule import served
-from training.data.manifest import Manifest
+from training.data.manifest import SEEN, Manifest
 from training.evaluation import evaluate as evaluation
 from training.evaluation.calibration import fit_temperature
 from training.evaluation.report import write as report
@@ -33,9 +33,9 @@ from training.export import gates
 from training.export.gates import Finding
 from training.export.onnx import export
 from training.export.quantize import quantize
-from training.fit.distillation import SEEN
-from training.fit.run import Run, read_manifest
+from training.fit.run import Run, read_facts, read_manifest
 from training.networks import load_network
+from training.provenance import NOT_STATED
 from training.recipe import Recipe
 from visionserve import engines, novelty
 from visionserve.classifier import Classifier
@@ -65,7 +65,7 @@ def make(run: Run, bundle: Path) -> ModelCard:
     with replacement(bundle) as folder:
         _halve(run.weights, folder / WEIGHTS)
         _hand_down(run.seen, folder)
-        return _fill(folder, _first_card(recipe, manifest), manifest, recipe.seed)
+        return _fill(folder, _first_card(recipe, manifest, run), manifest, recipe.seed)
 
 
 def resize(source: Path, root: Path, preprocessing: Preprocessing, version: str, bundle: Path) -> ModelCard:
@@ -209,7 +209,7 @@ def _measure(card: ModelCard, manifest: Manifest, bundle: Path) -> ModelCard:
     return card
 
 
-def _first_card(recipe: Recipe, manifest: Manifest) -> ModelCard:
+def _first_card(recipe: Recipe, manifest: Manifest, run: Run) -> ModelCard:
     card_input = Input(recipe.input.size, recipe.input.crop, MEAN, STD)
     return ModelCard(
         recipe.name,
@@ -217,15 +217,20 @@ def _first_card(recipe: Recipe, manifest: Manifest) -> ModelCard:
         recipe.architecture,
         manifest.labels,
         card_input,
-        provenance=_provenance(recipe, manifest),
+        provenance=_provenance(recipe, manifest, read_facts(run)),
     )
 
 
-def _provenance(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
-    return {
+def _provenance(recipe: Recipe, manifest: Manifest, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what the card says of the model's origin; what nobody stated is left out."""
+    notes = {
         "trained_on": recipe.data_note,
-        "initialised_from": recipe.init_note,
+        "initialised_from": facts.get("initialised_from", recipe.init_note),
         "licence": recipe.licence,
+    }
+    if recipe.licence in NOT_STATED:
+        _log.warning("the card states no licence: give one with --licence if users may need to know")
+    return {name: note for name, note in notes.items() if note not in NOT_STATED} | {
         "recipe": _public(recipe),
         "manifest_sha256": manifest.digest,
         "photographs": {split: len(manifest.part(split)) for split in ("train", "val", "test")},

@@ -7,6 +7,7 @@ line, environment, file.
 import argparse
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -24,6 +25,9 @@ SplitName = Literal["stratified", "given", "given-test"]
 PrecisionName = Literal["auto", "bf16-mixed", "16-mixed", "32-true"]
 RENAMED = {"optimiser": "optimizer", "data.broken": "data.corrupt"}  # entries: former name -> name
 TrackerName = Literal["tensorboard", "mlflow", "wandb", "none"]
+
+
+_SERVED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # names and versions that torch-model-archiver and URLs take
 
 
 @dataclass(frozen=True)
@@ -190,9 +194,9 @@ class Recipe:
         init: ``torchvision`` downloads ImageNet weights, ``none`` starts at random, a bundle's folder goes on from its
             weights and widths, head included; anything else is a safetensors file with a torchvision state dict for
             ImageNet's normalisation.
-        init_note: where those weights come from, for the card.
-        data_note: what the images are, for the card.
-        licence: of the resulting weights, for the card.
+        init_note: what the card adds to the name and digest of the initial weights, such as where they come from.
+        data_note: what the images are, for the card; left out when empty.
+        licence: of the resulting weights, for the card; left out when empty.
         patience: epochs without a better validation accuracy before the run stops early.
         stages: progressive resizing; the last one must reach 1.
     """
@@ -201,9 +205,9 @@ class Recipe:
     version: str = "1.0"
     architecture: str = "resnet18"
     init: str = "torchvision"
-    init_note: str = "torchvision's ImageNet weights"
-    data_note: str = "not stated"
-    licence: str = "not stated"
+    init_note: str = ""
+    data_note: str = ""
+    licence: str = ""
     seed: int = 1
     epochs: int = 30
     batch_size: int = 64
@@ -219,6 +223,12 @@ class Recipe:
     stages: tuple[Stage, ...] = (Stage(until=1.0, size=176),)
 
     def __post_init__(self) -> None:
+        for entry in ("name", "version"):
+            if not _SERVED.fullmatch(getattr(self, entry)):
+                raise BundleError(
+                    f"{entry} {getattr(self, entry)!r} cannot be served, because it is part of an address: use "
+                    "letters, digits, '-', '_' and '.', beginning with a letter or digit"
+                )
         if self.epochs < 1 or self.batch_size < 2:
             raise BundleError("a recipe needs at least one epoch and two images per batch")
         if min(self.machine.devices, self.machine.nodes) < 1 or self.optimizer.clip < 0:

@@ -59,7 +59,11 @@ class ModelCard:
 
     def save(self, path: Path) -> None:
         """Write the card as readable JSON."""
-        path.write_text(self._json(indent=2) + "\n", encoding="utf-8")
+        path.write_text(self.text(), encoding="utf-8")
+
+    def text(self) -> str:
+        """Return the content of the card's file."""
+        return self._json(indent=2) + "\n"
 
     @classmethod
     def load(cls, path: Path) -> "ModelCard":

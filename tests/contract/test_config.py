@@ -11,7 +11,7 @@ from handlers import image_handler
 from launcher.settings import read_properties
 from tests.contract.conftest import ROOT
 from tests.contract.java_class import JavaClass
-from training.export import package
+from training.export import contents
 from visionserve.images import Limits
 from visionserve.request_parsing import MAX_IMAGES
 
@@ -105,25 +105,25 @@ def test_the_handler_and_metrics_yaml_name_the_same_metrics() -> None:
 
 
 @pytest.mark.parametrize("profile", ["cpu", "gpu"])
-def test_every_key_of_model_config_is_one_that_somebody_reads(profile: package.Profile) -> None:
+def test_every_key_of_model_config_is_one_that_somebody_reads(profile: contents.Profile) -> None:
     strings = JavaClass.of_torchserve("org/pytorch/serve/archive/model/ModelConfig").strings()
     legal = {text for text in strings if re.fullmatch("[a-z][A-Za-z]+", text)}
     assert {"batchSize", "maxBatchDelay", "minWorkers", "responseTimeout"} < legal
-    content = yaml.safe_load(package.CONFIGS[profile])
+    content = yaml.safe_load(contents.CONFIGS[profile])
     assert set(content) - legal - set(HANDLER_KEYS) == set()
     assert all(set(content[key]) <= known for key, known in HANDLER_KEYS.items())
 
 
 @pytest.mark.parametrize("profile", ["cpu", "gpu"])
-def test_batching_is_greedy_and_nothing_that_harms_it_is_on(profile: package.Profile) -> None:
-    content = yaml.safe_load(package.CONFIGS[profile])
+def test_batching_is_greedy_and_nothing_that_harms_it_is_on(profile: contents.Profile) -> None:
+    content = yaml.safe_load(contents.CONFIGS[profile])
     assert content["maxBatchDelay"] == 1
     assert not {"asyncCommunication", "useJobTicket", "clientTimeoutInMills", "continuousBatching"} & set(content)
 
 
 @pytest.mark.parametrize("profile", ["cpu", "gpu"])
-def test_every_line_of_model_config_has_its_reason_above_it(profile: package.Profile) -> None:
-    lines = package.CONFIGS[profile].splitlines()
+def test_every_line_of_model_config_has_its_reason_above_it(profile: contents.Profile) -> None:
+    lines = contents.CONFIGS[profile].splitlines()
     pairs = itertools.pairwise(["", *lines])
     settings = [(above, line) for above, line in pairs if re.match(r"\s*\w+: \S", line)]
     assert settings

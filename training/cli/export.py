@@ -201,15 +201,24 @@ def package_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile", choices=["cpu", "gpu", "auto"], default="auto", help="auto (default): gpu where a GPU is usable"
     )
+    parser.add_argument(
+        "--if-changed",
+        action="store_true",
+        help="do nothing where the archive has the bundle's present content and this code; contents decide, not times",
+    )
 
 
 def package(args: argparse.Namespace) -> int:
     """Build an archive; print the gates' numbers, or the one message that says what stopped it."""
-    import torch
-
-    from training.export.package import TUNED, Profile, build
+    from training.export.contents import TUNED, Profile
 
     output = args.output or args.bundle.with_name(args.bundle.name + ".mar")
+    if args.if_changed and output.is_file() and _up_to_date(output, args.bundle, args.profile):
+        return 0
+    import torch
+
+    from training.export.package import build
+
     profile: Profile = args.profile if args.profile != "auto" else "gpu" if torch.cuda.is_available() else "cpu"
     try:
         findings = build(args.bundle, output, profile)
@@ -221,6 +230,24 @@ def package(args: argparse.Namespace) -> int:
     tuned = f", with {args.bundle / TUNED}" if (args.bundle / TUNED).is_file() else ""
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, profile {profile}{tuned}")
     return 0
+
+
+def _up_to_date(archive: Path, bundle: Path, requested: str) -> bool:
+    """Compare an archive with its bundle by content, and print the result; the profile stays where it was detected."""
+    from training.export import contents
+
+    packed = contents.profile_of(archive)
+    gpu = Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()  # torch would take seconds to say so
+    if packed is None or (requested != packed if requested != "auto" else (packed == "gpu") != gpu):
+        print(f"{archive} has another profile: building it again")
+        return False
+    changed = contents.differences(archive, bundle, packed)
+    if changed:
+        names = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        print(f"{archive} differs from {bundle} or this code in {names}: building it again")
+        return False
+    print(f"{archive} is up to date")
+    return True
 
 
 def _weights_option(parser: argparse.ArgumentParser) -> None:

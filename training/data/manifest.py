@@ -6,6 +6,7 @@ Its own hash goes into the model card: it says exactly what the model has and ha
 import csv
 import hashlib
 import io
+import logging
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from functools import cached_property
@@ -15,8 +16,12 @@ from training.data import splits
 from training.data.datasets import SPLITS, Collection, Split
 from visionserve.errors import BundleError
 from visionserve.files import write_text
+from visionserve.model_card import FILE_NAME as CARD
+from visionserve.model_card import ModelCard
 
 FILE_NAME = "manifest.csv"
+SEEN = "seen.txt"  # in a run and its bundle: SHA-256 of each image that its start or teacher saw, and train or val
+_log = logging.getLogger(__name__)
 HEADER = ("path", "label", "split", "sha256")
 
 
@@ -112,6 +117,19 @@ def load(path: Path, root: Path, labels: tuple[str, ...]) -> Manifest:
             raise BundleError(f"{path}: {name} has an unknown split or label ({split}, {label})")
         rows.append(Row(name, label, side, digest))
     return Manifest(root, labels, tuple(rows))
+
+
+def seen_by(bundle: Path) -> dict[str, str]:
+    """Return SHA-256 -> ``train`` or ``val`` of the images that a bundle, its start or its teacher has seen."""
+    if not (bundle / FILE_NAME).is_file():
+        _log.warning("%s has no %s: whether it has seen validation or test images is not known", bundle, FILE_NAME)
+        return {}
+    rows = load(bundle / FILE_NAME, bundle, ModelCard.load(bundle / CARD).labels).rows
+    seen: dict[str, str] = {row.sha256: row.split for row in rows if row.split != "test"}
+    if (bundle / SEEN).is_file():
+        earlier = [line.split() for line in (bundle / SEEN).read_text(encoding="utf-8").splitlines()]
+        seen |= {digest: role for digest, role in earlier if seen.get(digest) != "train"}
+    return seen
 
 
 def hash_file(path: Path) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from training.data.datamodule import load_served
 from training.data.manifest import FILE_NAME as MANIFEST
-from training.data.manifest import Manifest, Row, hash_file, load
+from training.data.manifest import Manifest, Row, hash_file, load, seen_by
 from training.evaluation.evaluate import batches
 from training.export.onnx import export
 from training.networks import load_network, multiplications, synthetic_images
@@ -122,7 +122,7 @@ def images_of(bundles: Sequence[Path], root: Path) -> Images:
     if all(manifest.digest == first.digest for manifest in manifests):
         first.verify()
         return Images(root, {split: [first.rows[i] for i in first.part(split)] for split in ("val", "test")})
-    return _held_out(manifests, root)
+    return _held_out(bundles, manifests, root)
 
 
 def correctness(candidate: Candidate, images: Images, threads: int) -> dict[str, np.ndarray]:
@@ -148,9 +148,9 @@ def race(
     return list(zip(*rates, strict=True)) if rates else [() for _ in entrants]
 
 
-def _held_out(manifests: Sequence[Manifest], root: Path) -> Images:
-    """Return the test images of any bundle that no bundle has among its training or validation images, by content."""
-    used = {row.sha256 for manifest in manifests for row in manifest.rows if row.split != "test"}
+def _held_out(bundles: Sequence[Path], manifests: Sequence[Manifest], root: Path) -> Images:
+    """Return the test images of any bundle that none of them, its start or its teacher has seen, by content."""
+    used = set().union(*(seen_by(bundle) for bundle in bundles))
     tests = [row for manifest in manifests for row in manifest.rows if row.split == "test"]
     shared = set(manifests[0].labels).intersection(*(manifest.labels for manifest in manifests[1:]))
     unseen = {row.sha256: row for row in reversed(tests) if row.sha256 not in used}

@@ -20,8 +20,8 @@ from torch.nn.functional import cross_entropy
 
 from training.data import manifest as manifests
 from training.data.datamodule import load_served
+from training.data.manifest import SEEN
 from training.evaluation import evaluate
-from training.fit.distillation import SEEN
 from training.networks import load_network
 from visionserve.engines import WEIGHTS
 from visionserve.errors import BundleError

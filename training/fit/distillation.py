@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
-from training.data import manifest as manifests
 from training.data.manifest import FILE_NAME as MANIFEST
-from training.data.manifest import Manifest
+from training.data.manifest import Manifest, seen_by
 from training.networks import load_network
 from training.recipe import Recipe, Teacher
 from visionserve.errors import BundleError
@@ -21,7 +20,6 @@ from visionserve.model_card import FILE_NAME as CARD
 from visionserve.model_card import ModelCard
 from visionserve.network import MEAN, STD
 
-SEEN = "seen.txt"  # in a run and its bundle: SHA-256 of each image that its start or teacher saw, and train or val
 _log = logging.getLogger(__name__)
 
 
@@ -66,7 +64,7 @@ def check_leak(recipe: Recipe, manifest: Manifest) -> dict[str, str]:
     """
     all_seen: dict[str, str] = {}
     for bundle in _bundles(recipe):
-        seen = _seen(bundle)
+        seen = seen_by(bundle)
         allowed = {"train": ("train", "val", None), "val": ("val", None), "test": (None,)}
         leaks = [row for row in manifest.rows if seen.get(row.sha256) not in allowed[row.split]]
         if leaks:
@@ -78,18 +76,6 @@ def check_leak(recipe: Recipe, manifest: Manifest) -> dict[str, str]:
             )
         all_seen |= {digest: all_seen.get(digest, role) if role == "val" else role for digest, role in seen.items()}
     return all_seen
-
-
-def _seen(bundle: Path) -> dict[str, str]:
-    if not (bundle / MANIFEST).is_file():
-        _log.warning("%s has no %s: whether it has seen validation or test images is not known", bundle, MANIFEST)
-        return {}
-    rows = manifests.load(bundle / MANIFEST, bundle, ModelCard.load(bundle / CARD).labels).rows
-    seen: dict[str, str] = {row.sha256: row.split for row in rows if row.split != "test"}
-    if (bundle / SEEN).is_file():
-        earlier = [line.split() for line in (bundle / SEEN).read_text(encoding="utf-8").splitlines()]
-        seen |= {digest: role for digest, role in earlier if seen.get(digest) != "train"}
-    return seen
 
 
 def _bundles(recipe: Recipe) -> list[Path]:

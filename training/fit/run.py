@@ -22,6 +22,7 @@ from training.data.corrupt_files import CorruptFile
 from training.data.datasets import collect
 from training.data.manifest import Manifest
 from training.fit import distillation
+from training.provenance import initial_weights
 from training.recipe import Recipe
 from visionserve.errors import BundleError
 from visionserve.files import write_text
@@ -57,7 +58,7 @@ class Run:
     @property
     def seen(self) -> Path:
         """The images that its initial weights or its teacher saw: SHA-256 and train or val, one a line, if any."""
-        return self.folder / distillation.SEEN
+        return self.folder / manifests.SEEN
 
     @property
     def facts(self) -> Path:
@@ -104,7 +105,8 @@ def prepare(recipe: Recipe, run: Run, cache: Path | None = None, *, fresh: bool)
     corrupt_files.save(left_out, run.left_out)
     if seen:
         write_text(run.seen, "".join(f"{digest} {role}\n" for digest, role in sorted(seen.items())))
-    save_facts(run, {"root": str(manifest.root.resolve()), "labels": list(manifest.labels)})
+    facts = {"root": str(manifest.root.resolve()), "labels": list(manifest.labels)}
+    save_facts(run, facts | {"initialised_from": initial_weights(recipe)})
     manifest.save(run.manifest)
     for line in preparation.summary(manifest, left_out):
         _log.info("%s", line)

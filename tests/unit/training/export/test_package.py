@@ -1,6 +1,10 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +15,10 @@ from safetensors.torch import save_file
 
 from tests.unit.conftest import TinyBundle
 from training import golden
-from training.export import gates, package
+from training.__main__ import main
+from training.export import contents, gates, package
 from training.networks import SYNTHETIC_IMAGES, load_network, synthetic_images
+from visionserve import novelty
 from visionserve.engines import WEIGHTS, Outputs
 from visionserve.errors import BundleError
 from visionserve.model_card import ModelCard
@@ -35,6 +41,49 @@ def test_the_same_bundle_gives_the_same_bytes(bundle: Path, tmp_path: Path) -> N
     assert (tmp_path / "one.mar").read_bytes() == (tmp_path / "two.mar").read_bytes()
 
 
+def test_an_archive_is_compared_with_its_bundle_by_content_and_not_by_time(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    current, archive = tmp_path / "shapes", tmp_path / "shapes.mar"
+    shutil.copytree(bundle, current)
+    options = ["package", "--bundle", str(current), "--output", str(archive), "--profile", "cpu", "--if-changed"]
+    assert main(options) == 0
+    assert contents.differences(archive, current, "cpu") == []
+    before = archive.stat().st_mtime_ns
+    assert main(options) == 0
+    assert "shapes.mar is up to date" in capsys.readouterr().out
+    assert archive.stat().st_mtime_ns == before
+    card = ModelCard.load(current / "card.json")
+    replace(card, version="0.9").save(current / "card.json")  # as if an older bundle had been moved back
+    os.utime(current / "card.json", (0, 0))
+    assert main(options) == 0
+    assert "in card.json: building it again" in capsys.readouterr().out
+    with zipfile.ZipFile(archive) as content:
+        assert json.loads(content.read("card.json"))["version"] == "0.9"
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "visionserve/batch.py", "reference.safetensors", "more.txt"])
+def test_every_kind_of_changed_entry_makes_an_archive_out_of_date(bundle: Path, tmp_path: Path, name: str) -> None:
+    package.build(bundle, tmp_path / "shapes.mar", "cpu")
+    with (
+        zipfile.ZipFile(tmp_path / "shapes.mar") as source,
+        zipfile.ZipFile(tmp_path / "changed.mar", "w") as target,
+    ):
+        for entry in {*source.namelist(), name}:
+            target.writestr(entry, b"other" if entry == name else source.read(entry))
+    assert contents.differences(tmp_path / "changed.mar", bundle, "cpu") == [name]
+
+
+def test_the_comparison_imports_nothing_that_takes_seconds() -> None:
+    program = "import sys, training.export.contents; print('torch' in sys.modules or 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_the_packed_names_are_those_of_the_library() -> None:
+    assert (contents.REFERENCE, contents.WEIGHTS) == (novelty.FILE_NAME, WEIGHTS)
+
+
 def test_the_gpu_archive_holds_a_half_precision_network_for_cuda(bundle: Path, tmp_path: Path) -> None:
     findings = package.build(bundle, tmp_path / "gpu.mar", "gpu")
     with zipfile.ZipFile(tmp_path / "gpu.mar") as archive:
@@ -48,7 +97,7 @@ def test_the_gpu_archive_holds_a_half_precision_network_for_cuda(bundle: Path, t
 def test_the_tuner_s_values_replace_the_profile_s(bundle: Path, tmp_path: Path) -> None:
     tuned = tmp_path / "shapes"
     shutil.copytree(bundle, tuned)
-    (tuned / package.TUNED).write_text("batchSize: 6\nminWorkers: 3\nhandler: {threads: 2}\n")
+    (tuned / contents.TUNED).write_text("batchSize: 6\nminWorkers: 3\nhandler: {threads: 2}\n")
     package.build(tuned, tmp_path / "tuned.mar", "cpu")
     with zipfile.ZipFile(tmp_path / "tuned.mar") as archive:
         config = yaml.safe_load(archive.read("model-config.yaml"))
@@ -60,8 +109,8 @@ def test_the_tuner_s_values_replace_the_profile_s(bundle: Path, tmp_path: Path) 
 def test_tuned_values_that_nobody_would_read_stop_the_build(bundle: Path, tmp_path: Path, content: str) -> None:
     tuned = tmp_path / "shapes"
     shutil.copytree(bundle, tuned)
-    (tuned / package.TUNED).write_text(content)
-    with pytest.raises(BundleError, match="mend or delete it"):
+    (tuned / contents.TUNED).write_text(content)
+    with pytest.raises(BundleError, match="fix or delete it"):
         package.build(tuned, tmp_path / "never.mar", "cpu")
 
 
