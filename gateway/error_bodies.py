@@ -48,7 +48,7 @@ def errors(max_body_mib: int) -> dict[int, ServiceError]:
 
 
 # Of the paths that take an image, for whoever opens one of them in a browser.
-USAGE = MethodNotAllowed("Send an image with POST or PUT, for example: curl -T photo.jpg URL")
+USAGE = MethodNotAllowed("Send an image with POST or PUT, for instance: curl -T photo.jpg URL")
 
 
 def native(error: ServiceError) -> str:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from visionserve import request_parsing, responses
+from visionserve import forms, request_parsing, responses
 from visionserve.classifier import Classification, Classifier
 from visionserve.errors import DeadlineExceeded, InternalError, ServiceError
 from visionserve.request_parsing import RawRequest, Request
@@ -88,7 +88,7 @@ def _prepare(classifier: Classifier, raw: RawRequest) -> _Prepared | Reply:
     started = time.perf_counter()
 
     def attempt() -> _Prepared:
-        request = request_parsing.parse(raw, len(classifier.card.labels))
+        request = request_parsing.parse(forms.unpack(raw), len(classifier.card.labels))
         images = tuple(_images(classifier, request, deadline=started + DECODE_BUDGET_S))
         return _Prepared(request, images, time.perf_counter() - started)
 
