@@ -117,7 +117,7 @@ class TorchServe:
         ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.port = ports["inference"]
         self._folder = folder
-        self._path, self._photograph = f"/predictions/{model}", image
+        self._path, self._image = f"/predictions/{model}", image
         # Not in visionserve's folder: TorchServe would read its log4j2.xml there.
         self._process = _Process(folder, folder)
         config = folder / "config.properties"
@@ -135,7 +135,7 @@ class TorchServe:
 
     def ready(self) -> bool:
         """Ask for a prediction: its health endpoint is not reliable."""
-        return _status("POST", self.port, self._path, self._photograph) == http.client.OK
+        return _status("POST", self.port, self._path, self._image) == http.client.OK
 
     def ask_to_stop(self) -> None:
         """Run `torchserve --stop`."""

@@ -60,7 +60,7 @@ class Results:
         self._write()
 
     def has_time(self, seconds: float, what: str) -> bool:
-        """Return whether there is time for something; what there is no time for is said to be left out."""
+        """Return whether there is time for something; what does not fit is recorded as left out."""
         if self.remaining_s >= seconds:
             return True
         self.leave_out(f"{what}: no time left")

@@ -108,7 +108,7 @@ def losses(stats: RequestStats, killed_s: float) -> tuple[int, str]:
 def _running(job: Job, results: Results) -> Iterator[Load]:
     """Start the archive's service and the client processes; record how long the first answer took."""
     if job.archive is None:
-        raise FileNotFoundError("there is no archive: see --archive")
+        raise FileNotFoundError("the archive is missing: see --archive")
     images = tuple(read_images(Path(job.images)))
     with tempfile.TemporaryDirectory(prefix="visionserve-gpu-") as name:
         store, archive = Path(name, "store"), Path(job.archive)
@@ -236,7 +236,7 @@ def _all_ready(status_url: str, count: int) -> bool:
 
 
 class _GpuSampler:
-    """How busy the first GPU is, sampled in a thread; nothing where there is no nvidia-smi."""
+    """How busy the first GPU is, sampled in a thread; nothing without nvidia-smi."""
 
     def __init__(self) -> None:
         self._samples: list[tuple[float, float]] = []

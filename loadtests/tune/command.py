@@ -82,7 +82,7 @@ def _tune(args: argparse.Namespace, folder: Path) -> int:
     slo = Slo(args.slo_p99_ms, 0.0)
     conditions = Conditions(archive, archive.stem, tuple(_images(args.images)), slo, args.seconds)
     try:
-        best = search.search(shipped, cores, partial(trial.run, conditions), log, _say)
+        best = search.search(shipped, cores, partial(trial.run, conditions), log, _say, settings.device(archive))
         comparison = _compared(shipped, best, args.rounds, conditions, log)
     finally:
         _write(log, shipped, facts, args.slo_p99_ms, folder)

@@ -57,7 +57,7 @@ class TrialLog:
         return [entry.result for entry in self.entries if entry.purpose.startswith(purpose)]
 
 
-def search(shipped: Setting, cores: int, trial: Trial, log: TrialLog, say: Say) -> Result:
+def search(shipped: Setting, cores: int, trial: Trial, log: TrialLog, say: Say, device: str = "cpu") -> Result:
     """Return the best result: the highest sustained rate."""
 
     def tried(setting: Setting) -> Result:
@@ -66,8 +66,8 @@ def search(shipped: Setting, cores: int, trial: Trial, log: TrialLog, say: Say) 
         return result
 
     best = tried(shipped)
-    for axis in settings.axes(shipped, cores):
-        for candidate in settings.axes(best.setting, cores)[axis]:
+    for axis in settings.axes(shipped, cores, device):
+        for candidate in settings.axes(best.setting, cores, device)[axis]:
             best = _better(best, tried(candidate))
     for candidate in settings.around(best.setting):
         best = _better(best, tried(candidate))
@@ -79,7 +79,7 @@ class Comparison:
     """The second setting's rate as a multiple of the first's: one ratio per round, their median, its lower bound.
 
     The bound is an order statistic of the ratios: whatever their distribution, it lies above the true median in at
-    most 5 % of comparisons (David & Nagaraja, Order Statistics, 7.1). So a profile for a setting that is no better is
+    most 5 % of comparisons (David & Nagaraja, Order Statistics, 7.1). So a profile for an equal or worse setting is
     written in at most 5 %, because that takes a bound above 1.
     """
 
@@ -124,7 +124,7 @@ def compare(first: Setting, second: Setting, rounds: int, trial: Trial, log: Tri
 
 
 def _ratio(rate: float, reference: float) -> float:
-    """Return a ratio of rates; where neither setting met the target at any rate, there is no difference."""
+    """Return a ratio of rates; equal where neither setting met the target at any rate."""
     if reference:
         return rate / reference
     return inf if rate else 1.0

@@ -1,5 +1,6 @@
 """Setting: how a service batches and divides the cores; read from an archive, written into a copy of it."""
 
+import json
 import zipfile
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -8,7 +9,11 @@ from typing import Any
 
 import yaml
 
-CONFIG = "model-config.yaml"
+CONFIG, CARD, WEIGHTS = "model-config.yaml", "card.json", "weights.safetensors"
+# By the device of the archive. A GPU is shared by a few processes, however many cores decode.
+_BATCHES = {"cpu": (1, 2, 4, 8, 16), "cuda": (8, 16, 32, 64, 128)}
+_RUNTIMES = {"cpu": ("openvino", "onnxruntime"), "cuda": ("torch", "onnxruntime")}
+_GPU_WORKERS = (1, 2, 4, 6, 8, 12)
 
 
 @dataclass(frozen=True, order=True)
@@ -41,25 +46,34 @@ class Setting:
 
 
 def shipped(archive: Path, cores: int) -> Setting:
-    """Return an archive's setting, with the defaults where it has none: a worker per core, the engine of a CPU."""
+    """Return an archive's setting, with the defaults where it has none: a worker per core, the engine of `auto`."""
     config = _config(archive)
     handler = config.get("handler", {})
     workers = config.get("minWorkers", cores)
     runtime = handler["runtime"]
     if runtime == "auto":
-        runtime = "openvino" if find_spec("openvino") else "onnxruntime"
+        preferred = _has(archive, WEIGHTS) if device(archive) == "cuda" else bool(find_spec("openvino"))
+        runtime = _RUNTIMES[device(archive)][0 if preferred else 1]
     return Setting(workers, handler["threads"], config["batchSize"], config["maxBatchDelay"], runtime)
 
 
-def axes(start: Setting, cores: int) -> dict[str, list[Setting]]:
+def device(archive: Path) -> str:
+    """Return what an archive is built for: cpu or cuda."""
+    with zipfile.ZipFile(archive) as content:
+        return str(json.loads(content.read(CARD)).get("device", "cpu"))
+
+
+def axes(start: Setting, cores: int, device: str = "cpu") -> dict[str, list[Setting]]:
     """Return the values of each axis, as variations of a setting: coarse, and no more than the machine can use."""
+    if device == "cuda":
+        counts = [count for count in _GPU_WORKERS if count <= cores]
+        workers = [replace(start, workers=count, threads=1) for count in counts]
+        return {"workers": workers, **_other_axes(start, device)}
     shares = sorted({(workers, max(1, cores // workers)) for workers in {1, max(1, cores // 2), cores, cores + 1}})
     shares += [(workers, 1) for workers in (1, 2 * cores) if (workers, 1) not in shares]
     return {
         "workers": [replace(start, workers=workers, threads=threads) for workers, threads in shares],
-        "batch": [replace(start, batch_size=size) for size in (1, 2, 4, 8, 16)],
-        "delay": [replace(start, delay_ms=delay) for delay in (1, 3, 10)],
-        "runtime": [replace(start, runtime=name) for name in ("openvino", "onnxruntime")],
+        **_other_axes(start, device),
     }
 
 
@@ -84,6 +98,19 @@ def merged(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Return a configuration with changes, mappings inside it merged too."""
     inner = {key: value for key, value in changes.items() if isinstance(value, dict)}
     return {**config, **changes, **{key: {**config.get(key, {}), **value} for key, value in inner.items()}}
+
+
+def _other_axes(start: Setting, device: str) -> dict[str, list[Setting]]:
+    return {
+        "batch": [replace(start, batch_size=size) for size in _BATCHES[device]],
+        "delay": [replace(start, delay_ms=delay) for delay in (1, 3, 10)],
+        "runtime": [replace(start, runtime=name) for name in _RUNTIMES[device]],
+    }
+
+
+def _has(archive: Path, name: str) -> bool:
+    with zipfile.ZipFile(archive) as content:
+        return name in content.namelist()
 
 
 def _config(archive: Path) -> dict[str, Any]:

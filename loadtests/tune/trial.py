@@ -48,7 +48,7 @@ class Result:
     """What a setting sustains.
 
     ``rate`` per second, and the percentiles in ms at that rate (NaN where no rate met the target); ``capacity`` is
-    the rate over 32 connections, ``alone_ms`` the median of one request at a time. ``error``: why there are no numbers.
+    the rate over 32 connections, ``alone_ms`` the median of one request at a time. ``error``: why numbers are missing.
     """
 
     setting: Setting

@@ -22,11 +22,13 @@ from tests.unit.loadtests.fake_service import Behaviour, running
 SHIPPED = Setting(workers=2, threads=1, batch_size=4, delay_ms=1, runtime="openvino")
 
 
-def archive(folder: Path, config: dict[str, object]) -> Path:
+def archive(folder: Path, config: dict[str, object], card: str = "{}", *files: str) -> Path:
     path = folder / "flowers.mar"
     with zipfile.ZipFile(path, "w") as content:
         content.writestr(settings.CONFIG, yaml.safe_dump(config))
-        content.writestr("card.json", "{}")
+        content.writestr("card.json", card)
+        for name in files:
+            content.writestr(name, b"")
     return path
 
 
@@ -53,6 +55,20 @@ def test_auto_is_the_engine_that_it_would_be_so_that_none_is_measured_twice(
     monkeypatch.setattr(settings, "find_spec", lambda _name: installed or None)
     config = {"batchSize": 4, "maxBatchDelay": 1, "handler": {"threads": 1, "runtime": "auto"}}
     assert settings.shipped(archive(tmp_path, config), cores=2).runtime == meant
+
+
+@pytest.mark.parametrize(("files", "runtime"), [(("weights.safetensors",), "torch"), ((), "onnxruntime")])
+def test_an_archive_for_a_gpu_is_searched_with_its_engines_larger_batches_and_few_workers(
+    tmp_path: Path, files: tuple[str, ...], runtime: str
+) -> None:
+    config = {"batchSize": 32, "maxBatchDelay": 1, "minWorkers": 4, "handler": {"threads": 1, "runtime": "auto"}}
+    path = archive(tmp_path, config, '{"device": "cuda"}', *files)
+    shipped = settings.shipped(path, cores=8)
+    assert shipped == Setting(4, 1, 32, 1, runtime)
+    axes = settings.axes(shipped, 8, settings.device(path))
+    assert {setting.workers for setting in axes["workers"]} == {1, 2, 4, 6, 8}
+    assert max(setting.batch_size for setting in axes["batch"]) == 128
+    assert {setting.runtime for setting in axes["runtime"]} == {"torch", "onnxruntime"}
 
 
 def test_a_copy_of_the_archive_carries_the_setting_and_everything_else(tmp_path: Path) -> None:
