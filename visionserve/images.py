@@ -1,17 +1,19 @@
 """Bytes of an image file -> one upright RGB array, within limits that hold before a pixel is decoded.
 
-    bytes -> size limit -> signature -> header -> pixel and scan limits -> decoder -> RGB on white -> upright
+    bytes -> size limit -> signature -> headers -> pixel, memory and time limits -> decoder -> RGB on white -> upright
 
-Pillow reads every header: 3 % of the time of a 500 x 333 JPEG. torchvision then decodes the plain JPEGs: the same
-libjpeg-turbo, the same pixels, without Pillow's detour over four bytes a pixel. JPEGs at a reduced scale and all other
-images stay with Pillow. Colour profiles are ignored, in training as in serving.
+Pillow reads every header: 3 % of the time of a 500 x 333 JPEG. torchvision then decodes the plain JPEGs and WebPs: the
+same libjpeg-turbo and libwebp, the same pixels, in less memory and time. JPEGs at a reduced scale and all other images
+stay with Pillow. Colour profiles are ignored, in training as in serving.
 """
 
 import functools
 import importlib.util
 import io
 import re
+import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,7 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image, TiffImagePlugin, WebPImagePlugin
 
-from visionserve import colour
+from visionserve import colour, image_headers
 from visionserve.errors import CorruptImage, EmptyBody, ImageTooLarge, ServiceError, UnsupportedImage
 
 # Two named through their plugins: without the imports the first of them would send Pillow through all its plugins.
@@ -32,24 +34,36 @@ _SIGNATURES = {
     TiffImagePlugin.TiffImageFile.format: re.compile(rb"II[*+]\0|MM\0[*+]"),
 }
 
-# A JPEG may hold any number of scans, each a pass over the whole image for a few bytes. Encoders write about ten; Skia
-# and libtiff stop at 100, libjpeg-turbo's TJFLAG_LIMITSCANS at 500, on the advice of
-# https://libjpeg-turbo.org/pmwiki/uploads/About/TwoIssueswiththeJPEGStandard.pdf
-_MAX_SCANS = 100
-_MAX_JUNK = 1 << 16  # bytes between a JPEG's segments; Pillow looks through them one by one
-_SEGMENT = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")  # the markers that libjpeg follows; restarts have no length
-_SCAN, _END = b"\xda", b"\xd9"
+# CPU time of one thread. Decoders in C that get a whole file at once are bounded by pixels and headers alone.
+MAX_DECODE_S = 3.0
+_CLEAN: dict[str, Callable[[bytes | bytearray], bytes | bytearray]] = {
+    "PNG": image_headers.clean_png,
+    "GIF": image_headers.clean_gif,
+}
+_CHECK: dict[str, Callable[[bytes | bytearray], None]] = {
+    "BMP": image_headers.check_bmp,
+    "TIFF": image_headers.check_tiff,
+}
+# Of Pillow's pixels; all other modes take four bytes.
+_PILLOW_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
+_PILLOW_ROW_BYTES = 8  # a pointer
+_RGB_BYTES = 3
 
 _PILLOW = re.compile(r"PIL\.")
-_RGB = 3  # torchvision.io.ImageReadMode.RGB
+_AS_IT_IS, _AS_RGB = 0, 3  # torchvision.io.ImageReadMode
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a file may cost: its own bytes, and its pixels as its header states them."""
+    """What a file may cost: its own bytes, its pixels as its header states them, and what its decoder will hold.
+
+    ``max_memory`` bounds the last of them, in bytes, where the image may be decoded at a reduced size, as in serving;
+    the launcher's plan has as much for every worker.
+    """
 
     max_bytes: int = 10 * 1024 * 1024
     max_pixels: int = 50_000_000
+    max_memory: int = 200_000_000
 
 
 DEFAULT_LIMITS = Limits()
@@ -63,8 +77,8 @@ def decode(
     Args:
         data: JPEG (of any kind), PNG, WebP, GIF, BMP or TIFF. A bytearray is read in place.
         limits: Checked before anything is decoded.
-        min_side: A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size while its shorter side keeps at least so many
-            pixels; None decodes every image at full size.
+        min_side: The image may be decoded at 1/2, 1/4 or 1/8 of its size while its shorter side keeps at least so many
+            pixels; None decodes every image at full size, whatever memory that takes.
 
     Raises:
         EmptyBody: The file is empty.
@@ -119,35 +133,60 @@ def _silence_pillow() -> None:
 
 
 def _decode(file: bytes | bytearray, image_format: str, limits: Limits, min_side: int | None) -> np.ndarray:
-    if image_format == "JPEG":
-        _check_segments(file)
-    image = Image.open(io.BytesIO(file), formats=[image_format])
+    coefficient_bytes = image_headers.check_jpeg(file) if image_format == "JPEG" else 0.0
+    if image_format in _CHECK:
+        _CHECK[image_format](file)
+    if image_format in _CLEAN:
+        file = _CLEAN[image_format](file)
+    image = Image.open(_Timed(file), formats=[image_format])
     _check_pixels(*image.size, limits)
+    plan = _Plan(file, image, _may_be_turned(file, image), limits, min_side)
     if image_format == "JPEG":
-        pixels = _decode_jpeg(file, image, min_side)
+        pixels = _decode_jpeg(plan, coefficient_bytes)
+    elif image_format == "WEBP" and not getattr(image, "is_animated", True):
+        pixels = _decode_webp(plan)
     else:
-        _check_tiles(image, limits)
-        image.load()
-        pixels = colour.rgb_on_white(image)
+        pixels = _decode_with_pillow(plan)
     return _upright(pixels, orientation(image))
 
 
-def _check_segments(file: bytes | bytearray) -> None:
-    """Refuse a JPEG whose scans or junk would keep a decoder busy.
+class _Timed(io.BytesIO):
+    """A file that ends decoding when it takes too long: Pillow's decoders in Python read it piece by piece."""
 
-    Counts as the decoder does: not what looks like a scan inside a segment (a thumbnail) or behind the end (a film).
-    """
-    position, scans, junk = 2, 0, 0
-    while (marker := _SEGMENT.search(file, position)) and marker[1] != _END:
-        junk += 0 if scans else marker.start() - position
-        scans += marker[1] == _SCAN
-        if scans > _MAX_SCANS:
+    def __init__(self, file: bytes | bytearray) -> None:
+        super().__init__(file)
+        self._deadline = time.thread_time() + MAX_DECODE_S
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if time.thread_time() > self._deadline:
+            raise ImageTooLarge("The image takes too long to decode: re-save it as a baseline JPEG and send that.")
+        return super().read(size)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """An opened file and how to decode it."""
+
+    file: bytes | bytearray
+    image: Image.Image
+    turned: bool
+    limits: Limits
+    min_side: int | None
+
+    @property
+    def factor(self) -> int:
+        """By how much the image may be reduced: 1, 2, 4 or 8."""
+        scale = min(self.image.size) // self.min_side if self.min_side else 1
+        return max(factor for factor in (1, 2, 4, 8) if factor == 1 or factor <= scale)
+
+    def check_memory(self, held: float, result: float) -> None:
+        """Refuse an image whose decoder would hold ``held`` bytes beside a result of ``result`` bytes."""
+        needed = held + result * (1 + self.turned)
+        if self.min_side is not None and needed > self.limits.max_memory:
             raise ImageTooLarge(
-                f"The JPEG has more than {_MAX_SCANS} scans: re-save it as a baseline JPEG and send that."
+                f"The image would take {needed / 1e6:.0f} MB to decode; at most {self.limits.max_memory / 1e6:.0f} are "
+                "available: scale it down or send it as a baseline JPEG."
             )
-        position = marker.end() + int.from_bytes(file[marker.end() : marker.end() + 2], "big")
-    if not scans or junk > _MAX_JUNK:
-        raise ValueError("no scan, or too much junk before it")
 
 
 def _check_pixels(width: int, height: int, limits: Limits) -> None:
@@ -164,40 +203,84 @@ def _check_tiles(image: Image.Image, limits: Limits) -> None:
         _check_pixels(tags.get(ExifTags.Base.TileWidth, 1), tags.get(ExifTags.Base.TileLength, 1), limits)
 
 
-def _decode_jpeg(file: bytes | bytearray, image: Image.Image, min_side: int | None) -> np.ndarray:
-    full_size = image.size
-    if min_side is not None:
-        image.draft(None, (min_side, min_side))  # the smallest of 1/1, 1/2, 1/4, 1/8 that keeps both sides >= min_side
-    if image.size != full_size or image.mode not in ("L", "RGB"):  # torchvision can neither scale nor invert CMYK
+def _decode_with_pillow(plan: _Plan) -> np.ndarray:
+    image = plan.image
+    _check_tiles(image, plan.limits)
+    pixels = image.width * image.height
+    per_pixel = _PILLOW_BYTES.get(image.mode, 4)
+    if image.format == "WEBP":  # an animation: two canvases beside Pillow's image
+        per_pixel *= 4
+    if image.format == "TIFF" and plan.turned:  # Pillow turns it, into a second image
+        per_pixel *= 2
+    plan.check_memory(per_pixel * pixels + _PILLOW_ROW_BYTES * image.height, _RGB_BYTES * pixels / plan.factor**2)
+    image.load()
+    if image.format == "PNG":
+        colour.scale_transparency(image, plan.file[image_headers.PNG_BIT_DEPTH])
+    return colour.rgb_on_white(image, plan.factor)
+
+
+def _decode_webp(plan: _Plan) -> np.ndarray:
+    """Decode a WebP of one frame."""
+    pixels = plan.image.width * plan.image.height
+    lossless = 4 if b"VP8L" in plan.file else 0
+    opaque = plan.image.mode == "RGB"
+    plan.check_memory((lossless + (3 if opaque else 4)) * pixels, 0 if opaque else _RGB_BYTES * pixels / plan.factor**2)
+    decoded = _decode_with_torchvision("decode_webp", plan.file, plan.image.size, _AS_RGB if opaque else _AS_IT_IS)
+    return decoded if opaque else colour.rgb_on_white(Image.fromarray(decoded, "RGBA"), plan.factor)
+
+
+def _decode_jpeg(plan: _Plan, coefficient_bytes: float) -> np.ndarray:
+    image, full_size = plan.image, plan.image.size
+    if plan.min_side is not None:  # the smallest of 1/1, 1/2, 1/4, 1/8 that keeps both sides >= min_side
+        image.draft(None, (plan.min_side, plan.min_side))
+    pixels = image.width * image.height
+    # torchvision can neither scale nor invert CMYK.
+    with_pillow = image.size != full_size or image.mode not in ("L", "RGB")
+    held = coefficient_bytes * full_size[0] * full_size[1] + (
+        _PILLOW_BYTES.get(image.mode, 4) * pixels if with_pillow else 0
+    )
+    plan.check_memory(held, _RGB_BYTES * pixels)
+    if with_pillow:
         image.load()
         return colour.rgb_on_white(image)
-    return _decode_with_torchvision(file, full_size)
+    return _decode_with_torchvision("decode_jpeg", plan.file, full_size, _AS_RGB, False)
 
 
-def _decode_with_torchvision(file: bytes | bytearray, size: tuple[int, int]) -> np.ndarray:
-    """Decode a whole JPEG at full size; a truncated one is an error."""
+def _decode_with_torchvision(
+    name: str, file: bytes | bytearray, size: tuple[int, int], *arguments: object
+) -> np.ndarray:
+    """Decode a whole JPEG or WebP at full size; a truncated one is an error."""
     writable = file if isinstance(file, bytearray) else bytearray(file)  # torch warns of read-only buffers
     encoded = torch.frombuffer(writable, dtype=torch.uint8)
-    planes = _operator()(encoded, _RGB, False)  # (3, H, W), a view of H x W x 3
+    planes = getattr(_operators(), name)(encoded, *arguments)  # (3 or 4, H, W), a view of H x W x 3 or 4
     pixels: np.ndarray = np.ascontiguousarray(planes.permute(1, 2, 0).numpy())
-    if pixels.shape[1::-1] != size:  # the limits were checked against the other parser's size
+    if (
+        pixels.shape[1::-1] != size
+    ):  # two parsers, two opinions: the limits were checked against the other parser's size
         raise ValueError(f"the header says {size}, the decoder {pixels.shape}")
     return pixels
 
 
 @functools.cache
-def _operator() -> torch._ops.OpOverloadPacket:
-    """Return torchvision's JPEG decoder, loaded from its library file.
+def _operators() -> torch._ops._OpNamespace:
+    """Return torchvision's decoders, loaded from their library file.
 
     Importing torchvision for it would cost every worker 3.5 s and 160 MB, for networks and transforms that serving
-    does not use; and torchvision.io.decode_jpeg is only a warning that it will move to TorchCodec.
+    does not use; and torchvision.io.decode_jpeg warns only that it will move to TorchCodec.
     """
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:
         raise ImportError("torchvision is not installed")
     library = next(Path(spec.origin).parent.glob("image*.so"))
     torch.ops.load_library(library)  # type: ignore[no-untyped-call]
-    return torch.ops.image.decode_jpeg
+    return torch.ops.image
+
+
+def _may_be_turned(file: bytes | bytearray, image: Image.Image) -> bool:
+    """Whether an opened file has an orientation to undo; of a PNG, which may state it last, whether it may have one."""
+    if image.format == "PNG":  # asked for its EXIF, Pillow would decode it
+        return any(name in file for name in (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp"))
+    return orientation(image) in range(2, 9)
 
 
 def orientation(image: Image.Image) -> int:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.unit.visionserve.costly_images import png_chunk
 from visionserve import colour
 from visionserve.images import decode
 
@@ -82,14 +83,22 @@ def test_the_transparent_shade_of_a_grey_png_becomes_white(mode: str) -> None:
     np.testing.assert_array_equal(pixels, grey(expected))
 
 
-def test_the_transparent_colour_of_a_16_bit_rgb_png_becomes_white() -> None:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+def png_row(bits: int, colour: int, transparent: bytes, row: bytes, width: int) -> bytes:
+    header = struct.pack(">IIBBBBB", width, 1, bits, colour, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"tRNS", transparent), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
 
-    row = b"\0" + struct.pack(">6H", 0x1234, 0x5678, 0x9ABC, 0x8000, 0x4000, 0x2000)
-    file = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0))
-    file += chunk(b"tRNS", struct.pack(">3H", 0x1234, 0x5678, 0x9ABC)) + chunk(b"IDAT", zlib.compress(row))
-    assert decode(file + chunk(b"IEND", b"")).tolist() == [[[255, 255, 255], [0x80, 0x40, 0x20]]]
+
+@pytest.mark.parametrize("values", [(0x1234, 0x5678, 0x9ABC), (0x0012, 0x0034, 0x0056)], ids=["high", "below-256"])
+def test_the_transparent_colour_of_a_16_bit_rgb_png_becomes_white(values: tuple[int, int, int]) -> None:
+    key = struct.pack(">3H", *values)
+    file = png_row(16, 2, key, key + struct.pack(">3H", 0x8000, 0x4000, 0x2000), 2)
+    assert decode(file).tolist() == [[[255, 255, 255], [0x80, 0x40, 0x20]]]
+
+
+def test_the_transparent_shade_of_a_grey_png_of_few_bits_becomes_white() -> None:
+    assert decode(png_row(2, 0, b"\0\1", bytes([0b00011011]), 4))[0, :, 0].tolist() == [0, 255, 170, 255]
+    assert decode(png_row(4, 0, b"\0\2", bytes([0x12, 0x3F]), 4))[0, :, 0].tolist() == [17, 255, 51, 255]
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "TIFF"])
@@ -111,11 +120,41 @@ def test_values_without_a_nominal_white_span_from_the_darkest_to_the_brightest(d
     np.testing.assert_array_equal(pixels, grey(np.rint(values * 255 / 250)))
 
 
-@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, 3e38])
-def test_floats_that_are_no_numbers_or_infinite_still_give_an_image(odd: float) -> None:
+@pytest.mark.parametrize(("odd", "shade"), [(np.nan, 0), (np.inf, 255), (-np.inf, 0)])
+@pytest.mark.parametrize("place", [(0, 0), (5, 5)], ids=["first", "middle"])
+def test_a_float_image_is_scaled_by_its_finite_values(odd: float, shade: int, place: tuple[int, int]) -> None:
     values = RAMP.astype(np.float32)
-    values[5, 5] = odd
-    assert decode(saved(Image.fromarray(values))).shape == (HEIGHT, WIDTH, 3)
+    values[place] = odd
+    pixels = decode(saved(Image.fromarray(values)))
+    darkest = 1 if place == (0, 0) else 0
+    expected = np.rint((RAMP - float(darkest)).clip(0) * 255 / (250 - darkest)).astype(np.uint8)
+    expected[place] = shade
+    np.testing.assert_array_equal(pixels, grey(expected))
+
+
+def test_a_float_image_without_a_finite_value_is_no_error() -> None:
+    assert not decode(saved(Image.fromarray(np.full((HEIGHT, WIDTH), np.nan, np.float32)))).any()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16", "I", "F"])
+def test_a_reduced_image_is_near_the_mean_of_the_whole_one(mode: str) -> None:
+    smooth = np.asarray(Image.fromarray(np.dstack([PIXELS, RAMP])).resize((160, 96)))
+    image = (
+        Image.fromarray(smooth[:, :, 0].astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]) * 257)
+        if mode in ("I;16", "I", "F")
+        else Image.fromarray(smooth).convert(mode)
+    )
+    whole = Image.fromarray(colour.rgb_on_white(image))
+    for factor in (2, 4, 8):
+        reduced = colour.rgb_on_white(image, factor)
+        assert reduced.shape == (96 // factor, 160 // factor, 3)
+        assert np.abs(reduced.astype(int) - np.asarray(whole.reduce(factor))).max() <= 2
+
+
+def test_a_band_that_is_no_multiple_of_the_factor_is_reduced_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(colour, "_BAND", 4 * WIDTH)
+    image = Image.fromarray(PIXELS)  # 17 x 11
+    np.testing.assert_array_equal(colour.rgb_on_white(image, 2), np.asarray(image.reduce(2)))
 
 
 def test_a_float_image_of_one_value_is_black() -> None:

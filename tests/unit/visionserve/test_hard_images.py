@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.unit.visionserve import costly_images
+from tests.unit.visionserve.costly_images import png_chunk
+from visionserve import images
 from visionserve.errors import CorruptImage, ImageTooLarge, ServiceError
 from visionserve.images import decode
 
@@ -116,10 +119,6 @@ def test_megabytes_of_junk_behind_a_signature_are_refused_in_seconds(junk: bytes
     assert time.monotonic() - started < 5
 
 
-def png_chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 def test_a_header_without_its_pixels_is_too_large_not_corrupt() -> None:
     header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
     with pytest.raises(ImageTooLarge):
@@ -148,11 +147,70 @@ def test_a_tiff_with_a_giant_tile_is_refused_however_small_the_image() -> None:
         decode(b"II*\0" + struct.pack("<IIH", 12, 0, len(tags)) + directory + bytes(4))
 
 
-def test_a_png_text_bomb_is_refused() -> None:
-    bomb = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(100_000_000)))
+ZIPPED = zlib.compress(bytes(100_000_000))
+TEXT_BOMBS = {
+    "zTXt": b"Comment\0\0" + ZIPPED,
+    "iTXt": b"Comment\0\1\0\0\0" + ZIPPED,
+    "iCCP": b"profile\0\0" + ZIPPED,
+    "zTXt-exif": b"Raw profile type exif\0\0" + ZIPPED,
+    "iTXt-xmp": b"XML:com.adobe.xmp\0\1\0\0\0" + ZIPPED,
+    "tEXt-long": b"Comment\0" + b"x" * 400_000,
+    "zTXt-broken": b"Comment\0\0" + b"no zlib",
+}
+
+
+@pytest.mark.parametrize("name", TEXT_BOMBS)
+def test_the_texts_of_a_png_are_skipped_whatever_they_hold(name: str) -> None:
+    chunk = png_chunk(name[:4].encode(), TEXT_BOMBS[name])
     file = SEEDS["png"]
-    with pytest.raises(CorruptImage):
-        decode(file[:33] + bomb + file[33:])
+    np.testing.assert_array_equal(decode(file[:33] + 20 * chunk + file[33:]), decode(file))
+
+
+def test_a_png_keeps_the_orientation_that_stands_in_a_text() -> None:
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6"/></x:xmpmeta>'
+    file = SEEDS["png"]
+    turned = decode(file[:33] + png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(xmp)) + file[33:])
+    assert turned.shape == (17, 11, 3)
+
+
+# Decodes each file as serving does, and prints the CPU time and the memory that it took.
+COSTS = """
+import json, re, sys, time
+from pathlib import Path
+from visionserve.errors import ServiceError
+from visionserve.images import decode
+def kilobytes(name): return int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+decode(Path(sys.argv[1], "warm-up").read_bytes())
+costs = {}
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    data = path.read_bytes()
+    Path("/proc/self/clear_refs").write_text("5")
+    before, started = kilobytes("VmRSS"), time.process_time()
+    try: decode(data, min_side=404); outcome = "decoded"
+    except ServiceError as error: outcome = error.message
+    costs[path.name] = time.process_time() - started, (kilobytes("VmHWM") - before) / 1000, outcome
+print(json.dumps(costs))
+"""
+ALLOWED_S, ALLOWED_MB = 3.0, 200 + 25
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux: it reads peaks from /proc.")
+def test_no_legal_file_takes_more_time_or_memory_than_planned(tmp_path: Path) -> None:
+    (tmp_path / "warm-up").write_bytes(SEEDS["jpeg"])
+    for name, make in costly_images.FILES.items():
+        (tmp_path / name).write_bytes(make())
+    command = [sys.executable, "-c", COSTS, str(tmp_path)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=240, check=True)
+    costs = json.loads(done.stdout)
+    too_much = {name: cost for name, cost in costs.items() if cost[0] > ALLOWED_S or cost[1] > ALLOWED_MB}
+    assert not too_much
+    assert sum(cost[2] == "decoded" for cost in costs.values()) > 10, "limits that refuse everything prove nothing"
+
+
+def test_an_image_that_takes_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_DECODE_S", 0.0)
+    with pytest.raises(ImageTooLarge, match="too long to decode"):
+        decode(SEEDS["png"])
 
 
 def index() -> list[dict[str, str]]:
