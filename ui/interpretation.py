@@ -9,6 +9,8 @@ UNFAMILIAR = 0.99
 # An unusual image about which the model is less sure than this counts as unfamiliar: images of its labels are seldom
 # both, images of other things mostly.
 DOUBTFUL = 0.8
+# Fewer test images than this say nothing about how often an answer with some probability is right.
+FEW_IMAGES = 100
 
 Familiarity = Literal["familiar", "unusual", "unfamiliar"]
 
@@ -43,10 +45,15 @@ def heading(kind: Familiarity, label: str) -> str:
     return f"Possibly {label}" if kind == "unusual" else label
 
 
-def sureness(kind: Familiarity, label: str, probability: float) -> str:
-    """Return what a calibrated probability means; calibration holds for images like those of the test only."""
+def sureness(kind: Familiarity, label: str, probability: float, tested: int | None = None) -> str:
+    """Return what a calibrated probability means; calibration holds for images like those of the test only.
+
+    ``tested`` is the number of those images; of few of them nobody knows how often such answers are right.
+    """
     if kind == "unfamiliar":
         return f"for {label}, the nearest label. The percentage means little for an image of another kind."
+    if tested is not None and tested < FEW_IMAGES:
+        return f"for {label}. The model was tested with only {tested} images: too few to say how often this is right."
     right = round(probability * 100)
     share = "more than 99" if right >= 100 else "fewer than 1" if right < 1 else f"about {right}"
     sentence = f"Of 100 answers this sure {share} are right, for images like those the model was tested with"

@@ -47,7 +47,8 @@ def show(result: Result) -> None:
         with left:
             _image(result, answer)
         with right:
-            st.html(markup.verdict(result.image.name, answer, kind, len(result.card.labels)))
+            card = result.card
+            st.html(markup.verdict(result.image.name, answer, kind, len(card.labels), card.images))
             st.html(markup.bars(answer, kind))
             st.html(markup.time(result.answered.round_trip_s, answer.timings))
             _opinion(result, answer)

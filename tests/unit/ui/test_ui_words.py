@@ -59,6 +59,13 @@ def test_a_probability_is_put_into_words(probability: float, words: str) -> None
     assert "like those the model was tested with" in sentence
 
 
+def test_a_dozen_test_images_promise_nothing() -> None:
+    sentence = interpretation.sureness("familiar", "rose", 0.72, tested=12)
+    assert "Of 100" not in sentence
+    assert "tested with only 12 images" in sentence
+    assert "Of 100" in interpretation.sureness("familiar", "rose", 0.72, tested=736)
+
+
 def test_calibration_is_not_promised_for_what_the_model_was_never_tested_with() -> None:
     assert "Of 100" not in interpretation.sureness("unfamiliar", "rose", 0.9)
     assert "not typical" in interpretation.sureness("unusual", "rose", 0.9)
