@@ -43,8 +43,8 @@ def negative_log_likelihood(probability: np.ndarray, targets: np.ndarray) -> flo
 
 def log_losses(probability: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return -log p(label) of each image, (N,) in nats; ``probability`` is (N, C)."""
-    own = probability[np.arange(len(targets)), targets]
-    losses: np.ndarray = -np.log(np.maximum(own, np.finfo(np.float64).tiny))
+    of_label = probability[np.arange(len(targets)), targets]
+    losses: np.ndarray = -np.log(np.maximum(of_label, np.finfo(np.float64).tiny))
     return losses
 
 
@@ -147,6 +147,6 @@ def equal_mass_error(probability: np.ndarray, targets: np.ndarray, bins: int = B
 
 def brier(probability: np.ndarray, targets: np.ndarray) -> float:
     """Return the mean squared distance of probabilities (N, C) from the truth, 0-2 (Brier 1950)."""
-    own = probability[np.arange(len(targets)), targets]
+    of_label = probability[np.arange(len(targets)), targets]
     # (p - y)^2 summed over labels, y being 1 for the label and 0 elsewhere.
-    return float(((probability**2).sum(1) - 2 * own + 1).mean())
+    return float(((probability**2).sum(1) - 2 * of_label + 1).mean())

@@ -17,7 +17,7 @@ from training.evaluation.compare import PRECISIONS, Images, Measured
 from training.evaluation.intervals import few_images, paired_difference, wilson
 from training.markdown import table, with_interval
 
-MARGIN = 0.01  # of top-1: a new version that loses no more than this is no worse
+MARGIN = 0.01  # of top-1: a new version may lose this much and still count as equal
 _MARKS = dict(zip(PRECISIONS, "osD^", strict=True))
 _COLOURS = (plotting.INK, plotting.ACCENT, plotting.WARN, "#5e35b1", "#1565c0", "#ad1457", "#6d4c41", "#9e9d24")
 _COLUMNS = (

@@ -18,7 +18,7 @@ from training.evaluation.intervals import wilson
 
 
 def summarise(logits: np.ndarray, targets: np.ndarray, temperature: float) -> dict[str, Any]:
-    """Return the figures of (N, C) logits against (N,) label indices; shares are 0-1, intervals 95 %.
+    """Return the metrics of (N, C) logits against (N,) label indices; shares are 0-1, intervals 95 %.
 
     ``reliability`` has a row of (count, mean confidence, accuracy) for each step of confidence that occurs.
     """
@@ -26,15 +26,15 @@ def summarise(logits: np.ndarray, targets: np.ndarray, temperature: float) -> di
     right = logits.argmax(1) == targets
     rows = [row for row in per_label(logits, targets) if row["count"]]
     counts = confusion(logits, targets)
-    own = counts.sum(1)
+    support = counts.sum(1)
     return {
         "photographs": len(targets),
         "top1": rounded(right.mean()),
         "top1_interval": [rounded(bound) for bound in wilson(int(right.sum()), len(right))],
         "top5": rounded(top_k(logits, targets, 5)),
         "balanced_accuracy": rounded(np.mean([row["accuracy"] for row in rows])),
-        "macro_f1": rounded(f1(counts)[own > 0].mean()),
-        "weighted_f1": rounded(np.average(f1(counts), weights=own)),
+        "macro_f1": rounded(f1(counts)[support > 0].mean()),
+        "weighted_f1": rounded(np.average(f1(counts), weights=support)),
         **_calibration(calibrated, targets, ""),
         **_calibration(raw, targets, "_before_temperature"),
         "reliability": [[int(n), rounded(c), rounded(a)] for n, c, a in reliability(calibrated, targets) if n],

@@ -79,12 +79,12 @@ def confusion_matrix(counts: np.ndarray, labels: tuple[str, ...]) -> Figure:
 
 def _confused(wrong: np.ndarray) -> np.ndarray:
     """Return the label indices of the most frequent mistakes (C, C), both sides of each, ascending; else the first."""
-    chosen: set[int] = set() if wrong.any() else set(range(min(len(wrong), MOST_CONFUSED)))
+    shown: set[int] = set() if wrong.any() else set(range(min(len(wrong), MOST_CONFUSED)))
     for flat in np.argsort(-wrong, axis=None, kind="stable")[: max(1, np.count_nonzero(wrong))]:
         pair = {int(index) for index in np.unravel_index(flat, wrong.shape)}
-        if len(chosen | pair) <= MOST_CONFUSED:
-            chosen |= pair
-    return np.array(sorted(chosen))
+        if len(shown | pair) <= MOST_CONFUSED:
+            shown |= pair
+    return np.array(sorted(shown))
 
 
 def label_bars(rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> Figure:

@@ -43,15 +43,16 @@ def threshold_for(coverage: float, confidence: np.ndarray) -> float:
 
 def at(threshold: float, confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
     """Return what a threshold answers of (N,) images, and how accurately; nothing answered has no accuracy."""
-    kept = right[confidence >= threshold]
-    answered = share_with_interval(len(kept), len(right))
-    accuracy = share_with_interval(int(kept.sum()), len(kept)) if len(kept) else {"share": None, "interval": None}
+    kept_right = right[confidence >= threshold]
+    answered = share_with_interval(len(kept_right), len(right))
+    nothing: dict[str, Any] = {"share": None, "interval": None}
+    accuracy = share_with_interval(int(kept_right.sum()), len(kept_right)) if len(kept_right) else nothing
     return {
         "threshold": rounded(threshold),
-        "answered": len(kept),
+        "answered": len(kept_right),
         "answered_share": answered["share"],
         "answered_interval": answered["interval"],
-        "wrong": int((~kept).sum()),
+        "wrong": int((~kept_right).sum()),
         "accuracy": accuracy["share"],
         "accuracy_interval": accuracy["interval"],
     }

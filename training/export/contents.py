@@ -40,7 +40,7 @@ CONFIGS: dict[Profile, str] = {
 batchSize: 4
 # Milliseconds to wait for a full batch: as good as none; what queued up meanwhile is the next batch. 0 would mean 100.
 maxBatchDelay: 1
-# Seconds until a batch that does not end counts as hung and its worker is replaced. A batch of the largest photographs
+# Seconds until a batch that does not end counts as hung and its worker is replaced. A batch of the largest images
 # that the limits allow takes less.
 responseTimeout: 60
 # Seconds a worker may take to load and warm up; a cold disk and a shared core need more than a laptop.
@@ -53,11 +53,11 @@ handler:
   runtime: auto
 """,
     "gpu": """\
-# Images per batch at most: a GPU takes more than a core to fill up, and 32 photographs are still quickly decoded.
+# Images per batch at most: a GPU takes more than a core to fill up, and 32 images are still quickly decoded.
 batchSize: 32
 # Milliseconds to wait for a full batch: as good as none; what queued up meanwhile is the next batch. 0 would mean 100.
 maxBatchDelay: 1
-# Seconds until a batch that does not end counts as hung and its worker is replaced. A batch of the largest photographs
+# Seconds until a batch that does not end counts as hung and its worker is replaced. A batch of the largest images
 # that the limits allow takes less.
 responseTimeout: 180
 # Seconds a worker may take to load and warm up: CUDA's libraries are large.
@@ -90,12 +90,12 @@ def packed_config(bundle: Path, profile: Profile) -> str:
     if not path.is_file():
         return config
     try:
-        own, tuned = yaml.safe_load(config), yaml.safe_load(path.read_text(encoding="utf-8"))
+        default, tuned = yaml.safe_load(config), yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise BundleError(f"{path} cannot be read ({error}): fix or delete it") from error
     if not isinstance(tuned, dict) or not tuned.keys() <= _TUNABLE or not isinstance(tuned.get("handler", {}), dict):
         raise BundleError(f"{path} may hold {', '.join(sorted(_TUNABLE))} and nothing else: fix or delete it")
-    merged = own | tuned | {"handler": own["handler"] | tuned.get("handler", {})}
+    merged = default | tuned | {"handler": default["handler"] | tuned.get("handler", {})}
     return f"# Settings of {path.name} in place of the profile's.\n" + yaml.safe_dump(merged, sort_keys=False)
 
 

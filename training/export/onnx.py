@@ -1,4 +1,4 @@
-"""Export: an eager network -> an ONNX file that takes uint8 photographs and gives logits, class maps and embedding.
+"""Export: an eager network -> an ONNX file that takes uint8 images and gives logits, class maps and embedding.
 
     images (N, S, S, 3) uint8 -> Transpose -> Cast -> Sub -> Div = normalised (N, 3, S, S) -> the network -> outputs
 
@@ -76,7 +76,7 @@ def _forget_source(graph: onnx.GraphProto) -> None:
 
 
 def _prepend_normalisation(graph: onnx.GraphProto, card_input: Input, dtype: np.dtype) -> None:
-    """Turn the graph's float input into uint8 photographs, normalised as the card says."""
+    """Turn the graph's float input into uint8 images, normalised as the card says."""
     size = card_input.size
     batch = graph.input[0].type.tensor_type.shape.dim[0].dim_param
     del graph.input[:]
@@ -91,5 +91,5 @@ def _prepend_normalisation(graph: onnx.GraphProto, card_input: Input, dtype: np.
         helper.make_node("Sub", ["normalise.pixels", "normalise.mean"], ["normalise.centred"], "normalise.sub"),
         helper.make_node("Div", ["normalise.centred", "normalise.std"], [NORMALISED], "normalise.div"),
     ]
-    for place, node in enumerate(steps):
-        graph.node.insert(place, node)
+    for index, node in enumerate(steps):
+        graph.node.insert(index, node)

@@ -1,8 +1,8 @@
-"""Prune: take from a finished network the channels that matter least, whole ones, so that any engine is faster.
+"""Prune: remove the least important channels of a finished network, whole ones, so that any engine is faster.
 
 The groups of layers that must lose the same channels (a block's convolutions, the additions between blocks) are found
-by torch-pruning (arXiv 2301.12900). A channel's importance is the first-order estimate of what the loss would change
-without it (Taylor, arXiv 1906.10771), compared among layers of the same make (arXiv 2407.04616). The result needs
+by torch-pruning (arXiv 2301.12900). A channel's importance is the first-order estimate of the loss without
+it (Taylor, arXiv 1906.10771), compared among layers of the same kind (arXiv 2407.04616). The result needs
 fine-tuning.
 """
 
@@ -30,7 +30,7 @@ from visionserve.model_card import ModelCard
 from visionserve.network import Normalisation, adopt_widths, build, head
 from visionserve.transforms import Preprocessing
 
-PHOTOGRAPHS = 512  # of the training split, whose gradients say what matters
+IMAGES = 512  # of the training split, whose gradients estimate importance
 MULTIPLE = 16  # of channels: what the integer units of processors (AVX-512 VNNI, AMX) take at once
 _MOST = 0.7  # share of its channels that a single layer may lose
 
@@ -39,18 +39,18 @@ def prune_bundle(bundle: Path, root: Path, output: Path, ratio: float, multiple:
     """Write the card, manifest and weights of a narrower network to ``output``, for `fit --init`; return the network.
 
     Args:
-        root: folder of the manifest's photographs.
+        root: folder of the manifest's images.
         ratio: see `prune`.
 
     Raises:
-        BundleError: the bundle or its photographs cannot be used, or the network cannot be pruned so.
+        BundleError: the bundle or its images cannot be used, or the network cannot be pruned.
     """
     card = ModelCard.load(bundle / CARD)
     manifest = manifests.load(bundle / manifests.FILE_NAME, root, card.labels)
-    places = np.random.default_rng(0).permutation(manifest.part("train"))[:PHOTOGRAPHS]
-    files = [root / manifest.rows[place].path for place in places]
+    indices = np.random.default_rng(0).permutation(manifest.part("train"))[:IMAGES]
+    files = [root / manifest.rows[index].path for index in indices]
     images = load_served(files, Preprocessing(card.input.size, card.input.crop))
-    targets = np.array(manifest.targets())[places]
+    targets = np.array(manifest.targets())[indices]
     batches = zip(evaluate.batches(images), evaluate.batches(targets), strict=True)
     normalise = Normalisation(card.input.mean, card.input.std)
     inputs = ((normalise(torch.from_numpy(i).permute(0, 3, 1, 2)), torch.from_numpy(t)) for i, t in batches)
@@ -67,18 +67,18 @@ def prune_bundle(bundle: Path, root: Path, output: Path, ratio: float, multiple:
 def prune(
     network: nn.Module, architecture: str, batches: Iterable[tuple[Tensor, Tensor]], ratio: float, multiple: int
 ) -> nn.Module:
-    """Return a narrower network; ``network`` itself is used up.
+    """Return a narrower network; ``network`` itself is changed.
 
     Args:
         batches: the network's input (B, 3, S, S) with label indices (B,).
-        ratio: share of the channels to take away, between 0 and 1; the work falls by about twice that.
+        ratio: share of the channels to remove, between 0 and 1; the work falls by about twice that.
         multiple: every layer keeps a multiple of so many channels.
 
     Raises:
         BundleError: an impossible ratio, or a network whose layers cannot be narrowed one by one.
     """
     if not 0 < ratio < 1:
-        raise BundleError(f"ratio is the share of channels to take away, above 0 and below 1, not {ratio}")
+        raise BundleError(f"ratio is the share of channels to remove, above 0 and below 1, not {ratio}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the library's own imports
         import torch_pruning as pruning  # seconds to import
@@ -103,16 +103,16 @@ def prune(
 
 
 def _rebuilt(pruned: nn.Module, architecture: str, example: Tensor) -> nn.Module:
-    """Return the network that the state dict alone makes, which is how a bundle loads it; it must answer alike."""
+    """Return the network that the state dict alone makes, which is how a bundle loads it; its outputs must be equal."""
     weights = pruned.state_dict()
-    again = build(architecture, head(pruned).out_features).eval()
-    adopt_widths(again, weights)
+    rebuilt = build(architecture, head(pruned).out_features).eval()
+    adopt_widths(rebuilt, weights)
     try:
-        again.load_state_dict(weights)
+        rebuilt.load_state_dict(weights)
         with torch.inference_mode():
-            same = torch.allclose(again(example), pruned(example), rtol=1e-3, atol=1e-4)
+            same = torch.allclose(rebuilt(example), pruned(example), rtol=1e-3, atol=1e-4)
     except RuntimeError:
         same = False
     if not same:
         raise BundleError(f"{architecture} cannot be pruned (its widths alone do not make it); prune another network")
-    return again
+    return rebuilt

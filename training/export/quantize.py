@@ -1,4 +1,4 @@
-"""Quantize: the fp32 ONNX file -> int8 (uint8 activations, int8 weights per output channel), calibrated on photographs.
+"""Quantize: the fp32 ONNX file -> int8 (uint8 activations, int8 weights per output channel), calibrated on images.
 
 The graph is cut behind its normalisation, quantized by ONNX Runtime's static quantizer, and joined to its uint8 input
 again: with one integer zero point (the card's mean x 255) and one step (1 / (std x 255)) the pixels already are the
@@ -6,7 +6,7 @@ quantized input, so neither a normalisation nor a QuantizeLinear runs on them:
 
     images (N, S, S, 3) uint8 -> DequantizeLinear(1/58, 124) -> Transpose -> Conv ... : fused to QLinearConv at load
 
-The classifier and the poolings behind it stay in float: 0.1 % of the work, and they decide the probabilities.
+The classifier and the poolings behind it stay in float: 0.1 % of the work, and the probabilities depend on them.
 """
 
 import tempfile
@@ -46,8 +46,8 @@ def quantize(
 
     Args:
         reduce_range: keep weights to 7 bits. Without it, processors that multiply uint8 by int8 with 16-bit
-            intermediate sums (AVX2, AVX-512 without VNNI) saturate and answer wrongly (ONNX Runtime's documentation,
-            "Quantization", section on U8S8).
+            intermediate sums (AVX2, AVX-512 without VNNI) saturate and give wrong results (ONNX Runtime's
+            documentation, "Quantization", section on U8S8).
         percentile: clip activations at this percentile of the calibration values; None takes their extremes.
 
     Raises:
@@ -62,7 +62,7 @@ def quantize(
         quantize_static(
             str(prepared),
             str(int8),
-            _Photographs(images, scale, zero_point),
+            _CalibrationImages(images, scale, zero_point),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv", "Add", "MaxPool", "Concat", "Relu"],
             nodes_to_exclude=[_classifier(onnx.load(prepared).graph)],
@@ -78,7 +78,7 @@ def quantize(
     onnx.save(joined, int8)
 
 
-class _Photographs(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime ships no types
+class _CalibrationImages(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime ships no types
     """Feeds calibration batches in the network's own, normalised input."""
 
     def __init__(self, batches: Iterable[np.ndarray], scale: float, zero_point: int) -> None:
@@ -107,7 +107,7 @@ def _pixel_quantization(graph: onnx.GraphProto) -> tuple[float, int]:
 
 
 def _cut_normalisation(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy whose input is the normalised picture, (N, 3, S, S) float."""
+    """Return a copy whose input is the normalised image, (N, 3, S, S) float."""
     core = onnx.ModelProto()
     core.CopyFrom(model)
     graph = core.graph
@@ -128,7 +128,7 @@ def _classifier(graph: onnx.GraphProto) -> str:
 
 
 def _join_pixels(model: onnx.ModelProto, images: onnx.ValueInfoProto) -> onnx.ModelProto:
-    """Feed uint8 photographs (N, S, S, 3) straight into the first DequantizeLinear."""
+    """Feed uint8 images (N, S, S, 3) straight into the first DequantizeLinear."""
     graph = model.graph
     quantize_node = next(node for node in graph.node if node.op_type == "QuantizeLinear" and NORMALISED in node.input)
     dequantize = next(node for node in graph.node if node.input and node.input[0] == quantize_node.output[0])
@@ -136,8 +136,8 @@ def _join_pixels(model: onnx.ModelProto, images: onnx.ValueInfoProto) -> onnx.Mo
     dequantize.input[0] = IMAGES
     dequantize.output[0] = "pixels"
     graph.node.remove(quantize_node)
-    place = list(graph.node).index(dequantize) + 1
-    graph.node.insert(place, helper.make_node("Transpose", ["pixels"], [planes], "planes", perm=[0, 3, 1, 2]))
+    index = list(graph.node).index(dequantize) + 1
+    graph.node.insert(index, helper.make_node("Transpose", ["pixels"], [planes], "planes", perm=[0, 3, 1, 2]))
     del graph.input[:]
     graph.input.append(images)
     del graph.value_info[:]

@@ -36,8 +36,8 @@ def section(data: EvaluationData, root: Path, names: Path | None) -> Section:
     for folder in folders:
         images = prepare(images_below(root / folder), data.classifier.preprocessing)
         rows.append(_row(folder, label_of.get(folder), predict(data.classifier, images), data))
-    known = [row for row in rows if row["label"] is not None]
-    figures = {"all": _all(known), "folders": rows}
+    labelled = [row for row in rows if row["label"] is not None]
+    figures = {"all": _all(labelled), "folders": rows}
     return Section("Other images of the same labels", _lines(figures, data), figures, "shifted")
 
 
@@ -54,24 +54,24 @@ def read_names(path: Path, folders: Iterable[str], labels: tuple[str, ...]) -> d
         raise BundleError(f"no readable names at {path}: {error}") from error
     if not lines or lines[0] != HEADER or any(len(line) != len(HEADER) for line in lines):
         raise BundleError(f"{path} must have the two columns {','.join(HEADER)}, named in its first line")
-    given: dict[str, str] = {}
+    label_by_folder: dict[str, str] = {}
     for folder, label in lines[1:]:
         if folder not in folders:
             raise BundleError(f"{path} names the folder {folder!r}, which does not exist")
-        if folder in given:
+        if folder in label_by_folder:
             raise BundleError(f"{path} names the folder {folder!r} twice")
         if label and label not in labels:
             raise BundleError(f"{path}: {label!r}, of the folder {folder!r}, is not a label of the model")
-        given[folder] = label
-    kept = {folder: label for folder, label in given.items() if label}
-    if not kept:
+        label_by_folder[folder] = label
+    labelled = {folder: label for folder, label in label_by_folder.items() if label}
+    if not labelled:
         raise BundleError(f"{path} gives no folder a label")
-    return kept
+    return labelled
 
 
 def _folders(root: Path) -> list[str]:
     if not root.is_dir():
-        raise BundleError(f"there is no folder {root}")
+        raise BundleError(f"folder {root} does not exist")
     folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not folders:
         raise BundleError(f"{root} has no class folders")
@@ -79,12 +79,12 @@ def _folders(root: Path) -> list[str]:
 
 
 def _own(folders: list[str], data: EvaluationData) -> dict[str, str]:
-    own = {folder: folder for folder in folders if folder in data.card.labels}
-    if not own:
+    matching = {folder: folder for folder in folders if folder in data.card.labels}
+    if not matching:
         raise BundleError(
             "no class folder is named like a label of the model: give the labels of the folders with --names"
         )
-    return own
+    return matching
 
 
 def _row(folder: str, label: str | None, predictions: Predictions, data: EvaluationData) -> dict[str, Any]:

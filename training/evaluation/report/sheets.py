@@ -106,9 +106,9 @@ def pairs(data: EvaluationData, rows: Sequence[dict[str, Any]]) -> Figure:
 
 def _example(data: EvaluationData, label: int, probability: np.ndarray) -> np.ndarray | None:
     """Return the image of a label with its highest probability: of this split, else of any, else none."""
-    own = np.flatnonzero(data.targets == label)
-    if len(own):
-        image: np.ndarray = data.images[own[probability[own, label].argmax()]]
+    examples = np.flatnonzero(data.targets == label)
+    if len(examples):
+        image: np.ndarray = data.images[examples[probability[examples, label].argmax()]]
         return image
     name = data.card.labels[label]
     files = (data.manifest.root / row.path for row in data.manifest.rows if row.label == name)

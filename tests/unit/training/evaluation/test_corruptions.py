@@ -13,8 +13,8 @@ LARGE = synthetic_images(224, 2)  # the size of the published strengths
 
 def differences(kind: str) -> list[float]:
     """Return the mean squared difference that each severity makes."""
-    spoilt = [np.stack([corrupt(flower, kind, s, seed) for seed, flower in enumerate(LARGE)]) for s in SEVERITIES]
-    return [float(((pictures.astype(float) - LARGE) ** 2).mean()) for pictures in spoilt]
+    corrupted = [np.stack([corrupt(flower, kind, s, seed) for seed, flower in enumerate(LARGE)]) for s in SEVERITIES]
+    return [float(((pictures.astype(float) - LARGE) ** 2).mean()) for pictures in corrupted]
 
 
 def test_they_are_the_published_fifteen_in_four_groups() -> None:
@@ -28,10 +28,10 @@ def test_they_are_the_published_fifteen_in_four_groups() -> None:
 def test_a_picture_keeps_its_shape_and_type_and_changes(kind: str, severity: int) -> None:
     upright = np.ascontiguousarray(FLOWERS[1][:, 10:90])
     before = upright.copy()
-    spoilt = corrupt(upright, kind, severity, seed=4)
-    assert spoilt.shape == upright.shape
-    assert spoilt.dtype == np.uint8
-    assert (spoilt != upright).any()
+    corrupted = corrupt(upright, kind, severity, seed=4)
+    assert corrupted.shape == upright.shape
+    assert corrupted.dtype == np.uint8
+    assert (corrupted != upright).any()
     assert (upright == before).all()
 
 

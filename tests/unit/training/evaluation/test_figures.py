@@ -113,7 +113,7 @@ def test_a_network_beside_itself_does_not_differ() -> None:
     found = compare(logits, logits, targets, 1.0)
     assert found["agreement"] == 1.0
     low, high = found["top1_difference_interval"]
-    assert low == -high, "no difference seen among 50 is no proof that there is none"
+    assert low == -high, "50 images without a difference do not prove that there is none"
     assert 0.05 < high < 0.1
     assert found["negative_log_likelihood_difference_interval"] == [0.0, 0.0]
 
