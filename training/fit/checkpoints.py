@@ -8,10 +8,12 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
 from visionserve.errors import BundleError
 from visionserve.files import atomic_write
 
+LOSS = "val/loss"
 DIVERGED = (
     "The training diverged: lower --optimizer.learning_rate (`python -m training lr-find` suggests one) or set "
     "--optimizer.clip, and train again with --resume none"
@@ -31,7 +33,27 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps the best epoch, also in a run whose folder was moved: there Lightning forgets the best score."""
+    """Keeps the best epoch: of equal accuracies, of which few validation images give many, that of the lowest loss.
+
+    Also in a run whose folder was moved: there Lightning forgets the best score.
+    """
+
+    _best_loss = math.inf
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        """Whether this validation is better than the best so far."""
+        if current is not None and self.best_model_score is not None and bool(current == self.best_model_score):
+            lower = float(trainer.callback_metrics[LOSS]) < self._best_loss
+            return trainer.strategy.reduce_boolean_decision(lower)
+        return super().check_monitor_top_k(trainer, current)
+
+    def _update_best_and_save(self, current: Tensor, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
+        self._best_loss = float(trainer.callback_metrics[LOSS])
+        super()._update_best_and_save(current, trainer, monitor_candidates)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return Lightning's state and the loss of the best epoch."""
+        return super().state_dict() | {"best_loss": self._best_loss}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the score from the checkpoint of the best epoch in this run's folder."""
@@ -40,7 +62,7 @@ class BestCheckpoint(ModelCheckpoint):
             return
         states = torch.load(best, map_location="cpu", weights_only=True, mmap=True)["callbacks"]
         state = dict(states.get(self.state_key, state_dict))
-        score = state["best_model_score"]
+        score, self._best_loss = state["best_model_score"], state.get("best_loss", math.inf)
         state |= {"dirpath": self.dirpath, "best_model_path": str(best), "last_model_path": ""}
         state |= {"kth_best_model_path": str(best), "kth_value": score, "best_k_models": {str(best): score}}
         super().load_state_dict(state)
@@ -62,9 +84,37 @@ class DivergenceCheck(Callback):
 
 
 class ResumableEarlyStopping(EarlyStopping):
-    """Early stopping that is remembered: resumed after it, a run does not train one more epoch."""
+    """Early stopping that counts an equal accuracy with a lower loss as better, and is remembered.
+
+    Resumed after it, a run does not train one more epoch.
+    """
+
+    _loss = _best_loss = math.inf
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Stop before the first epoch if the checkpoint says that patience had ended."""
         if self.wait_count >= self.patience:
             trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return Lightning's state and the loss of the best epoch."""
+        return super().state_dict() | {"best_loss": self._best_loss}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore them."""
+        super().load_state_dict(state_dict)
+        self._best_loss = state_dict.get("best_loss", math.inf)
+
+    def _run_early_stopping_check(self, trainer: Trainer) -> None:
+        self._loss = float(trainer.callback_metrics[LOSS])
+        super()._run_early_stopping_check(trainer)
+
+    def _evaluate_stopping_criteria(self, current: Tensor) -> tuple[bool, str | None]:
+        before = self.best_score
+        if bool(current == before.to(current.device)) and self._loss < self._best_loss:
+            self.wait_count, self._best_loss = 0, self._loss
+            return False, None
+        result = super()._evaluate_stopping_criteria(current)
+        if self.best_score is not before:
+            self._best_loss = self._loss
+        return result

@@ -87,7 +87,7 @@ def _images(trainer: Trainer) -> image_grid.LabelledImages:
 
 
 def _improved(trainer: Trainer) -> bool:
-    """Tell whether this validation is the best so far; Lightning's checkpoints are written after it."""
-    keep = next(c for c in trainer.checkpoint_callbacks if getattr(c, "monitor", None))
-    best: Tensor | None = keep.best_model_score  # type: ignore[attr-defined]
-    return best is None or bool(trainer.callback_metrics["val/accuracy"] > best)
+    """Whether this validation is the best so far; Lightning's checkpoints are written after it."""
+    checkpoint = next(c for c in trainer.checkpoint_callbacks if getattr(c, "monitor", None))
+    accuracy = trainer.callback_metrics["val/accuracy"]
+    return bool(checkpoint.check_monitor_top_k(trainer, accuracy))  # type: ignore[attr-defined]

@@ -179,13 +179,25 @@ def test_a_rate_far_too_high_ends_the_command_with_1(
 
 
 class Scores(Callback):
-    """Gives the epochs of a run accuracies of our own."""
+    """Gives the epochs of a run accuracies, and losses, of our own."""
 
-    def __init__(self, *scores: float) -> None:
-        self._scores = scores
+    def __init__(self, *scores: float, losses: tuple[float, ...] = ()) -> None:
+        self._scores, self._losses = scores, losses
+        self.epochs = 0
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:  # noqa: ARG002
+        self.epochs = trainer.current_epoch + 1
         trainer.callback_metrics["val/accuracy"] = torch.tensor(self._scores[trainer.current_epoch])
+        if self._losses:
+            trainer.callback_metrics["val/loss"] = torch.tensor(self._losses[trainer.current_epoch])
+
+
+def test_of_equal_accuracies_the_lowest_loss_is_best_and_patience_counts_from_there(root: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    scores = Scores(0.5, 1.0, 1.0, 1.0, 1.0, 1.0, losses=(0.9, 0.8, 0.2, 0.3, 0.4, 0.1))
+    fit(synthetic_images.recipe(root, epochs=6, patience=2), run, callbacks=[scores])
+    assert json.loads(run.facts.read_text())["epoch"] == 2
+    assert scores.epochs == 5  # two without a better one after the third
 
 
 def test_a_run_whose_folder_was_moved_keeps_its_best_epoch(root: Path, tmp_path: Path) -> None:
