@@ -4,6 +4,8 @@ import pytest
 
 from loadtests import soak
 from loadtests.__main__ import main
+from loadtests.benchmark import client
+from loadtests.benchmark.client import Window
 from loadtests.benchmark.server import ServerError
 from loadtests.soak import Sample
 
@@ -60,3 +62,31 @@ def test_a_service_that_does_not_start_or_an_archive_that_is_missing_is_said(
     monkeypatch.setattr(soak, "measure", broken)
     assert main(["soak", f"--archive={tmp_path / 'x.mar'}"]) == 3
     assert "no answer" in capsys.readouterr().err
+
+
+def test_a_window_that_is_too_short_for_any_answer_is_made_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    windows: list[float] = []
+
+    class Busy:
+        target = cpu_s = None
+
+        def memory_mb(self) -> float:
+            return 900.0
+
+        def log_tail(self) -> str:
+            return "the log"
+
+    def measured(_target: object, _workload: object, _n: int, _warm: float, seconds: float, _cpu: object) -> Window:
+        windows.append(seconds)
+        return Window(seconds, [1000.0] * 40 if seconds >= 2 else [])
+
+    monkeypatch.setattr(client, "measure", measured)
+    samples = soak._samples(Busy(), None, 60, 0.5, lambda _: None)  # type: ignore[arg-type]
+    assert windows == [0.5, 1.0, 2.0, 2.0]
+    assert [sample.requests for sample in samples] == [40, 80]
+
+    monkeypatch.setattr(client, "measure", lambda *_: Window(1.0))
+    with pytest.raises(ServerError, match="the log"):
+        soak._samples(Busy(), None, 60, 0.5, lambda _: None)  # type: ignore[arg-type]
