@@ -113,7 +113,7 @@ def run(command: Sequence[str], started: Callable[[], None] = lambda: None) -> i
 
 
 def say(text: str) -> None:
-    """Write a line for people; a full disk under standard error is no reason to stop."""
+    """Write a line for people; a full disk under standard error does not stop the gateway."""
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
 

@@ -50,7 +50,7 @@ def _report(check: Check, settings: Settings) -> bool:
 def check_libraries(lock: Path) -> str:
     """Require the versions of the lock file."""
     if not lock.is_file():
-        return "there is no lock file here to compare them with"
+        return "no lock file to compare them with"
     locked = _locked(lock.read_text(encoding="utf-8"))
     different = [f"{name} {_installed(name)} for {v}" for name, v in locked if _installed(name) != v]
     if different:
@@ -62,7 +62,7 @@ def check_libraries(lock: Path) -> str:
 def check_sources(settings: Settings) -> str:
     """Require that the archives carry the library as it is here."""
     if not settings.archives:
-        raise SetupError(f"There is no archive in {settings.model_store}: build one with `make archive`.")
+        raise SetupError(f"No archive in {settings.model_store}: build one with `make archive`.")
     for path in settings.archives:
         try:
             with zipfile.ZipFile(path) as archive:

@@ -2,7 +2,7 @@
 
 One JSON object a line: time, request_id, model, version, predicted, probability, label (null where the user only said
 that the prediction is wrong), verdict (right or wrong). Users choose which answers they judge, so the share of right
-ones is no estimate of the accuracy. Its changes and its confusions are useful.
+ones does not estimate the accuracy. Its changes and its confusions are useful.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 BIAS = (
-    "Users choose which answers they judge, so this share is no estimate of the accuracy; "
+    "Users choose which answers they judge, so this share does not estimate the accuracy; "
     "watch how it changes and which labels are confused."
 )
 

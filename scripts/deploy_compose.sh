@@ -23,7 +23,7 @@ if up "$image" && smoke; then
     exit 0
 fi
 if [ -z "$before" ]; then
-    echo "$image failed, and there is no previous build to roll back to." >&2
+    echo "$image failed, and no previous build exists to roll back to." >&2
     exit 1
 fi
 echo "$image failed: rolling back to $before." >&2

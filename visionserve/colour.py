@@ -107,7 +107,7 @@ def _looked_up(band: Image.Image, *, table: np.ndarray) -> np.ndarray:
 
 
 def _scaled(band: Image.Image, *, black: float, white: float) -> np.ndarray:
-    """Scale to 0-255; what is no number becomes black, an infinity black or white."""
+    """Scale to 0-255; NaN becomes black, an infinity black or white."""
     shade = np.asarray(band).astype(np.float64)
     with np.errstate(invalid="ignore"):
         shade -= black

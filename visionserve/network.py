@@ -53,7 +53,7 @@ def load(architecture: str, classes: int, weights: Path) -> nn.Module:
     """Return the fp32 network of a safetensors file, in evaluation mode; a pruned one has its own widths.
 
     Raises:
-        BundleError: there is no such file, or its weights are not those of such a network.
+        BundleError: the file is missing, or its weights are not those of such a network.
     """
     net = build(architecture, classes)
     try:

@@ -64,21 +64,21 @@ class TorchEngine:
         self.device: Device = device
         self.name = f"PyTorch {torch.__version__.partition('+')[0]}"
         self.largest = max(size for size in LADDER if size <= largest)
-        place = _device(device, gpu)
+        target = _device(device, gpu)
         net = network.load(card.architecture, len(card.labels), folder / WEIGHTS)
         form = network.ExportForm(net, card.input.mean, card.input.std).eval()
-        form = form.to(place, dtype or (torch.float16 if device == "cuda" else torch.float32))
+        form = form.to(target, dtype or (torch.float16 if device == "cuda" else torch.float32))
         self._form = form.to(memory_format=torch.channels_last)
         if device == "cpu":
             torch.set_num_threads(threads)
         self._shape = (card.input.size, card.input.size, 3)
-        self._place = place
+        self._target = target
         self._lock = threading.Lock()  # the buffers are shared
         with self._memory_guard():
             self._images = torch.zeros((self.largest, *self._shape), dtype=torch.uint8, pin_memory=device == "cuda")
         self._runs: dict[int, _Run] = {}
         self._pool: Any = None  # the graphs' memory: one runs at a time, so they share it
-        self._stream = torch.cuda.Stream(place) if device == "cuda" else None  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream(target) if device == "cuda" else None  # type: ignore[no-untyped-call]
 
     def run(self, images: np.ndarray) -> Outputs:
         """Return the outputs of uint8 RGB images (B, S, S, 3); the first batch of a size takes longer.
@@ -114,8 +114,8 @@ class TorchEngine:
 
     def _capture(self, size: int, stream: torch.cuda.Stream) -> _Run:
         """Return what runs batches of ``size`` by a CUDA graph: the copies to and from the GPU are outside of it."""
-        static = torch.zeros((size, *self._shape), dtype=torch.uint8, device=self._place)
-        stream.wait_stream(torch.cuda.current_stream(self._place))
+        static = torch.zeros((size, *self._shape), dtype=torch.uint8, device=self._target)
+        stream.wait_stream(torch.cuda.current_stream(self._target))
         with torch.cuda.stream(stream):
             for _ in range(_WARM_UP_RUNS):
                 outputs = self._compute(static)
@@ -156,5 +156,5 @@ def _device(device: Device, gpu: int) -> torch.device:
     if not torch.cuda.is_available():
         raise BundleError("CUDA is not available to torch: no usable GPU or driver")
     if gpu >= torch.cuda.device_count():
-        raise BundleError(f"there is no CUDA device {gpu}: {torch.cuda.device_count()} are visible")
+        raise BundleError(f"CUDA device {gpu} does not exist: {torch.cuda.device_count()} are visible")
     return torch.device("cuda", gpu)

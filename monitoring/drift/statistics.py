@@ -55,7 +55,7 @@ def g_test(reference: np.ndarray, window: np.ndarray) -> float:
 def g_test_two_samples(reference: np.ndarray, window: np.ndarray) -> float:
     """Return the p-value of counts (C,) when reference and window are both random draws, by permutation.
 
-    All images of both are dealt anew into a reference and a window of the same sizes: exact, whatever the mix is.
+    All images of both are permuted into a reference and a window of the same sizes: exact, whatever the mix is.
     """
     pooled, size = reference + window, int(window.sum())
     share = size / pooled.sum()

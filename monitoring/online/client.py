@@ -22,7 +22,7 @@ Measure = Callable[[bytes], Properties | None]
 
 
 class TimedTransport:
-    """Counts and times the requests of each thread's current image; the waits between retries are no latency."""
+    """Counts and times the requests of each thread's current image; waits between retries are left out."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport

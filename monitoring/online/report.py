@@ -139,7 +139,7 @@ def verdict(results: Results) -> str:
     if results.card is not None and results.card != (results.model, results.version):
         return f"{sentence}; not compared: the bundle's card is of {' '.join(results.card)}."
     if against is None:
-        return f"{sentence}; not compared: there is no card with an accuracy and the number of its images."
+        return f"{sentence}; not compared: the card with an accuracy and the number of its images is missing."
     if against["test"] == "pairs":
         offline = f"the {_percent(against['offline_top1'])} of the bundle on the same images"
     else:

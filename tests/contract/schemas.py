@@ -1,4 +1,4 @@
-"""JSON Schemas of everything that the service answers, read from docs/openapi.yaml: there is no second description."""
+"""JSON Schemas of everything that the service answers, read from docs/openapi.yaml: the only description."""
 
 from pathlib import Path
 from typing import Any

@@ -125,9 +125,9 @@ def check_options(command: Command, program: tuple[str, ...], words: tuple[str, 
     if not program or not options:
         return
     named = 2 if " ".join(words[:2]) in {*COMMANDS_OF_TRAINING, *COMMANDS_OF_DRIFT} else 1
-    told = help_of(*program, *(words[:named] if words and re.fullmatch(r"[a-z][a-z-]*", words[0]) else ()))
+    text = help_of(*program, *(words[:named] if words and re.fullmatch(r"[a-z][a-z-]*", words[0]) else ()))
     for option in options:
-        assert re.search(rf"{re.escape(option)}\b", told), f"{command}: {' '.join(program)} has no {option}"
+        assert re.search(rf"{re.escape(option)}\b", text), f"{command}: {' '.join(program)} has no {option}"
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from visionserve.client import Answer, ResponseError
 
 _BAR = 30
 _BESIDE_BAR = 13  # characters of a row that are neither label nor bar
-_COLUMNS = 100  # where there is no terminal
+_COLUMNS = 100  # without a terminal
 
 
 def add(parser: argparse.ArgumentParser) -> None:

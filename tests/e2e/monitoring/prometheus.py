@@ -124,8 +124,8 @@ def _answers(url: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Told:
-    """A receiver of alerts: where it listens, and what it was told, by the receiver's name."""
+class Receiver:
+    """A receiver of alerts: where it listens, and what it received, by the receiver's name."""
 
     url: str
     alerts: list[tuple[str, dict[str, Any]]]
@@ -135,7 +135,7 @@ class Told:
 
 
 @contextlib.contextmanager
-def somebody_to_tell() -> Iterator[Told]:
+def alert_receiver() -> Iterator[Receiver]:
     alerts: list[tuple[str, dict[str, Any]]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -152,7 +152,7 @@ def somebody_to_tell() -> Iterator[Told]:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
-            yield Told(f"http://127.0.0.1:{server.server_port}", alerts)
+            yield Receiver(f"http://127.0.0.1:{server.server_port}", alerts)
         finally:
             server.shutdown()
             thread.join()

@@ -17,10 +17,10 @@ from tests.e2e.gateway.gateways import NEEDS_NGINX, Gateway
 from tests.e2e.monitoring.prometheus import (
     NEEDS_PROMETHEUS,
     Prometheus,
-    Told,
+    Receiver,
+    alert_receiver,
     alertmanager,
     prometheus,
-    somebody_to_tell,
     until,
 )
 
@@ -51,14 +51,14 @@ def gateway(behind: dict[str, str], folder: Path) -> Iterator[Gateway]:
 
 
 @pytest.fixture(scope="module")
-def told() -> Iterator[Told]:
-    with somebody_to_tell() as found:
+def receiver() -> Iterator[Receiver]:
+    with alert_receiver() as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def manager(told: Told, folder: Path) -> Iterator[str]:
-    with alertmanager(folder, told.url) as address:
+def manager(receiver: Receiver, folder: Path) -> Iterator[str]:
+    with alertmanager(folder, receiver.url) as address:
         yield address
 
 
@@ -132,23 +132,27 @@ def test_a_service_that_is_well_raises_no_alert(watched: Prometheus) -> None:
 
 @pytest.mark.usefixtures("traffic")
 def test_failed_answers_reach_the_person_on_call(
-    watched: Prometheus, manager: str, told: Told, behind: dict[str, str], folder: Path, photograph: bytes
+    watched: Prometheus, manager: str, receiver: Receiver, behind: dict[str, str], folder: Path, photograph: bytes
 ) -> None:
     (folder / "broken").mkdir()
-    # Behind this gateway is no TorchServe, but its records go where the others' go.
+    # This gateway has no TorchServe behind it, but its records go where the others' go.
     with gateways.running(folder / "broken", **behind | {"inference": gateways.NOWHERE}) as broken:
         for _ in range(3):
             assert [broken.put(photograph).status_code for _ in range(10)] == [503] * 10
             until(lambda: watched.has_data('gateway_requests_total{status="503"}'), lambda: "no 503 counted", TIMEOUT_S)
     until(
-        lambda: "VisionserveAvailabilityBurnFast" in told.names("on-call"),
-        lambda: f"alerts: {watched.query('ALERTS')}, told: {told.alerts}",
+        lambda: "VisionserveAvailabilityBurnFast" in receiver.names("on-call"),
+        lambda: f"alerts: {watched.query('ALERTS')}, receiver: {receiver.alerts}",
         TIMEOUT_S,
     )
-    labels, notes = next((alert["labels"], alert["annotations"]) for name, alert in told.alerts if name == "on-call")
+    labels, notes = next(
+        (alert["labels"], alert["annotations"]) for name, alert in receiver.alerts if name == "on-call"
+    )
     assert (labels["severity"], labels["slo"], labels["namespace"]) == ("critical", "availability", "visionserve")
     assert re.match(r"[\d.]+% of the answers of the last (1h|6h) were 5xx\.", notes["description"])
-    until(lambda: _inhibited(manager, "VisionserveAvailabilityBurnSlow"), lambda: "the slow burn told too", TIMEOUT_S)
+    until(
+        lambda: _inhibited(manager, "VisionserveAvailabilityBurnSlow"), lambda: "the slow burn alerted too", TIMEOUT_S
+    )
 
 
 def _inhibited(manager: str, name: str) -> bool:

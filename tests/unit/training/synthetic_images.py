@@ -1,4 +1,4 @@
-"""Drawn data sets: three labels told apart by colour, small enough to train on in seconds."""
+"""Synthetic data sets: three labels that differ by colour, small enough to train on in seconds."""
 
 from pathlib import Path
 

@@ -13,7 +13,7 @@ _FOLDERS = {"Cat": "cat", "Dog": "dog"}
 
 
 def collect(root: Path) -> Collection:
-    """Index every JPEG file, by number; there is no official split."""
+    """Index every JPEG file, by number; no official split exists."""
     folder = root / "PetImages" if (root / "PetImages").is_dir() else root
     missing = [name for name in _FOLDERS if not (folder / name).is_dir()]
     if missing:

@@ -40,7 +40,7 @@ def obtain(what: str, archives: Sequence[Archive], folder: Path) -> Path:
     """Have the files of the data set called ``what`` below ``folder``, archives unpacked, and return the folder.
 
     Raises:
-        BundleError: there is no network, the address does not answer, or what arrives has another checksum.
+        BundleError: no network, the address does not answer, or what arrives has another checksum.
     """
     if (folder / DONE).is_file():
         return folder

@@ -15,11 +15,11 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> manifest.Manifest:
 
 
 def test_without_a_cache_the_pixels_are_the_same(images: manifest.Manifest, tmp_path: Path) -> None:
-    kept, anew = open_cache(images, tmp_path, 24), Files(images, 24)
-    assert len(kept) == len(anew) == 12
-    assert kept.size == sum(kept[place].size for place in range(12))
+    cached, fresh = open_cache(images, tmp_path, 24), Files(images, 24)
+    assert len(cached) == len(fresh) == 12
+    assert cached.size == sum(cached[place].size for place in range(12))
     for place in range(12):
-        assert np.array_equal(kept[place], anew[place])
+        assert np.array_equal(cached[place], fresh[place])
 
 
 def test_a_cache_larger_than_memory_says_what_else_there_is(

@@ -90,9 +90,9 @@ def test_twins_on_two_sides_of_a_division_are_counted(tmp_path: Path) -> None:
     root = synthetic_images.flowers(
         tmp_path / "flowers", labels=[*range(1, 103), 1, 1], train=[*range(2, 103)], val=[103], test=[1, 104]
     )
-    shutil.copy(root / "jpg" / "image_00007.jpg", root / "jpg" / "image_00104.jpg")  # learnt from, tested
+    shutil.copy(root / "jpg" / "image_00007.jpg", root / "jpg" / "image_00104.jpg")  # in train and test
     with Image.open(root / "jpg" / "image_00008.jpg") as image:
-        image.resize((70, 82)).save(root / "jpg" / "image_00103.jpg", quality=80)  # learnt from, validated
+        image.resize((70, 82)).save(root / "jpg" / "image_00103.jpg", quality=80)  # in train and validation
     facts = describe("flowers102", root, tmp_path / "report")
     assert facts["splits"] == {
         "official": {

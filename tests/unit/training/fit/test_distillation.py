@@ -86,8 +86,8 @@ def test_a_run_goes_on_from_a_bundle_with_its_widths_and_its_head(bundle: Path, 
     )
     fit(recipe, Run(tmp_path / "run"))
     before, after = load_file(bundle / "weights.safetensors"), load_file(tmp_path / "run" / "weights.safetensors")
-    learnt = [name for name in before if name.endswith((".weight", ".bias"))]
-    assert all(torch.equal(after[name], before[name]) for name in learnt)
+    trainable = [name for name in before if name.endswith((".weight", ".bias"))]
+    assert all(torch.equal(after[name], before[name]) for name in trainable)
     assert after["layer4.1.conv1.weight"].shape[0] == 256
 
 
