@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,6 +50,8 @@ _FAILED = 1
 # workers share, so that no client learns anything about processes.
 _PROBE_HEADER, _WORKER_HEADER = "x-visionserve-probe", "x-visionserve-worker"
 _PROBE_VARIABLE = "VISIONSERVE_PROBE"
+# In the launcher's temporary folder, followed by the process id: touched with each batch.
+_ACTIVITY_FILE = "visionserve-worker-"
 # GPUs by UUID or MIG name: TorchServe's Java fails on them as CUDA_VISIBLE_DEVICES, so they come under this name.
 _DEVICES_VARIABLE = "VISIONSERVE_CUDA_VISIBLE_DEVICES"
 logger = logging.getLogger("visionserve")
@@ -63,6 +66,7 @@ class ImageHandler:
         self._metrics: Mapping[str, Any] = {}
         self._metrics_buffer = MetricsBuffer(self._emit, _BOUNDS)
         self._probe = os.environ.get(_PROBE_VARIABLE, "")
+        self._activity_file = Path(tempfile.gettempdir(), f"{_ACTIVITY_FILE}{os.getpid()}")
 
     def initialize(self, context: Any) -> None:
         """Load the archive and run every batch size once; a worker that returns from here is ready.
@@ -116,7 +120,14 @@ class ImageHandler:
         counted = tuple(reply for reply, probe in zip(outcome.replies, probes, strict=True) if not probe)
         if counted:
             self._report(replace(outcome, replies=counted), total_s)
+        self._note_activity()
         return [reply.content.body for reply in outcome.replies]
+
+    def _note_activity(self) -> None:
+        """Let the launcher see that this worker answers, so that a busy one needs no probe to prove it."""
+        if self._probe:
+            with contextlib.suppress(OSError):
+                self._activity_file.touch()
 
     def _exit_if_broken(self, failure: Exception) -> None:
         """End this worker after a CUDA error other than exhausted memory: the process cannot use the GPU again.

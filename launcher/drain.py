@@ -42,9 +42,10 @@ class Drain:
 
     def wait(self, delay_s: float, timeout_s: float) -> DrainResult:
         """Return when nothing is in flight, when the time is over, or when interrupted."""
-        started = self._monitor.begin_drain()
-        deadline = started + max(delay_s, timeout_s)
-        if not self._until(lambda: self._clock() >= started + delay_s, deadline):
+        # A drain that was requested before has used up its delay, not the time for answers.
+        delayed_until = self._monitor.begin_drain() + delay_s
+        deadline = max(delayed_until, self._clock()) + timeout_s
+        if not self._until(lambda: self._clock() >= delayed_until, deadline):
             return "interrupted"
         while self._clock() < deadline:
             since = self._monitor.probe_all()

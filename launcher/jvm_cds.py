@@ -73,11 +73,11 @@ def _list_classes(settings: Settings, environment: Mapping[str, str], java: str,
         start_new_session=True,
     )
     try:
-        torchserve = TorchServe(settings, child.pid, secret="", image=b"")
+        torchserve = TorchServe(settings, target.parent, secret="", image=b"")
         _await(torchserve, child)
         torchserve.describe(_NO_MODEL)
         with contextlib.suppress(NoAnswer):
-            torchserve.predict(_NO_MODEL)
+            torchserve.predict(_NO_MODEL, _START_TIMEOUT_S)
     finally:
         # At once: how it stops is nothing that a start needs, and takes it two seconds.
         process.stop(child, timeout_s=0)

@@ -27,8 +27,8 @@ _MAIN_CLASS = "org.pytorch.serve.ModelServer"
 
 
 @contextmanager
-def running(settings: Settings, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run TorchServe with every archive of the model store; stop it, and all that it started, on leaving."""
+def running(settings: Settings, environment: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Run TorchServe with every archive; yield it and its folder; stop it, and all that it started, on leaving."""
     plan = make_plan(resources.cpus(), resources.memory_bytes())
     with tempfile.TemporaryDirectory(prefix="visionserve-", ignore_cleanup_errors=True) as folder:
         child = subprocess.Popen(
@@ -40,7 +40,7 @@ def running(settings: Settings, environment: Mapping[str, str]) -> Iterator[subp
         )
         try:
             with guard(child.pid, folder):
-                yield child
+                yield child, Path(folder)
         finally:
             stop(child)
 

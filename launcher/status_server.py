@@ -87,7 +87,7 @@ class Service:
         return _json({"draining": True}, http.HTTPStatus.ACCEPTED)
 
     def _health(self, state: str, trouble: str) -> Reply:
-        trouble = trouble or (self.monitor.failure() if state == "live" else "")
+        trouble = trouble or (self.monitor.not_live_reason() if state == "live" else "")
         if trouble:
             return _json({state: False, "reason": trouble}, http.HTTPStatus.SERVICE_UNAVAILABLE)
         return _json({state: True})

@@ -42,9 +42,9 @@ def serve(settings: Settings, environment: Mapping[str, str]) -> int:
         secret = secrets.token_hex(16)
         listing = gpus.listing(environment) if environment.get(gpus.VISIBLE) else ""
         devices = gpus.for_torchserve(environment, listing)
-        child = stack.enter_context(process.running(settings, {**devices, "VISIONSERVE_PROBE": secret}))
+        child, folder = stack.enter_context(process.running(settings, {**devices, "VISIONSERVE_PROBE": secret}))
         title, image = self_test.probe_image()
-        torchserve = TorchServe(settings, child.pid, secret, image)
+        torchserve = TorchServe(settings, folder, secret, image)
         monitor = WorkerMonitor(torchserve, archives)
         metrics = Metrics(monitor)
         service = status_server.Service(monitor, metrics, lambda: child.poll() is None, torchserve.metrics, _OPENAPI)
@@ -69,6 +69,9 @@ def _run(
             return FAILED
         if monitor.failure():
             _print(monitor.failure(), _ERR)
+            # Of several workers some may still answer: what they were given is answered first.
+            if monitor.answers():
+                _stop(settings, child, monitor, queue)
             return FAILED
         if not printed and (prediction := monitor.first_answers.get(settings.model)):
             _print(self_test.table(title, prediction))

@@ -3,18 +3,19 @@
 import contextlib
 import http.client
 import json
+import time
+from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 from launcher.settings import HOST, Settings
 
-# What TorchServe runs for each worker; its Java starts other programs too.
-_WORKER_PROGRAM = "model_service_worker"
-_TIMEOUT_S = 5.0
-# A probe waits in TorchServe's queue until a worker has loaded.
-_ANSWER_TIMEOUT_S = 120.0
+# A worker's process id follows (handlers/image_handler.py).
+ACTIVITY_FILE = "visionserve-worker-"
+_TIMEOUT_S = 2.0
 
 
 class NoAnswer(Exception):
@@ -38,37 +39,43 @@ class ProbeAnswer:
 
 
 class TorchServe:
-    """A running TorchServe. Its Java, ``java_pid``, starts the workers; ``secret`` marks the launcher's probes."""
+    """A running TorchServe whose workers write to ``folder``; ``secret`` marks the launcher's probes."""
 
-    def __init__(self, settings: Settings, java_pid: int, secret: str, image: bytes) -> None:
+    def __init__(self, settings: Settings, folder: Path, secret: str, image: bytes) -> None:
         self._settings = settings
-        self._java_pid = java_pid
+        self._folder = folder
         self._headers = {"x-visionserve-probe": secret, "x-top-k": "3", "Content-Type": "application/octet-stream"}
         self._image = image
         self._processes: dict[int, psutil.Process] = {}
 
-    def workers(self, expected: int) -> set[int]:
-        """Return the process ids of the workers that run.
-
-        Looking through all processes is not cheap, so it is done only while fewer than ``expected`` are known yet.
-        """
+    def alive(self, pids: Collection[int]) -> set[int]:
+        """Return those of these workers that run."""
+        for pid in set(pids) - self._processes.keys():
+            with contextlib.suppress(psutil.Error):
+                self._processes[pid] = psutil.Process(pid)
         self._processes = {pid: process for pid, process in self._processes.items() if _runs(process)}
-        if len(self._processes) < max(expected, 1):
-            self._processes |= {process.pid: process for process in self._find() if process.pid not in self._processes}
-        return set(self._processes)
+        return {pid for pid in pids if pid in self._processes}
+
+    def idle_s(self, pids: Collection[int]) -> dict[int, float]:
+        """Return how many seconds ago each worker answered anything; the handler touches a file when it does."""
+        now, seconds = time.time(), {}
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                seconds[pid] = max(0.0, now - (self._folder / f"{ACTIVITY_FILE}{pid}").stat().st_mtime)
+        return seconds
 
     def describe(self, model: str) -> ModelDescription | None:
         """Ask the management API about a model; None while it does not answer."""
         try:
             content = json.loads(self._get("management_port", f"/models/{model}", _TIMEOUT_S))[0]
-            pids = frozenset(int(worker["pid"]) for worker in content["workers"])
+            pids = frozenset(int(worker["pid"]) for worker in content["workers"] if int(worker["pid"]) > 0)
             return ModelDescription(int(content["minWorkers"]), pids)
         except (NoAnswer, ValueError, KeyError, IndexError, TypeError):
             return None
 
-    def predict(self, model: str) -> ProbeAnswer:
+    def predict(self, model: str, timeout_s: float) -> ProbeAnswer:
         """Send the image to a model and return its answer; raises NoAnswer."""
-        connection = http.client.HTTPConnection(HOST, self._settings.ports["port"], timeout=_ANSWER_TIMEOUT_S)
+        connection = http.client.HTTPConnection(HOST, self._settings.ports["port"], timeout=timeout_s)
         try:
             with contextlib.closing(connection):
                 connection.request("POST", f"/predictions/{model}", self._image, self._headers)
@@ -97,18 +104,6 @@ class TorchServe:
         if response.status != http.client.OK:
             raise NoAnswer(f"status {response.status}")
         return body
-
-    def _find(self) -> list[psutil.Process]:
-        with contextlib.suppress(psutil.Error):
-            family = psutil.Process(self._java_pid).children(recursive=True)
-            return [process for process in family if _is_worker(process)]
-        return []
-
-
-def _is_worker(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return any(_WORKER_PROGRAM in word for word in process.cmdline()) and _runs(process)
-    return False
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -1,15 +1,18 @@
-"""Workers: which of them run, which have answered a prediction, and whether the service is ready.
+"""Workers: which of them run, which have answered a prediction, and whether the service is ready and live.
 
 Ready is first when every worker of every model has answered since the start. Later one answering worker per model is
 enough: a worker that died is back in seconds, and the pod that still answers must not be taken out for it. A new
-worker counts when it has answered itself. A new probe answered by every worker shows a drain that everything queued
-before it has been answered: the queue is first in, first out, and a worker has one batch at a time.
+worker counts when it has answered itself, and none counts that has been silent for `SILENT_S`: a worker that has
+nothing else to answer gets a probe every `PROBE_S`. How many there should be follows TorchServe's management API.
+
+A new probe answered by every worker shows a drain that everything queued before it has been answered: the queue is
+first in, first out, and a worker has one batch at a time.
 """
 
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -19,40 +22,48 @@ from launcher.torchserve_api import ModelDescription, NoAnswer, ProbeAnswer
 Status = Literal["ready", "loading", "draining", "failed"]
 # Loading takes seconds; a cold disk and busy cores take many of them.
 START_TIMEOUT_S = 240.0
-# TorchServe restarts a worker after at most a few seconds, for five minutes; a model without any for this long is gone.
-GONE_AFTER_S = 120.0
+# A worker that has answered nothing for so long gets a probe; after the second time it counts as hung.
+PROBE_S, SILENT_S = 3.0, 12.0
+# Nobody has answered for so long: not live any more; and the process ends, where no platform looks at liveness.
+NOT_LIVE_AFTER_S, GONE_AFTER_S = 60.0, 120.0
+# TorchServe restarts a worker after at most a few seconds, and gives up after five minutes without a success.
+INCOMPLETE_AFTER_S = 360.0
 # Of each worker, before any has answered: what kills a worker three times while it loads kills it always.
 _DEATHS_WHILE_LOADING = 3
-_TICK_S = 0.5
+_TICK_S, _DESCRIBE_S = 0.5, 2.0
 # Between probes that a worker answered which had answered already.
 _PAUSE_S = 0.1
+# A probe waits for a worker to load, and later for the batches before it.
+_LOADING_TIMEOUT_S, _PROBE_TIMEOUT_S = 120.0, 5.0
 
 
 class TorchServeApi(Protocol):
     """The part of TorchServe that the monitor needs."""
 
-    def workers(self, expected: int, /) -> set[int]: ...  # noqa: D102
+    def alive(self, pids: Collection[int], /) -> set[int]: ...  # noqa: D102
     def describe(self, model: str, /) -> ModelDescription | None: ...  # noqa: D102
-    def predict(self, model: str, /) -> ProbeAnswer: ...  # noqa: D102
+    def predict(self, model: str, timeout_s: float, /) -> ProbeAnswer: ...  # noqa: D102
+    def idle_s(self, pids: Collection[int], /) -> Mapping[int, float]: ...  # noqa: D102
 
 
 @dataclass
 class Model:
-    """A model's workers by process id, and when the probe was sent that each of them answered last."""
+    """A model's workers by process id: when the probe was sent that each answered last, and when each answered at all.
+
+    ``answered_at`` is when any of them answered last; ``incomplete_since`` is 0 while all do.
+    """
 
     archive: Archive
     total: int = 0
     workers: set[int] = field(default_factory=set)
     answered: dict[int, float] = field(default_factory=dict)
+    active: dict[int, float] = field(default_factory=dict)
     complete: bool = False
     deaths: int = 0
-    lost_at: float = 0.0
+    answered_at: float = 0.0
+    incomplete_since: float = 0.0
+    ready: int = 0
     failure: str = ""
-
-    @property
-    def ready(self) -> int:
-        """How many workers have answered and run."""
-        return len(self.workers & self.answered.keys())
 
     def all_answered(self, since: float) -> bool:
         """Whether every running worker has answered a probe sent after ``since``."""
@@ -72,6 +83,7 @@ class WorkerMonitor:
         self._server = server
         self._clock = clock
         self._started = clock()
+        self._described_at = -math.inf
         self._probed_since = 0.0
         self._stopped = False
         self._changed = threading.Condition()
@@ -117,6 +129,16 @@ class WorkerMonitor:
         with self._changed:
             return next((model.failure for model in self.models.values() if model.failure), "")
 
+    def answers(self) -> bool:
+        """Whether any worker answers."""
+        with self._changed:
+            return any(model.ready for model in self.models.values())
+
+    def not_live_reason(self) -> str:
+        """Return why the platform should restart this; empty as long as it should not."""
+        with self._changed:
+            return self.failure() or next((text for m in self.models.values() if (text := self._not_live(m))), "")
+
     def not_ready_reason(self) -> str:
         """Return why no request should be sent here; empty when it should."""
         with self._changed:
@@ -133,35 +155,53 @@ class WorkerMonitor:
         return "loading" if _not_ready_reason(model) else "ready"
 
     def tick(self) -> None:
-        """Look at the processes once, and at the management API when there is one that is not registered yet."""
-        alive = self._server.workers(sum(model.total for model in self.models.values()))
+        """Look at the processes once, and at the management API when it is due or something has changed."""
+        registered: set[int] = set().union(*(model.workers for model in self.models.values()))
+        alive = self._server.alive(registered)
+        unsettled = any(not model.complete or model.ready < model.total for model in self.models.values())
+        descriptions: dict[str, ModelDescription | None] = {}
+        if unsettled or alive != registered or self._clock() - self._described_at >= _DESCRIBE_S:
+            descriptions = {name: self._server.describe(name) for name in self.models}
+            self._described_at = self._clock()
+            alive = self._server.alive(registered.union(*(d.pids for d in descriptions.values() if d)))
+        idle_s = self._server.idle_s(alive)
         with self._changed:
-            for model in self.models.values():
-                self.mark_dead(model, model.workers - alive)
-            registered = set().union(*(model.workers for model in self.models.values()))
-        if not alive <= registered or not all(model.total for model in self.models.values()):
-            for model in self.models.values():
-                self.register(model, self._server.describe(model.archive.name), alive)
-        with self._changed:
-            for model in self.models.values():
+            for name, model in self.models.items():
+                self.register(model, descriptions.get(name), alive)
+                self._note_activity(model, idle_s)
                 model.failure = model.failure or self._failure_reason(model)
+            self._changed.notify_all()
 
-    def mark_dead(self, model: Model, dead: set[int]) -> None:
-        """Forget workers that have ended."""
+    def register(self, model: Model, description: ModelDescription | None, alive: set[int]) -> None:
+        """Take over what the management API reports of a model, and forget workers that have ended."""
+        dismissed = 0
+        if description is not None:
+            dismissed = max(0, model.total - description.total)
+            model.total = description.total
+            model.workers |= description.pids & alive
+        self.mark_dead(model, model.workers - alive, dismissed)
+
+    def mark_dead(self, model: Model, dead: set[int], dismissed: int = 0) -> None:
+        """Forget workers that have ended; those that TorchServe was told to end do not count as restarts."""
         if dead and not self._stopped:
             model.workers -= dead
             model.answered = {pid: when for pid, when in model.answered.items() if pid not in dead}
-            model.deaths += len(dead)
-            model.lost_at = self._clock()
+            model.active = {pid: when for pid, when in model.active.items() if pid not in dead}
+            model.deaths += max(0, len(dead) - dismissed)
 
-    def register(self, model: Model, description: ModelDescription | None, alive: set[int]) -> None:
-        """Take over what the management API reports of a model."""
-        if description is not None:
-            with self._changed:
-                model.total = description.total
-                model.workers |= description.pids & alive
-                self._complete(model)
-                self._changed.notify_all()
+    def _note_activity(self, model: Model, idle_s: Mapping[int, float]) -> None:
+        """Bring up to date who has answered lately; what a worker answered to others counts too."""
+        now = self._clock()
+        for pid in model.workers & model.answered.keys():
+            model.active[pid] = max(model.active.get(pid, -math.inf), now - idle_s.get(pid, math.inf))
+        if model.active:
+            model.answered_at = max(model.answered_at, *model.active.values())
+        model.ready = sum(now - model.active.get(pid, -math.inf) < SILENT_S for pid in model.workers)
+        model.complete = model.complete or 0 < model.total <= model.ready
+        if model.ready >= model.total:
+            model.incomplete_since = 0.0
+        elif not model.incomplete_since:
+            model.incomplete_since = now
 
     def _failure_reason(self, model: Model) -> str:
         name, now = model.archive.name, self._clock()
@@ -170,15 +210,27 @@ class WorkerMonitor:
                 return f"The workers of {name} end while they load: see their log above."
             if now - self._started > START_TIMEOUT_S:
                 return f"{name} has not answered with every worker within {START_TIMEOUT_S:.0f} s: see the log above."
-        elif model.ready == 0 and now - model.lost_at > GONE_AFTER_S:
+        elif model.ready == 0 and now - model.answered_at > GONE_AFTER_S:
             return f"No worker of {name} has answered for {GONE_AFTER_S:.0f} s: see the log above."
+        elif model.incomplete_since and now - model.incomplete_since > INCOMPLETE_AFTER_S:
+            return (
+                f"For {INCOMPLETE_AFTER_S:.0f} s only {model.ready} of {model.total} workers of {name} have answered, "
+                "and TorchServe has given up on the others: see the log above."
+            )
+        return ""
+
+    def _not_live(self, model: Model) -> str:
+        if model.complete and model.ready == 0 and self._clock() - model.answered_at > NOT_LIVE_AFTER_S:
+            return f"no worker of {model.archive.name} has answered for {NOT_LIVE_AFTER_S:.0f} s"
         return ""
 
     def probe_once(self, model: Model) -> bool:
         """Send a model one probe; return whether the worker that answered still had to."""
         sent_at = self._clock()
         try:
-            answer = self._server.predict(model.archive.name)
+            answer = self._server.predict(
+                model.archive.name, _PROBE_TIMEOUT_S if model.complete else _LOADING_TIMEOUT_S
+            )
         except NoAnswer:
             return False
         with self._changed:
@@ -190,17 +242,20 @@ class WorkerMonitor:
             if self.start_s is None:
                 self.start_s = self._clock() - self._started
             self.first_answers.setdefault(model.archive.name, answer.content)
-            was_due = model.answered.get(answer.pid, -math.inf) < self._probed_since
+            was_due = self._is_due(model, answer.pid)
             model.answered[answer.pid] = sent_at
-            self._complete(model)
+            model.active[answer.pid] = self._clock()
+            self._note_activity(model, {})
             self._changed.notify_all()
             return was_due
 
-    def _complete(self, model: Model) -> None:
-        model.complete = model.complete or 0 < model.total <= model.ready
+    def _is_due(self, model: Model, pid: int) -> bool:
+        if model.answered.get(pid, -math.inf) < self._probed_since:
+            return True
+        return self._clock() - model.active.get(pid, -math.inf) > PROBE_S
 
     def _needs_probe(self, model: Model) -> bool:
-        return not model.failure and not model.all_answered(self._probed_since)
+        return not model.failure and (not model.workers or any(self._is_due(model, pid) for pid in model.workers))
 
     def _tick_forever(self) -> None:
         while not self._stopped:
@@ -221,4 +276,6 @@ def _not_ready_reason(model: Model) -> str:
         return model.failure
     if not model.complete:
         return f"{ready} of {model.total or 'its'} workers of {name} have answered so far"
-    return "" if ready else f"{name} has no worker left; TorchServe restarts them"
+    if not model.workers:
+        return f"{name} has no worker left; TorchServe restarts them"
+    return "" if ready else f"no worker of {name} has answered for {SILENT_S:.0f} s"

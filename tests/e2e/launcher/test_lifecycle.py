@@ -341,3 +341,29 @@ def test_a_launcher_that_is_killed_while_it_starts_leaves_nothing_and_a_closed_t
             service.process.send_signal(signal.SIGHUP)
             assert service.process.wait(timeout=60) == 0
             assert not [process for process in family if runs(process)]
+
+
+@pytest.mark.parametrize("frozen", ["java", "workers"])
+def test_a_service_that_hangs_is_unready_in_seconds_and_ready_again_when_it_goes_on(
+    frozen: str, model_store: Path, tmp_path: Path, photograph: bytes
+) -> None:
+    service = start(model_store, tmp_path / "service.log")
+    try:
+        family = psutil.Process(service.process.pid).children(recursive=True)
+        pids = workers_of(service) if frozen == "workers" else {p.pid for p in family if p.name() == "java"}
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        stopped = time.monotonic()
+        try:
+            while status(service, "readyz")[0] != 503:
+                assert time.monotonic() - stopped < 30
+                time.sleep(0.2)
+            assert time.monotonic() - stopped > 5
+            assert status(service, "livez")[0] == 200
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+        wait_for("readiness", service, lambda: status(service, "readyz")[0] == 200)
+        assert service.put(photograph).status_code == 200
+    finally:
+        assert stop(service) == 0

@@ -88,6 +88,14 @@ def test_a_drain_that_was_asked_for_earlier_has_used_up_its_delay(scene: Scene) 
     assert scene.clock.now < 11
 
 
+def test_a_stop_long_after_a_requested_drain_still_waits_for_what_is_in_flight(scene: Scene) -> None:
+    scene.monitor.begin_drain()
+    scene.clock.now += 100
+    scene.workers_hang_until = scene.clock.now + 10
+    assert scene.drain(timeout_s=30) == "idle"
+    assert 110 <= scene.clock.now < 112
+
+
 def test_a_worker_that_is_busy_is_waited_for(scene: Scene) -> None:
     scene.workers_hang_until = 7
     assert scene.drain() == "idle"

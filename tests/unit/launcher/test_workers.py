@@ -1,10 +1,19 @@
 import math
+from collections.abc import Collection
 
 import pytest
 
 from launcher.archive import Archive
 from launcher.torchserve_api import ModelDescription, NoAnswer, ProbeAnswer
-from launcher.workers import GONE_AFTER_S, START_TIMEOUT_S, WorkerMonitor
+from launcher.workers import (
+    GONE_AFTER_S,
+    INCOMPLETE_AFTER_S,
+    NOT_LIVE_AFTER_S,
+    PROBE_S,
+    SILENT_S,
+    START_TIMEOUT_S,
+    WorkerMonitor,
+)
 
 ROSES = Archive("roses", "1.0", "0" * 64, {})
 
@@ -16,17 +25,21 @@ class FakeServer:
         self.total = total
         self.pids: list[int] = []
         self.loaded: list[int] = []
+        self.idle: dict[int, float] = {}
         self.descriptions = 0
         self.says_who = True
 
-    def workers(self, _expected: int) -> set[int]:
-        return set(self.pids)
+    def alive(self, pids: Collection[int]) -> set[int]:
+        return set(self.pids) & set(pids)
+
+    def idle_s(self, pids: Collection[int]) -> dict[int, float]:
+        return {pid: self.idle[pid] for pid in pids if pid in self.idle}
 
     def describe(self, _model: str) -> ModelDescription | None:
         self.descriptions += 1
         return ModelDescription(self.total, frozenset(self.pids))
 
-    def predict(self, _model: str) -> ProbeAnswer:
+    def predict(self, _model: str, _timeout_s: float) -> ProbeAnswer:
         if not self.loaded:
             raise NoAnswer("nobody")
         self.loaded.append(self.loaded.pop(0))
@@ -127,7 +140,7 @@ def test_workers_that_come_back_in_time_are_no_failure(
     monitor.tick()
     clock.now += GONE_AFTER_S - 10
     run(monitor, server, 3, 4)
-    clock.now += GONE_AFTER_S
+    clock.now += SILENT_S - 1
     monitor.tick()
     assert (monitor.failure(), monitor.not_ready_reason()) == ("", "")
 
@@ -157,14 +170,110 @@ def test_an_archive_that_cannot_say_who_answers_is_named_with_the_mend(
     assert "`make archive`" in monitor.failure()
 
 
-def test_the_management_api_is_asked_only_while_a_process_is_unknown(
-    monitor: WorkerMonitor, server: FakeServer
-) -> None:
+def test_the_management_api_is_asked_now_and_then(monitor: WorkerMonitor, server: FakeServer, clock: Clock) -> None:
     run(monitor, server, 1, 2)
+    monitor.tick()
     before = server.descriptions
     for _ in range(5):
         monitor.tick()
     assert server.descriptions == before
+    clock.now += 3
+    monitor.tick()
+    assert server.descriptions == before + 1
+
+
+def test_workers_scaled_up_and_down_are_followed_and_no_restart(
+    monitor: WorkerMonitor, server: FakeServer, clock: Clock
+) -> None:
+    model = monitor.models["roses"]
+    run(monitor, server, 1, 2)
+    server.total, server.pids, server.loaded = 3, [1, 2, 3], [3]
+    clock.now += 3
+    monitor.tick()
+    assert (model.ready, model.total, monitor.not_ready_reason()) == (2, 3, "")
+    # A drain asks the third one too.
+    since = monitor.probe_all()
+    server.loaded = [1, 2, 3]
+    for _ in range(3):
+        monitor.probe_once(model)
+    assert monitor.all_answered(since)
+    assert model.ready == 3
+    server.total, server.pids, server.loaded = 1, [2], [2]
+    monitor.tick()
+    assert (model.ready, model.total, model.deaths) == (1, 1, 0)
+    clock.now += INCOMPLETE_AFTER_S + 1
+    monitor.probe_once(model)
+    monitor.tick()
+    assert monitor.failure() == ""
+
+
+def test_workers_that_hang_are_noticed_and_not_before_their_time(
+    monitor: WorkerMonitor, server: FakeServer, clock: Clock
+) -> None:
+    run(monitor, server, 1, 2)
+    server.loaded = []
+    clock.now += SILENT_S - 1
+    monitor.tick()
+    assert (monitor.not_ready_reason(), monitor.not_live_reason()) == ("", "")
+    clock.now += 2
+    monitor.tick()
+    assert monitor.not_ready_reason() == "no worker of roses has answered for 12 s"
+    assert monitor.not_live_reason() == ""
+    clock.now += NOT_LIVE_AFTER_S - SILENT_S
+    monitor.tick()
+    assert monitor.not_live_reason() == "no worker of roses has answered for 60 s"
+    assert monitor.failure() == ""
+    server.loaded = [1]
+    monitor.probe_once(monitor.models["roses"])
+    assert (monitor.not_ready_reason(), monitor.not_live_reason(), monitor.models["roses"].ready) == ("", "", 1)
+
+
+def test_workers_busy_with_requests_need_no_probe(monitor: WorkerMonitor, server: FakeServer, clock: Clock) -> None:
+    model = monitor.models["roses"]
+    run(monitor, server, 1, 2)
+    assert not monitor._needs_probe(model)
+    clock.now += PROBE_S + 1
+    assert monitor._needs_probe(model)
+    server.idle = {1: 0.1, 2: 0.2}
+    monitor.tick()
+    assert not monitor._needs_probe(model)
+    clock.now += SILENT_S
+    monitor.tick()
+    assert (model.ready, monitor.not_ready_reason()) == (2, "")
+
+
+def test_workers_that_crash_whenever_they_are_restarted_end_the_service_in_time(
+    monitor: WorkerMonitor, server: FakeServer, clock: Clock
+) -> None:
+    run(monitor, server, 1, 2)
+    started = clock.now
+    pid = 10
+    while not monitor.failure():
+        # TorchServe starts others again and again, and each ends before it answers.
+        pid += 1
+        server.pids, server.loaded = [pid], []
+        monitor.tick()
+        server.pids = []
+        monitor.tick()
+        clock.now += 8
+    assert "No worker of roses has answered for 120 s" in monitor.failure()
+    assert clock.now - started < GONE_AFTER_S + 20
+
+
+def test_one_of_two_workers_that_never_comes_back_ends_the_service(
+    monitor: WorkerMonitor, server: FakeServer, clock: Clock
+) -> None:
+    run(monitor, server, 1, 2)
+    started = clock.now
+    server.pids, server.loaded = [1], [1]
+    while not monitor.failure():
+        monitor.tick()
+        monitor.probe_once(monitor.models["roses"])
+        assert monitor.not_ready_reason() == "" or monitor.failure()
+        clock.now += 5
+    assert "only 1 of 2 workers of roses have answered" in monitor.failure()
+    assert INCOMPLETE_AFTER_S <= clock.now - started < INCOMPLETE_AFTER_S + 20
+    assert monitor.answers()
 
 
 def test_a_challenge_is_met_when_every_worker_has_answered_anew(monitor: WorkerMonitor, server: FakeServer) -> None:
