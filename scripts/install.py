@@ -79,7 +79,7 @@ def install(name):  # type: (str) -> None
 def install_project():  # type: () -> None
     """Install the `visionserve` command into .venv; it runs the files of this checkout."""
     uv = [str(VENV / "bin" / "uv"), "pip", "install", "--quiet", "--python", str(VENV / "bin" / "python")]
-    # Built by the locked setuptools: an isolated build would download one without a hash.
+    # Built by the locked flit_core: an isolated build would download one without a hash.
     run(
         [*uv, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)],
         "uv could not install this project; see above.",

@@ -11,10 +11,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent.parent / "requirements"
 PROJECT = HERE.parent / "pyproject.toml"
 SETS = {
-    "dev": ("run", "serve", "train", "dev"),
-    "train": ("run", "serve", "train"),
-    "serve": ("run", "serve"),
+    "dev": ("train", "ui", "dev"),
+    "train": ("train",),
+    "serve": ("serve",),
     "run": ("run",),
+    "ui": ("ui",),
 }
 OPTIONS = ("--quiet", "--universal", "--python-version", "3.11", "--generate-hashes")
 PLAIN = ("--no-emit-index-url", "--no-annotate", "--no-header")
@@ -27,11 +28,10 @@ def main() -> int:
     upgrade = ["--upgrade"] if parser.parse_args().upgrade else []
     for name, extras in SETS.items():
         selection = [f"--extra={extra}" for extra in extras]
-        bound = ["--group=ui"] if name == "dev" else ["--constraint", str(HERE / "dev.txt")]
+        bound = [] if name == "dev" else ["--constraint", str(HERE / "dev.txt")]
         resolve(HERE / f"{name}.txt", [*selection, *bound, *upgrade, str(PROJECT)])
-    # Separate programs, without the library's requirements.
-    for name in ("ui", "loadtest"):
-        resolve(HERE / f"{name}.txt", [f"--group={name}", "--constraint", str(HERE / "dev.txt"), *upgrade])
+    # Locust's image is a program of its own, without the project's requirements.
+    resolve(HERE / "loadtest.txt", ["--group=loadtest", "--constraint", str(HERE / "dev.txt"), *upgrade])
     resolve(HERE / "uv.txt", [*upgrade, str(HERE / "uv.in")])
     return 0
 

@@ -13,7 +13,7 @@ from tests.contract.conftest import ROOT
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 READ_ONLY = {"contents": "read"}
 # Who may write what, and nothing else may.
-WRITES = {("image.yml", "push"): {"packages", "id-token", "attestations"}}
+WRITES = {("image.yml", "push"): {"packages", "id-token", "attestations"}, ("package.yml", "publish"): {"id-token"}}
 each = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 
 
@@ -28,8 +28,8 @@ def steps(path: Path) -> list[dict[str, Any]]:
     return [step for job in load(path)["jobs"].values() for step in job["steps"]]
 
 
-def test_there_are_workflows_for_checks_images_and_deployments() -> None:
-    assert [path.name for path in WORKFLOWS] == ["ci.yml", "deploy.yml", "image.yml"]
+def test_there_are_workflows_for_checks_images_packages_and_deployments() -> None:
+    assert [path.name for path in WORKFLOWS] == ["ci.yml", "deploy.yml", "image.yml", "package.yml"]
 
 
 @each
