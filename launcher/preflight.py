@@ -72,7 +72,7 @@ def check_python(version: tuple[int, int]) -> str:
 
 
 def check_archives(settings: Settings) -> str:
-    """Require the model's archive, and that every archive can be read."""
+    """Require the model's archive, and that every archive can be read and is that of the bundle beside it."""
     try:
         with settings.archive.open("rb"):
             pass
@@ -85,6 +85,8 @@ def check_archives(settings: Settings) -> str:
             f"{settings.archive} cannot be read ({error.strerror}): let user {os.getuid()} read it and its folder."
         ) from error
     served = [archives.read(path) for path in settings.archives]
+    for archive in served:
+        archives.check_bundle(archive, settings.model_store / archive.name)
     return ", ".join(f"{archive.name} {archive.version} for {archive.card.get('device')}" for archive in served)
 
 

@@ -103,6 +103,19 @@ def test_archives_are_reported_with_version_and_device(settings: Settings) -> No
     assert preflight.check_archives(settings) == "birds 2 for cpu, shapes 2 for cpu"
 
 
+def test_an_archive_of_another_bundle_than_the_one_beside_it_fails(settings: Settings) -> None:
+    pack(settings.archive)
+    bundle = settings.archive.with_suffix("")
+    bundle.mkdir()
+    with zipfile.ZipFile(settings.archive) as archive:
+        card = json.loads(archive.read("card.json"))
+    (bundle / "card.json").write_text(json.dumps(card | {"model": "model.int8.onnx", "device": "cpu"}))
+    preflight.check_archives(settings)
+    (bundle / "card.json").write_text(json.dumps(card | {"version": "1.0"}))  # the old bundle was moved back
+    with pytest.raises(SetupError, match=r"which is 1\.0: build it again with `make archive MODEL=shapes`"):
+        preflight.check_archives(settings)
+
+
 def test_an_archive_for_a_gpu_fails_without_one(settings: Settings) -> None:
     pack(settings.archive, "cuda")
     with pytest.raises(SetupError, match=r"shapes\.mar was packaged for a GPU and nvidia-smi finds none here"):
