@@ -9,11 +9,15 @@ import argparse
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from gateway import process, render
 from gateway.options import OPTIONS, OptionError, resolve
+from gateway.slow_uploads import SlowUploads
 
 _UNUSABLE = 2
 # nginx's workers drop root privileges and must still reach the folders for bodies inside.
@@ -77,7 +81,30 @@ def _run(options: dict[str, Any]) -> int:
         render.check(program, configuration)
         address = f"http://{options['host']}:{options['port']}"
         command = [program, "-e", "stderr", "-c", str(configuration)]
-        return process.run(command, lambda: process.say(f"Gateway at {address}; Ctrl-C stops it."))
+        return process.run(command, lambda: process.say(f"Gateway at {address}; Ctrl-C stops it."), _watch(options))
+
+
+def _watch(options: dict[str, Any]) -> Callable[[int], None]:
+    """Return what ends slow uploads; where the kernel does not allow that, it says so once."""
+    ports = (options["port"], options["tls_port"])
+    uploads: SlowUploads | None = SlowUploads(ports, options["upload_timeout_s"], options["client_timeout_s"])
+
+    def watch(master: int) -> None:
+        nonlocal uploads
+        if uploads is None:
+            return
+        try:
+            count = uploads.end(master)
+        except OSError as error:
+            process.say(f"Uploads have no total time here ({error.strerror}); --client-timeout-s still holds.")
+            uploads = None
+        except psutil.NoSuchProcess:
+            return
+        else:
+            if count:
+                process.say(f"{count} uploads took over {options['upload_timeout_s']} s and were ended.")
+
+    return watch
 
 
 def _warn(options: dict[str, Any]) -> None:

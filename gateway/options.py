@@ -153,6 +153,12 @@ OPTIONS = (
     Option(
         "client_timeout_s", "10", _integer(1, 3600), "seconds for a request's headers, and between two parts of a body"
     ),
+    Option(
+        "upload_timeout_s",
+        "120",
+        _integer(1, 3600),
+        "seconds for a whole upload, in `run`; nginx alone has no such limit",
+    ),
     Option("answer_timeout_s", "30", _integer(1, 3600), "seconds that TorchServe has for an answer"),
     Option("drain_timeout_s", "30", _integer(1, 3600), "seconds after SIGQUIT until open connections are cut"),
     Option("trusted_proxies", "", _networks, "networks whose X-Forwarded-For header is trusted"),

@@ -31,6 +31,7 @@ _READ_BYTES = 65536
 # A pipe that is writable takes this much without blocking.
 _WRITE_BYTES = 4096
 _POLL_S = 0.2
+_WATCH_S = 5
 # At the end, for whoever reads late.
 _FLUSH_S = 2
 _FAILED = 1
@@ -80,8 +81,11 @@ class LogPump:
             self.dropped = 0
 
 
-def run(command: Sequence[str], started: Callable[[], None] = lambda: None) -> int:
-    """Run nginx until it exits and return its exit code; signals to this process are forwarded to it."""
+def run(command: Sequence[str], started: Callable[[], None], watch: Callable[[int], None]) -> int:
+    """Run nginx until it exits and return its exit code; signals to this process are forwarded to it.
+
+    ``started`` is called once, ``watch`` every few seconds with the process id.
+    """
     parent = os.getpid()
     child = subprocess.Popen(
         command,
@@ -102,7 +106,7 @@ def run(command: Sequence[str], started: Callable[[], None] = lambda: None) -> i
             signal.signal(number, forward)
     started()
     assert child.stdout is not None and child.stderr is not None  # noqa: S101  # pipes, as asked for above
-    _pump(child, [LogPump(child.stdout.fileno(), 1), LogPump(child.stderr.fileno(), 2)])
+    _pump(child, [LogPump(child.stdout.fileno(), 1), LogPump(child.stderr.fileno(), 2)], watch)
     code = child.wait()
     if code < 0:
         with contextlib.suppress(ProcessLookupError):
@@ -118,7 +122,8 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def _pump(child: "subprocess.Popen[bytes]", pumps: Sequence[LogPump]) -> None:
+def _pump(child: "subprocess.Popen[bytes]", pumps: Sequence[LogPump], watch: Callable[[int], None]) -> None:
+    watched = time.monotonic()
     with selectors.DefaultSelector() as selector:
         for pump in pumps:
             selector.register(pump.source, selectors.EVENT_READ, pump)
@@ -129,6 +134,9 @@ def _pump(child: "subprocess.Popen[bytes]", pumps: Sequence[LogPump]) -> None:
             for pump in pumps:
                 pump.write()
                 pump.report()
+            if time.monotonic() > watched + _WATCH_S:
+                watch(child.pid)
+                watched = time.monotonic()
         deadline = time.monotonic() + _FLUSH_S
         for pump in pumps:
             pump.read()

@@ -188,6 +188,35 @@ def test_bodies_of_a_byte_a_second_keep_no_good_client_of_the_same_address_waiti
         assert len(server.seen) == 15
 
 
+def test_a_body_has_a_total_time_and_nothing_else_is_cut(tmp_path: Path) -> None:
+    def late(seen: Seen) -> Reply:
+        time.sleep(12 if seen.body == b"late" else 0)
+        return Reply()
+
+    with (
+        behind(late) as server,
+        running(tmp_path, server.address, upload_timeout_s=6, client_timeout_s=2) as gateway,
+        ExitStack() as stack,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        slow = stack.enter_context(gateway.connect(60))
+        session = stack.enter_context(requests.Session())
+        slowly(gateway, stack, 100, 900_000, threading.Event())
+        slow.sendall(b"PUT /predictions/flowers HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n")
+        waiting = pool.submit(gateway.put, b"late")
+        deadline = time.monotonic() + 40
+        while time.monotonic() < deadline:
+            assert session.get(gateway.url(""), timeout=PATIENCE_S).status_code == 200
+            with suppress(OSError):
+                slow.sendall(b"x")
+            if "uploads took over 6 s and were ended" in gateway.log.read_text():
+                break
+            time.sleep(0.5)
+        else:
+            pytest.fail(f"a body of two bytes a second is still being received:\n{gateway.log.read_text()}")
+        assert waiting.result().status_code == 200
+
+
 @contextmanager
 def small_disk(mebibytes: int) -> Iterator[Path]:
     folder = Path(f"/tmp/gateway-bodies-{os.getpid()}")
