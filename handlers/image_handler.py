@@ -7,6 +7,7 @@ to a request is noted beside each line that depends on it.
 import contextlib
 import http
 import logging
+import math
 import os
 import re
 import sys
@@ -52,6 +53,8 @@ _PROBE_HEADER, _WORKER_HEADER = "x-visionserve-probe", "x-visionserve-worker"
 _PROBE_VARIABLE = "VISIONSERVE_PROBE"
 # In the launcher's temporary folder, followed by the process id: touched with each batch.
 _ACTIVITY_FILE = "visionserve-worker-"
+# The gateway's: when the body had arrived, in seconds since 1970, and for how many more somebody waits.
+_ARRIVAL_HEADER, _TIMEOUT_HEADER = "x-request-arrival", "x-request-timeout"
 # GPUs by UUID or MIG name: TorchServe's Java fails on them as CUDA_VISIBLE_DEVICES, so they come under this name.
 _DEVICES_VARIABLE = "VISIONSERVE_CUDA_VISIBLE_DEVICES"
 logger = logging.getLogger("visionserve")
@@ -180,7 +183,16 @@ def _raw_request(row: Mapping[str, Any], context: Any, index: int) -> RawRequest
     request_id = own_id if _REQUEST_ID.fullmatch(own_id) else context.get_request_id(index) or uuid.uuid4().hex
     # /invocations passes these two among the query parameters.
     fields = {name: value for name, value in row.items() if name not in ("model_name", "model_version")}
-    return RawRequest(request_id, fields, headers, explain)
+    return RawRequest(request_id, fields, headers, explain, _expiry(headers))
+
+
+def _expiry(headers: Mapping[str, str]) -> float:
+    """Return when the gateway stops waiting, from its headers; what has no valid ones is waited for always."""
+    try:
+        arrival, timeout_s = float(headers[_ARRIVAL_HEADER]), float(headers[_TIMEOUT_HEADER])
+    except (KeyError, ValueError):
+        return math.inf
+    return arrival + timeout_s if math.isfinite(arrival) and timeout_s >= 0 else math.inf
 
 
 def _set_response(

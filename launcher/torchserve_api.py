@@ -78,7 +78,9 @@ class TorchServe:
         connection = http.client.HTTPConnection(HOST, self._settings.ports["port"], timeout=timeout_s)
         try:
             with contextlib.closing(connection):
-                connection.request("POST", f"/predictions/{model}", self._image, self._headers)
+                # A worker does not begin a probe that is not waited for any longer.
+                expiry = {"x-request-arrival": f"{time.time():.3f}", "x-request-timeout": f"{timeout_s:g}"}
+                connection.request("POST", f"/predictions/{model}", self._image, self._headers | expiry)
                 response = connection.getresponse()
                 body = response.read()
             if response.status != http.client.OK:

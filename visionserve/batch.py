@@ -88,6 +88,8 @@ def _prepare(classifier: Classifier, raw: RawRequest) -> _Prepared | Reply:
     started = time.perf_counter()
 
     def attempt() -> _Prepared:
+        if time.time() > raw.expires_at:
+            raise DeadlineExceeded("Nobody waits for this response any longer: it was not begun.")
         request = request_parsing.parse(forms.unpack(raw), len(classifier.card.labels))
         images = tuple(_images(classifier, request, deadline=started + DECODE_BUDGET_S))
         return _Prepared(request, images, time.perf_counter() - started)

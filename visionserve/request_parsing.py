@@ -44,13 +44,14 @@ class RawRequest:
     """A request as a server hands it over.
 
     ``fields`` holds the body under "body" or "data", or the fields of a form by their names, and query parameters;
-    ``headers`` have lower-case names.
+    ``headers`` have lower-case names; from ``expires_at`` on, in seconds since 1970, nobody waits for the response.
     """
 
     id: str
     fields: Mapping[str, Field]
     headers: Mapping[str, str]
     explain: bool = False
+    expires_at: float = math.inf
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,10 @@ def test_the_launcher_and_the_handler_use_the_same_words() -> None:
     source = Path(torchserve_api.__file__).read_text()
     assert f'"{image_handler._PROBE_HEADER}"' in source
     assert f'"{image_handler._WORKER_HEADER}"' in source
+    gateway = (Path(gpus.__file__).parents[1] / "gateway" / "nginx.conf.j2").read_text().lower()
+    for header in (image_handler._ARRIVAL_HEADER, image_handler._TIMEOUT_HEADER):
+        assert f'"{header}"' in source
+        assert f"proxy_set_header {header} " in gateway
     assert f'"{image_handler._PROBE_VARIABLE}"' in Path(torchserve_api.__file__).with_name("supervisor.py").read_text()
 
 

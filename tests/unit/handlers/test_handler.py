@@ -2,6 +2,7 @@ import io
 import json
 import logging
 import os
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -288,3 +289,29 @@ def test_a_torchserve_that_declares_none_of_our_metrics_is_served_all_the_same(c
     handler.initialize(context)
     ask(handler, context, ({"body": png()}, {}))
     assert context.statuses[0][0] == 200
+
+
+def test_what_nobody_waits_for_any_longer_is_not_begun(
+    handler: ImageHandler, context: FakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared: list[bytes] = []
+    prepare = handler._classifier.prepare
+
+    def slow(data: bytes) -> np.ndarray:
+        prepared.append(data)
+        time.sleep(0.3)
+        return prepare(data)
+
+    monkeypatch.setattr(handler._classifier, "prepare", slow)
+    now = time.time()
+    waiting = {"x-request-arrival": f"{now:.3f}", "x-request-timeout": "60"}
+    gone = {"x-request-arrival": f"{now - 31:.3f}", "x-request-timeout": "30"}
+    # This one's time is over while its batch mate is decoded.
+    late = {"x-request-arrival": f"{now - 30:.3f}", "x-request-timeout": "30.15"}
+    row = {"body": png()}
+    bodies = ask(
+        handler, context, (row, waiting), (row, gone), (row, late), (row, {}), (row, {**gone, "x-request-arrival": "x"})
+    )
+    assert [context.statuses[index][0] for index in range(5)] == [200, 504, 504, 200, 200]
+    assert json.loads(bodies[1])["error"]["code"] == "deadline_exceeded"
+    assert len(prepared) == 3
