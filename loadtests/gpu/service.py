@@ -33,6 +33,7 @@ from loadtests.results import summary
 from loadtests.results.run_record import RunRecord
 from loadtests.results.stats import IntervalStats, RequestStats, percentile
 from loadtests.results.validation import calibrate
+from loadtests.tune import setting
 
 _CONNECTIONS, _QUICK_CONNECTIONS = (1, 8, 32, 128, 256), (1, 8)
 # One client process posts some 4,000 images a second; more of them than this would take the service's cores.
@@ -109,6 +110,10 @@ def _running(job: Job, results: Results) -> Iterator[Load]:
     """Start the archive's service and the client processes; record how long the first answer took."""
     if job.archive is None:
         raise FileNotFoundError("the archive is missing: see --archive")
+    built_for = setting.device(Path(job.archive))
+    if built_for != job.device:
+        profile = "gpu" if job.device == "cuda" else "cpu"
+        raise ValueError(f"{job.archive} is built for {built_for}: `make archive PROFILE={profile}` builds the other")
     images = tuple(read_images(Path(job.images)))
     with tempfile.TemporaryDirectory(prefix="visionserve-gpu-") as name:
         store, archive = Path(name, "store"), Path(job.archive)

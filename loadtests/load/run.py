@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         calibration = calibrate(target, images)
         record = _record(args, target, stages, images, calibration.accuracy)
         _load(args, record, target, images, dict(calibration.labels), folder)
-    except (CalibrationError, LocustError) as error:
+    except (CalibrationError, LocustError, workers.GeneratorError) as error:
         print(error, file=sys.stderr)
         return NOT_MEASURED
     record.save(folder)

@@ -5,10 +5,12 @@ import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Barrier
+from threading import BrokenBarrierError
 
 from loadtests.load import shapes
 from loadtests.load.http_client import Target
@@ -22,6 +24,10 @@ from loadtests.results.stats import RequestStats
 _READY_S = 120
 # From when all are ready until the start, so that nobody is late.
 _LEAD_S = 0.3
+
+
+class GeneratorError(Exception):
+    """A generator process ended by itself, or did not start; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,11 @@ class Sent:
 
 
 def run(plan: Plan, stages: Sequence[Stage], processes: int = 1, progress: Progress | None = None) -> Sent:
-    """Run stages one after the other without a gap, all processes from the same whole second on."""
+    """Run stages one after the other without a gap, all processes from the same whole second on.
+
+    Raises:
+        GeneratorError: one of several processes was killed, or was not ready in two minutes.
+    """
     if processes == 1:
         return _generate(plan, stages, 0, 1, _next_second(), progress)
     context = multiprocessing.get_context("spawn")  # a fork would copy the parent's threads' locks
@@ -55,7 +65,11 @@ def run(plan: Plan, stages: Sequence[Stage], processes: int = 1, progress: Progr
     barrier = context.Barrier(processes, partial(_set_start, start_s))
     with ProcessPoolExecutor(processes, context, _remember, (barrier, start_s)) as pool:
         futures = [pool.submit(_generate_together, plan, stages, process, processes) for process in range(processes)]
-        results = [_result(future) for future in futures]
+        try:
+            results = [_result(future) for future in futures]
+        except (BrokenProcessPool, BrokenBarrierError) as error:
+            text = "a generator process was killed or not ready in time: is memory short? Use fewer --processes"
+            raise GeneratorError(text) from error
     total = RequestStats()
     for sent in results:
         total.merge(sent.stats)

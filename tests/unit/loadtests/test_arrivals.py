@@ -1,6 +1,7 @@
 """Simulations: arrivals are those of independent clients, whatever is sent; several generators are as good as one."""
 
 import math
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pytest
@@ -93,3 +94,13 @@ def test_several_processes_start_together_and_keep_the_stages_apart() -> None:
     record.starts_s += [sent.start_s + float(start) for start in starts]
     assert [point.sent_rate for point in summary.points(record)] == [10, 60, 10]
     assert set(sent.stats.cpu_s) == {f"generator {process}" for process in range(3)}
+
+
+def test_a_generator_process_that_is_killed_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(_future: object) -> workers.Sent:
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(workers, "_result", killed)
+    plan = workers.Plan(Target.parse("http://127.0.0.1:9/x"), tuple(IMAGES), {}, 0.0, (0,), "even", Limits(1))
+    with pytest.raises(workers.GeneratorError, match="fewer --processes"):
+        workers.run(plan, [Stage("all", 1, 1)], processes=2)
