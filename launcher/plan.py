@@ -16,7 +16,7 @@ _MB = 1_000_000
 # Measured, 2026-11-28 (docs/LOG.md): the launcher, and the JVM beside its heap and direct memory.
 _FIXED_BYTES = 120 * _MB
 # A warm worker of the shipped model, and what an image of as many pixels as the limits allow needs while it is decoded.
-_WORKER_BYTES, _IMAGE_BYTES = 420 * _MB, 150 * _MB
+_WORKER_BYTES, _IMAGE_BYTES = 420 * _MB, 165 * _MB
 # A large body in a worker: read from the socket, copied, parsed as JSON. Four and a half times its size.
 _LARGE_IN_WORKER_BYTES = 75 * _MB
 SMALL_BYTES = 1 * _MB

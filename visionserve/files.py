@@ -7,7 +7,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # The usual names of the formats that images.py decodes. One list, for whoever walks a folder.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".webp",
+    ".heic",
+    ".heif",
+    ".avif",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+)
 ABANDONED_S = 3600.0  # an unfinished file that nobody has written to for so long is of a process that was killed
 
 

@@ -15,7 +15,21 @@ import numpy as np
 from PIL import Image
 
 # visionserve.files.IMAGE_SUFFIXES, which the container of the load test lacks; a test holds the two equal.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".webp",
+    ".heic",
+    ".heif",
+    ".avif",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+)
 # Width x height: share of the requests. Mostly what a page uploads, some phone previews, a few originals.
 MIXED: Mapping[tuple[int, int], float] = {(500, 333): 0.7, (1200, 900): 0.25, (4000, 3000): 0.05}
 _QUALITY = 85
