@@ -9,6 +9,8 @@ import importlib
 import signal
 import sys
 
+from visionserve import missing_package
+
 # name: module with `add_arguments(parser)` and `run(args) -> exit code`, and what it does. Only the module that is
 # used is imported: some need plotting libraries, Locust or psutil.
 COMMANDS = {
@@ -32,10 +34,13 @@ _USAGE, _INTERRUPTED = 2, 130
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    args = _parser(arguments[0] if arguments else "").parse_args(arguments)
     try:
+        args = _parser(arguments[0] if arguments else "").parse_args(arguments)
         code: int = args.run(args)
         return code
+    except ModuleNotFoundError as error:
+        print(f"python -m loadtests: {missing_package.sentence(error, 'dev')}", file=sys.stderr)
+        return _USAGE
     except ValueError as error:
         print(error, file=sys.stderr)
         return _USAGE

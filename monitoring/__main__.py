@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+from visionserve import missing_package
 from visionserve.errors import BundleError
 
 UNUSABLE = 1
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(getattr(import_module(module), function)(args))
     except BundleError as error:
         reason = str(error)
+    except ModuleNotFoundError as error:
+        reason = missing_package.sentence(error, "train")
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     print(f"{args.program}: {reason}", file=sys.stderr)

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from training.cli import Command, data, evaluate, export, fit
+from visionserve import missing_package
 from visionserve.errors import BundleError
 
 COMMANDS = data.COMMANDS | fit.COMMANDS | evaluate.COMMANDS | export.COMMANDS
@@ -21,15 +22,18 @@ def main(arguments: list[str]) -> int:
         asks_for_help = arguments[:1] in (["-h"], ["--help"])
         print(_overview(), file=sys.stdout if asks_for_help else sys.stderr)
         return 0 if asks_for_help else 2
-    command = COMMANDS[name]
-    parser = _parser(command)
-    parser.prog, parser.description = f"python -m training {name}", command.summary
-    command.add_arguments(parser)
+    command, program = COMMANDS[name], f"python -m training {name}"
     try:
+        parser = _parser(command)
+        parser.prog, parser.description = program, command.summary
+        command.add_arguments(parser)
         return command.run(parser.parse_args(rest))
     except BundleError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
+        reason = str(error)
+    except ModuleNotFoundError as error:
+        reason = missing_package.sentence(error, "train")
+    print(f"{program}: {reason}", file=sys.stderr)
+    return 1
 
 
 def _parser(command: Command) -> argparse.ArgumentParser:
