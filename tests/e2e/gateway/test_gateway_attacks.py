@@ -302,6 +302,20 @@ def test_a_log_that_nobody_reads_stops_no_request(server: Behind) -> None:
     assert b"Gateway at" in messages
 
 
+def test_a_full_disk_under_its_log_stops_no_request(server: Behind) -> None:
+    port = free_ports(1)[0]
+    command = ["-m", "gateway", "run", f"--port={port}", f"--inference={server.address}", "--records=off"]
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.Popen([sys.executable, *command], stdout=full, stderr=full, cwd=Path(__file__).parents[3])
+    try:
+        until(lambda: answers(f"http://127.0.0.1:{port}/"))
+        url = f"http://127.0.0.1:{port}/predictions/flowers"
+        assert [requests.put(url, data=b"image", timeout=PATIENCE_S).status_code for _ in range(5)] == [200] * 5
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+
+
 def answers(url: str) -> bool:
     try:
         return requests.get(url, timeout=5).status_code == 200

@@ -186,6 +186,27 @@ def test_a_crowd_gets_answers_or_429_and_no_ids_are_mixed_up(gateway: Gateway, p
     assert counted[200, True] > 0
 
 
+def test_clients_that_leave_cost_those_that_stay_no_more_than_429(gateway: Gateway, photograph: bytes) -> None:
+    head = b"PUT /predictions/flowers HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(photograph)
+
+    def leave(_: int) -> None:
+        with gateway.connect() as connection:
+            connection.sendall(head + photograph)
+            time.sleep(0.05)
+
+    with ThreadPoolExecutor(60) as pool:
+        leaving = [pool.submit(leave, index) for index in range(400)]
+        staying = [pool.submit(lambda: gateway.put(photograph).status_code) for _ in range(100)]
+        for future in leaving:
+            future.result()
+        counted = Counter(future.result() for future in staying)
+    assert set(counted) <= {200, 429}
+    deadline = time.monotonic() + 60
+    while gateway.put(photograph).status_code != 200:
+        assert time.monotonic() < deadline, "the places do not come back"
+        time.sleep(0.2)
+
+
 def test_killed_workers_are_unavailable_and_never_an_unknown_error(
     service: Service, gateway: Gateway, photograph: bytes
 ) -> None:

@@ -304,6 +304,15 @@ def test_render_says_whether_nginx_has_read_it(
     assert "apt-get install nginx-light" in capsys.readouterr().err
 
 
+def test_a_missing_folder_for_bodies_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(render, "nginx", lambda: "/usr/sbin/nginx")
+    assert gateway.main(["run", f"--temp={tmp_path / 'none'}"]) == 2
+    error = capsys.readouterr().err
+    assert error == f"{tmp_path / 'none'} cannot be written (No such file or directory): choose another --temp.\n"
+
+
 def test_the_warning_about_a_page_beside_keys_is_given_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
