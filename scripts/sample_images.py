@@ -21,17 +21,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path, help="where the class folders are written")
     parser.add_argument("--each", type=int, default=60, help="images per label (default: %(default)s)")
+    parser.add_argument(
+        "--start", type=int, default=0, help="number of the first one; other numbers are other images (default: 0)"
+    )
     args = parser.parse_args(arguments)
-    draw(args.folder, args.each)
+    draw(args.folder, args.each, args.start)
     print(f"{args.folder}: {args.each} images each of {', '.join(LABELS)}")
     return 0
 
 
-def draw(root: Path, each: int = 60) -> Path:
+def draw(root: Path, each: int = 60, start: int = 0) -> Path:
     """Write class folders of JPEGs below ``root`` and return it."""
     for index, label in enumerate(LABELS):
         (root / label).mkdir(parents=True, exist_ok=True)
-        for number in range(each):
+        for number in range(start, start + each):
             image = sample(label, seed=1000 * index + number)
             image.save(root / label / f"{number:03d}.jpg", quality=90)
     return root

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from training.evaluation.corruptions import MILD, SEVERITIES
+
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "model_store" / "flowers"
 STUDY = ROOT / "docs" / "drift_study.json"
@@ -99,28 +101,42 @@ def details() -> str:
 
 
 def robustness() -> str:
-    """Return the accuracy table on corrupted test images."""
-    rows = {row["change"]: row for row in _read(STUDY)["rows"] if row["top1"] is not None}
-    kinds = list(dict.fromkeys(name.split()[0] for name in rows if name[-1].isdigit()))
+    """Return the accuracy table on corrupted test images, with the strength of each severity."""
+    rows = {row["change"]: row for row in _read(STUDY)["rows"]}
     head = ["| top-1 at severity | 1 | 2 | 3 | 4 | 5 |", "|---|---:|---:|---:|---:|---:|"]
-    lines = [
-        f"| {kind} | " + " | ".join(_percent(rows[f"{kind} {n}"]["top1"]) for n in range(1, 6)) + " |" for kind in kinds
-    ]
+    lines = []
+    for kind in MILD:
+        strengths = ", ".join(_strength(kind, severity) for severity in SEVERITIES)
+        accuracies = " | ".join(_percent(rows[f"{kind} {severity}"]["top1"]) for severity in SEVERITIES)
+        lines.append(f"| {_CHANGES[kind].format(strengths)} | {accuracies} |")
     return "\n".join([*head, *lines])
 
 
 def drift_study() -> str:
-    """Return the table of detection rates against false alarms."""
+    """Return the table of false-alarm rate and power; of a kind of change up to what every window shows."""
     study = _read(STUDY)
     sizes = list(study["rows"][0]["alarms"])
     head = f"| change | images | top-1 | {' | '.join(f'window {size}' for size in sizes)} | first by |"
     lines = [head, "|---|---:|---:|" + "---:|" * len(sizes) + "---|"]
+    complete: set[str] = set()
     for row in study["rows"]:
+        kind, _, severity = row["change"].partition(" ")
+        change = row["change"]
+        if kind in MILD and severity.isdigit():
+            if kind in complete:
+                continue
+            change = _CHANGES[kind].format(_strength(kind, int(severity)))
+            complete |= {kind} if min(row["alarms"].values()) == 1 else set()
         top1 = "" if row["top1"] is None else _percent(row["top1"])
         alarms = " | ".join(_percent(row["alarms"][size]) for size in sizes)
         first = next((row["through"][size] for size in sizes if row["alarms"][size] > 0.05), "")
-        lines.append(f"| {row['change']} | {row['images']} | {top1} | {alarms} | {first.replace('_', ' ')} |")
+        lines.append(f"| {change} | {row['images']} | {top1} | {alarms} | {first.replace('_', ' ')} |")
     return "\n".join([*lines, "", f"{study['windows']} windows for each cell; {study['when']}, {study['machine']}."])
+
+
+def _strength(kind: str, severity: int) -> str:
+    strength = MILD[kind].strengths[severity - 1][0]
+    return f"{strength * (255 if kind == 'noise' else 1):g}"
 
 
 def _top1(figures: Mapping[str, Any]) -> str:
@@ -136,6 +152,14 @@ def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+# What a change of the drift study is called; the strengths are those of `MILD`.
+_CHANGES = {
+    "noise": "sensor noise, standard deviation {} of 255",
+    "blur": "blur, standard deviation {} pixels of 224",
+    "brightness": "light x {}",
+    "contrast": "contrast x {}",
+    "jpeg": "saved again as JPEG, quality {}",
+}
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "accuracy": accuracy,
     "worst-labels": worst_labels,

@@ -26,7 +26,7 @@ def asks_a_service(command: Command) -> bool:
     """Whether a command needs a running flower service with TorchServe's port, and nothing more."""
     text = command.text
     if command.words[0] == "curl":
-        return ":8080/" in text and "/flowers" in text and "photographs/" not in text
+        return ":8080/" in text and "/flowers" in text and "images/" not in text
     if command.words[:2] == ("make", "predict"):
         return "MODEL=" not in text and ":8000" not in text
     return False
@@ -45,8 +45,8 @@ def likeness(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "model_store").mkdir()
     for path in (ROOT / "model_store").iterdir():
         (folder / "model_store" / path.name).symlink_to(path)
-    sample_images.draw(folder / "photographs", each=30)
-    (folder / "photo.jpg").write_bytes((folder / "photographs" / "circle" / "000.jpg").read_bytes())
+    sample_images.draw(folder / "images", each=30)
+    (folder / "photo.jpg").write_bytes((folder / "images" / "circle" / "000.jpg").read_bytes())
     return folder
 
 
@@ -109,7 +109,7 @@ def test_the_tutorial_works_line_by_line(
         line = re.sub(r"\s+#.*", "", command.text)
         if line.startswith(("source ", "make .venv/")):
             continue  # the environment of the tests is that very one
-        if line.startswith("python -m scripts.sample_images"):
+        if line == "python -m scripts.sample_images images":
             line += " --each 30"  # a third of the time, for shapes as easy as these
         if line.startswith("make train"):
             line = line.replace('--name shapes"', f'--name shapes --epochs 4 {_initial()}"')
