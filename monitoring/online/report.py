@@ -1,5 +1,6 @@
-"""The report of a run: report.md to read, metrics.json for programs, two plots, and a Prometheus text file."""
+"""The report of a run: report.md to read, metrics.json for programs, mistakes.csv to review, two plots, a text file."""
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,13 +41,29 @@ class Results:
 
 
 def write(results: Results, folder: Path) -> None:
-    """Write report.md, metrics.json, reliability.png and latency.png."""
+    """Write report.md, metrics.json, mistakes.csv, reliability.png and latency.png."""
     from monitoring.online import plots  # here: matplotlib takes seconds to import, and posting does not need it
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps(figures(results), indent=1) + "\n", encoding="utf-8")
+    _write_mistakes(results, folder / "mistakes.csv")
     names = plots.draw(folder, judged(results.entries), [entry.latency_s for entry in results.entries if entry.ok])
     (folder / "report.md").write_text(markdown(results, names), encoding="utf-8")
+
+
+def _write_mistakes(results: Results, path: Path) -> None:
+    """Write the wrong predictions, the most confident first: wrong labels and images to train with are among them."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", "label", "predicted", "probability", "novelty", "request_id"])
+        for entry in _wrong(results.entries):
+            name = results.names.get(entry.image, entry.image)
+            writer.writerow([name, entry.label, entry.prediction, entry.probability, entry.novelty, entry.request_id])
+
+
+def _wrong(entries: Sequence[Entry]) -> list[Entry]:
+    wrong = [entry for entry in entries if entry.ok and entry.label not in (None, entry.prediction)]
+    return sorted(wrong, key=lambda entry: -(entry.probability or 0))
 
 
 def figures(results: Results) -> dict[str, Any]:
@@ -213,8 +230,7 @@ def _worst(summary: Mapping[str, Any]) -> str:
 
 
 def _mistakes(results: Results) -> str:
-    wrong = [entry for entry in results.entries if entry.ok and entry.label not in (None, entry.prediction)]
-    wrong.sort(key=lambda entry: -(entry.probability or 0))
+    wrong = _wrong(results.entries)
     lines = [
         f"| {results.names.get(entry.image, entry.image[:12])} | {entry.label} | {entry.prediction} | "
         f"{_percent(entry.probability or 0)} | {entry.request_id or ''} |"

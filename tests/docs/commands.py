@@ -1,7 +1,10 @@
 """The commands of the documents: every line of a fenced block that a reader would type.
 
 A block with lines that begin with `$ ` shows a session: those lines are its commands, the others are answers. In every
-other block without a language a line is a command when its first word is a program.
+other block without a language a line is a command when its first word is a program. Commands in the prose name
+a program and often only some of its options.
+
+A block whose commands no test runs says why in a comment above it: `<!-- not run: REASON -->`.
 """
 
 import re
@@ -18,7 +21,10 @@ PROGRAMS = frozenset({
     "python", "source", "torchserve", "visionserve",
 })
 # fmt: on
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(
+    r"(?:^<!-- not run: (?P<reason>[^\n]+?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL
+)
+_INLINE = re.compile(r"(?<!`)`((?:make|python -m|visionserve) [^`]+)`(?!`)")
 _SHELL = ("", "sh", "bash", "console", "shell")
 _SETTING = re.compile(r"[A-Za-z_]+=.*")
 _JOINTS = frozenset({"&&", "||", ";", "|", "&", "(", ")"})
@@ -26,12 +32,13 @@ _JOINTS = frozenset({"&&", "||", ";", "|", "&", "(", ")"})
 
 @dataclass(frozen=True)
 class Command:
-    """One program call: where it stands, its words, and the line it was written on."""
+    """One program call: its document, line and words, the whole line, and why it is not run if it says so."""
 
     document: str
     line: int
     words: tuple[str, ...]
     text: str
+    not_run: str = ""
 
     def __str__(self) -> str:
         return f"{self.document}:{self.line}: {self.text}"
@@ -54,12 +61,39 @@ def read(document: Path) -> list[Command]:
     name = document.relative_to(ROOT).as_posix() if document.is_relative_to(ROOT) else document.name
     found: list[Command] = []
     for block in _BLOCK.finditer(text):
-        if block[1] not in _SHELL:
+        if block["language"] not in _SHELL:
             continue
-        first = text.count("\n", 0, block.start(2)) + 1
-        for offset, line in _lines(block[2]):
-            found += [Command(name, first + offset, words, line) for words in calls(line)]
+        first = text.count("\n", 0, block.start("text")) + 1
+        for offset, line in _lines(block["text"]):
+            found += [Command(name, first + offset, words, line, block["reason"] or "") for words in calls(line)]
     return found
+
+
+def read_inline(document: Path) -> list[Command]:
+    """Return the commands in the prose of a document; what stands for the reader's own (..., NAME) is left out."""
+    text = document.read_text(encoding="utf-8")
+    name = document.relative_to(ROOT).as_posix()
+    prose = _BLOCK.sub(lambda block: "\n" * block[0].count("\n"), text)
+    return [
+        Command(name, prose.count("\n", 0, span.start()) + 1, words, span[1])
+        for span in _INLINE.finditer(prose)
+        for words in calls(span[1].replace("\n", " "))
+    ]
+
+
+def is_run(command: Command) -> bool:
+    """Return whether tests/e2e/test_documents.py runs a command: the tutorial, and what needs only a flower service."""
+    return command.document == "docs/tutorial.md" or asks_a_service(command)
+
+
+def asks_a_service(command: Command) -> bool:
+    """Return whether a command needs a running flower service at TorchServe's port, and nothing more."""
+    text = command.text
+    if command.words[0] == "curl":
+        return ":8080/" in text and "/flowers" in text and "images/" not in text
+    if command.words[:2] == ("make", "predict"):
+        return "MODEL=" not in text and ":8000" not in text
+    return False
 
 
 def calls(line: str) -> Iterator[tuple[str, ...]]:

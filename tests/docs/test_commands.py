@@ -1,6 +1,7 @@
-"""Every command of every document is one that exists: its target, its module, its options, its files.
+"""Every command of every document exists, its target, module, options and files, and is run or says why it is not.
 
-Those that need nothing but a service, and the whole tutorial, are run by tests/e2e/test_documents.py.
+Those that need nothing but a service, and the whole tutorial, are run by tests/e2e/test_documents.py. Commands in the
+prose are checked too, as far as they go.
 """
 
 import functools
@@ -12,13 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.commands import ROOT, Command, calls, collect, read
+from monitoring import __main__ as monitoring
+from tests.docs.commands import ROOT, Command, calls, collect, documents, is_run, read, read_inline
 from training.__main__ import COMMANDS as COMMANDS_OF_TRAINING
 
 pytestmark = pytest.mark.timeout(
     600
 )  # a help that imports torch takes six seconds of CPU, and minutes on a busy machine
 COMMANDS = collect()
+MONITORING = [command for command in COMMANDS if command.words[:3] == ("python", "-m", "monitoring")]
+INLINE = [command for document in documents() for command in read_inline(document)]
 COMMANDS_OF_DRIFT = ("drift check", "drift reference", "drift study")
 MAKEFILE = (ROOT / "Makefile").read_text()
 # What a document may name without its being there: what is built, and what stands for something of the reader's.
@@ -31,7 +35,7 @@ PATHS = re.compile(
 
 
 def of(program: str) -> list[Command]:
-    return [command for command in COMMANDS if command.words[0] == program]
+    return [command for command in [*COMMANDS, *INLINE] if command.words[0] == program]
 
 
 def ids(commands: list[Command]) -> list[str]:
@@ -47,6 +51,14 @@ def test_the_documents_hold_commands_of_every_kind() -> None:
     assert len(of("make")) > 10
     assert len(of("curl")) > 5
     assert {command.document for command in COMMANDS} >= {"README.md", "docs/tutorial.md", "docs/monitoring.md"}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=ids(COMMANDS))
+def test_a_command_is_run_by_a_test_or_says_why_not(command: Command) -> None:
+    assert is_run(command) or command.not_run, (
+        f"{command}: no test runs it; put <!-- not run: REASON --> above its block, or run it in "
+        "tests/e2e/test_documents.py"
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=ids(COMMANDS))
@@ -81,6 +93,12 @@ def test_python_has_the_module_and_the_module_the_options(command: Command) -> N
     check_options(command, command.words[1:3], command.words[3:])
 
 
+@pytest.mark.parametrize("command", MONITORING, ids=ids(MONITORING))
+def test_a_command_of_monitoring_is_no_usage_error(command: Command) -> None:
+    """Its options may exist and the command be incomplete all the same: `drift check` needs a log or images."""
+    assert monitoring._parser().parse_args(command.words[3:]).run
+
+
 @for_each("visionserve")
 def test_the_visionserve_command_has_the_options(command: Command) -> None:
     check_options(command, ("-m", "visionserve.cli"), command.words[1:])
@@ -95,6 +113,12 @@ def test_curl_asks_a_path_that_is_served(command: Command) -> None:
         if url[1] in ("127.0.0.1", "localhost"):
             assert url[2] in PORTS, f"{command}: nothing listens on {url[2]}"
         assert PATHS.match(url[3] or "/"), f"{command}: {url[3]} is not served"
+
+
+def test_a_reason_belongs_to_the_block_below_it(tmp_path: Path) -> None:
+    block = "```\nmake a\n```\n"
+    (tmp_path / "some.md").write_text(f"<!-- not run: it is slow -->\n{block}{block}<!-- not run: far -->\n\n{block}")
+    assert [command.not_run for command in read(tmp_path / "some.md")] == ["it is slow", "", ""]
 
 
 def test_a_block_is_read_as_a_reader_would(tmp_path: Path) -> None:
@@ -113,10 +137,8 @@ def test_a_block_is_read_as_a_reader_would(tmp_path: Path) -> None:
 
 def program_of(recipe: str) -> tuple[str, ...]:
     """Return what a recipe starts: ("-m", module, command...), or (script,)."""
-    started = re.findall(r"python (-m [\w.]+(?: [a-z]+)?|\S+\.py)|(\S+\.(?:sh|py)) ", recipe)
-    if not started:
-        return ()
-    return tuple((started[-1][0] or started[-1][1]).split())
+    started = re.findall(r"python (-m [\w.]+(?: [a-z]+)?|\S+\.py)", recipe) or re.findall(r"(\S+\.(?:sh|py)) ", recipe)
+    return tuple(started[-1].split()) if started else ()
 
 
 def check_options(command: Command, program: tuple[str, ...], words: tuple[str, ...]) -> None:

@@ -15,21 +15,11 @@ from pathlib import Path
 import pytest
 
 from scripts import sample_images
-from tests.docs.commands import ROOT, Command, collect, read
+from tests.docs.commands import ROOT, Command, asks_a_service, collect, read
 from tests.e2e.conftest import E2E, PORTS, START_TIMEOUT_S, Service, free_ports
 
 pytestmark = E2E
 TUTORIAL = ROOT / "docs" / "tutorial.md"
-
-
-def asks_a_service(command: Command) -> bool:
-    """Whether a command needs a running flower service with TorchServe's port, and nothing more."""
-    text = command.text
-    if command.words[0] == "curl":
-        return ":8080/" in text and "/flowers" in text and "images/" not in text
-    if command.words[:2] == ("make", "predict"):
-        return "MODEL=" not in text and ":8000" not in text
-    return False
 
 
 ASKING = [command for command in collect() if asks_a_service(command)]

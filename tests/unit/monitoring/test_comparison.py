@@ -16,8 +16,8 @@ OFFLINE = 736
 
 
 def power(accuracy: float, offline_accuracy: float, count: int, alpha: float = 0.05) -> float:
-    """Return how often "below" is reported, over 300 cards and every number of right answers."""
-    cards = np.random.default_rng(1).binomial(OFFLINE, offline_accuracy, 300)
+    """Return how often "below" is reported, over 100 cards and every number of right answers."""
+    cards = np.random.default_rng(1).binomial(OFFLINE, offline_accuracy, 100)
     law = binom.pmf(np.arange(count + 1), count, accuracy)
     rates = {}
     for right in set(cards):

@@ -1,5 +1,6 @@
 """Online evaluation against a service that answers whatever the file says."""
 
+import csv
 import json
 import resource
 from pathlib import Path
@@ -63,6 +64,12 @@ def test_the_report_counts_what_was_right_wrong_and_refused(tmp_path: Path) -> N
     assert "**50.0 % correct**" in text
     assert "| iris/1.jpg | iris | rose | 60.0 % |" in text
     assert (last_report(tmp_path) / "reliability.png").read_bytes().startswith(b"\x89PNG")
+    with (last_report(tmp_path) / "mistakes.csv").open() as file:
+        mistakes = list(csv.DictReader(file))
+    assert [(row["path"], row["label"], row["predicted"], row["probability"]) for row in mistakes] == [
+        ("rose/3.jpg", "rose", "tulip", "0.7"),
+        ("iris/1.jpg", "iris", "rose", "0.6"),
+    ]
 
 
 def test_calibration_is_the_gap_between_stated_and_found(tmp_path: Path) -> None:
@@ -133,7 +140,7 @@ def test_a_second_run_keeps_the_report_of_the_first(tmp_path: Path, capsys: pyte
         post(images, service.url, tmp_path)
         before = {path: path.read_bytes() for path in (tmp_path / "reports").rglob("*") if path.is_file()}
         post(images, service.url, tmp_path)
-    assert len(before) == 4
+    assert len(before) == 5
     assert {path: path.read_bytes() for path in before} == before
     printed = [line for line in capsys.readouterr().out.splitlines() if line.endswith("report.md")]
     assert len(set(printed)) == 2
