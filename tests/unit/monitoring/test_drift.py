@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +204,14 @@ def test_a_window_is_tested_once_it_is_full_and_never_again(
     assert results[1][1][:-1] == results[2][1][:-1]
     assert results[3][1][: len(results[1][1]) - 1] == results[1][1][:-1]
     assert "    brightness  not tested: measured for 0 of 40 images" in results[1][1]
+
+
+def test_a_small_stratified_split_is_not_exact_for_a_large_window(reference: Reference) -> None:
+    """Six of ten labels rounded to two images, four to one: a third off for some, which a large window would report."""
+    rows = np.concatenate([np.full(2 if label < 6 else 1, label) for label in range(10)])
+    small = replace(reference, sample=drawn(np.random.default_rng(1), len(rows), label=lambda _: rows))
+    window = drawn(np.random.default_rng(2), 1000, label=lambda _: np.arange(1000) % 10)
+    assert LABEL_MIX not in alarms(check(small, window))
 
 
 def test_only_a_split_in_the_proportions_of_the_whole_counts_as_stratified() -> None:
