@@ -14,13 +14,16 @@ import http
 import ipaddress
 import json
 import re
+import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 from launcher import metadata, metrics
 from launcher.settings import SetupError
@@ -30,6 +33,8 @@ from launcher.workers import Model, WorkerMonitor
 # Readers that are slower than this, or ask for nothing, are cut off.
 _CLIENT_TIMEOUT_S = 10
 _MOST_CLIENTS = 64
+# For the thread of a connection that was cut off to end.
+_CUT_OFF_S = 0.5
 # A scrape waits for ten seconds at most; TorchServe's metrics are left out if they take longer than this.
 _METRICS_TIMEOUT_S = 2.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -75,11 +80,13 @@ class Service:
             http.HTTPStatus.NOT_FOUND, f"There is nothing at {path}.", request_id, v2=path.startswith("/v2")
         )
 
-    def post(self, path: str, client: str, request_id: str) -> Reply:
-        """Return the reply to a POST."""
+    def post(self, path: str, client: str, headers: Mapping[str, str], request_id: str) -> Reply:
+        """Return the reply to a POST; a browser's from another site, or by another name, is refused."""
         if path != "/drain":
             return _error(http.HTTPStatus.NOT_FOUND, "POST is for /drain only.", request_id)
-        if not _is_this_machine(client):
+        origin, host = headers.get("origin"), headers.get("host")
+        local = (origin is None or _is_loopback(origin)) and (host is None or _is_loopback(f"http://{host}"))
+        if not _is_this_machine(client) or not local:
             return _error(
                 http.HTTPStatus.FORBIDDEN, "A drain can be requested from the machine itself only.", request_id
             )
@@ -135,17 +142,27 @@ def serve(host: str, port: int, service: Service) -> Iterator[int]:
 
 
 class _Server(ThreadingHTTPServer):
-    """As many threads as there may be clients."""
+    """As many threads as there may be clients; when all are in use, the one that has been silent longest is cut off."""
 
     daemon_threads = True
     request_queue_size = 64
 
     def __init__(self, *arguments: Any) -> None:
         self._slots = threading.BoundedSemaphore(_MOST_CLIENTS)
+        self._silent: OrderedDict[socket.socket, None] = OrderedDict()
+        self._lock = threading.Lock()
+        self.address_family = socket.AF_INET6 if ":" in arguments[0][0] else socket.AF_INET
         super().__init__(*arguments)
 
+    def server_bind(self) -> None:
+        if self.server_address[0] == "::":
+            # As 0.0.0.0 is all of IPv4, this is everything.
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._slots.acquire(blocking=False):
+        if self._slots.acquire(blocking=False) or (self._cut_off_one() and self._slots.acquire(timeout=_CUT_OFF_S)):
+            self.mark(request, silent=True)
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
@@ -154,7 +171,24 @@ class _Server(ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self.mark(request, silent=False)
             self._slots.release()
+
+    def mark(self, request: socket.socket, *, silent: bool) -> None:
+        """Note whether a connection has an open request or waits for one."""
+        with self._lock:
+            self._silent.pop(request, None)
+            if silent:
+                self._silent[request] = None
+
+    def _cut_off_one(self) -> bool:
+        with self._lock:
+            if not self._silent:
+                return False
+            request, _ = self._silent.popitem(last=False)
+        with contextlib.suppress(OSError):
+            request.shutdown(socket.SHUT_RDWR)
+        return True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Do not log clients that went away."""
@@ -174,7 +208,15 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             # Nothing that is sent here is read, so the connection cannot be used again.
             self.close_connection = True
-            self._answer(service.post(self._path(), self.client_address[0], self._request_id()))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            self._answer(service.post(self._path(), self.client_address[0], headers, self._request_id()))
+
+        def parse_request(self) -> bool:
+            self._mark(silent=False)
+            return super().parse_request()
+
+        def _mark(self, *, silent: bool) -> None:
+            cast(_Server, self.server).mark(self.connection, silent=silent)
 
         def version_string(self) -> str:
             return metadata.NAME
@@ -199,6 +241,7 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(reply.body)
+            self._mark(silent=True)
 
     return Handler
 
@@ -206,6 +249,15 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
 def _is_this_machine(client: str) -> bool:
     address = ipaddress.ip_address(client)
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def _is_loopback(url: str) -> bool:
+    """Whether a URL names this machine: localhost or a loopback address."""
+    try:
+        name = urlsplit(url).hostname or ""
+        return name == "localhost" or _is_this_machine(name)
+    except ValueError:
+        return False
 
 
 def _json(content: metadata.Document, status: int = http.HTTPStatus.OK) -> Reply:
