@@ -51,7 +51,7 @@ def checks(settings: Settings, environment: Mapping[str, str]) -> list[Check]:
         Check("gpu", partial(check_gpu, settings, environment)),
         Check("cpu", check_cpu),
         Check("memory", partial(check_memory, resources.memory_bytes(), resources.available_memory_bytes())),
-        Check("disk", partial(check_disk, Path(tempfile.gettempdir()))),
+        Check("disk", check_disk),
         Check("java", partial(check_java, environment)),
         *(Check(f"port {port}", partial(check_port, option, port)) for option, port in settings.ports.items()),
         Check(f"port {settings.status_port}", partial(_check_status_port, settings)),
@@ -131,9 +131,17 @@ def check_memory(limit: int | None, available: int) -> str:
     return f"{available / 1e9:.1f} GB free" + ("" if limit is None else f", limit {limit / 1e9:.1f} GB")
 
 
-def check_disk(folder: Path) -> str:
-    """Require room where the archive is unpacked."""
-    free = shutil.disk_usage(folder).free
+def check_disk(folder: Path | None = None) -> str:
+    """Require a temporary folder that can be written, and room in it to unpack the archive."""
+    try:
+        folder = folder or Path(tempfile.gettempdir())
+        with tempfile.TemporaryFile(dir=folder):
+            free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise SetupError(
+            f"There is no temporary folder to write to ({error.strerror or error}): set TMPDIR to one that user "
+            f"{os.getuid()} may write."
+        ) from error
     if free < FREE_BYTES:
         raise SetupError(
             f"{folder} has {free / 1e6:.0f} MB left and {FREE_BYTES / 1e6:.0f} MB are needed: make room or set TMPDIR."

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import random
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from handlers import image_handler
 from launcher import archive as archives
 from launcher import gpus, metadata, resources, torchserve_api
 from launcher.plan import make_plan
+from launcher.settings import SetupError
 from visionserve.cli import local
 from visionserve.model_card import ModelCard
 
@@ -58,3 +61,25 @@ def test_the_command_line_starts_as_many_processes_as_the_launcher(tmp_path: Pat
         (tmp_path / "cpu.max").write_text(f"{quota * 100_000:.0f} 100000\n")
         membership.write_text("0::/\n")
     assert local.cores(tmp_path) == make_plan(resources.cpus(tmp_path, membership), None).workers
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "reference.safetensors"])
+@pytest.mark.parametrize("damage", ["half", "empty", "random", "longer", "text"])
+def test_a_damaged_file_inside_a_valid_archive_is_one_sentence(
+    archive: Path, tmp_path: Path, name: str, damage: str
+) -> None:
+    target = tmp_path / archive.name
+    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(target, "w") as new:
+        for entry in old.namelist():
+            data = old.read(entry)
+            if entry == name:
+                data = {
+                    "half": data[: len(data) // 2],
+                    "empty": b"",
+                    "random": random.Random(1).randbytes(len(data)),
+                    "longer": data + data[:1000],
+                    "text": b"<html>not found</html>",
+                }[damage]
+            new.writestr(entry, data)
+    with pytest.raises(SetupError, match=r"is not a visionserve archive .*: build it with `make archive`"):
+        archives.read(target)

@@ -226,7 +226,8 @@ def test_an_archive_for_a_gpu_is_refused_at_once_where_there_is_none(model_store
 
 
 def test_a_model_that_no_worker_can_load_is_never_ready_and_ends_the_process(model_store: Path, tmp_path: Path) -> None:
-    repack(model_store / "flowers.mar", tmp_path / "flowers.mar", "model.onnx", lambda data: data[: len(data) // 2])
+    # A whole file, as far as can be seen from outside; its graph is empty.
+    repack(model_store / "flowers.mar", tmp_path / "flowers.mar", "model.onnx", lambda _: b"\x3a\x00")
     with (tmp_path / "log").open("wb") as log, launched(tmp_path, log) as service:
         codes = set()
         while service.process.poll() is None:
@@ -235,6 +236,13 @@ def test_a_model_that_no_worker_can_load_is_never_ready_and_ends_the_process(mod
         assert service.process.returncode == 1
     assert codes <= {0, 503}
     assert "The workers of flowers end while they load" in (tmp_path / "log").read_text()
+
+
+def test_a_network_that_is_cut_off_is_one_line_and_an_exit(model_store: Path, tmp_path: Path) -> None:
+    repack(model_store / "flowers.mar", tmp_path / "flowers.mar", "model.onnx", lambda data: data[: len(data) // 2])
+    done = serve_to_the_end(tmp_path)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert "model.onnx is truncated or corrupt" in done.stderr
 
 
 def serve_to_the_end(model_store: Path, *options: str) -> subprocess.CompletedProcess[str]:

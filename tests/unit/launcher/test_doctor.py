@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import socket
+import tempfile
 import zipfile
 from collections import namedtuple
 from pathlib import Path
@@ -142,6 +143,18 @@ def test_a_full_disk_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 10**12 - 10**6, 10**6))
     with pytest.raises(SetupError, match=r"has 1 MB left .* make room"):
         preflight.check_disk(tmp_path)
+
+
+def test_without_a_temporary_folder_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"no temporary folder to write to \(No such file.*set TMPDIR"):
+        preflight.check_disk(tmp_path / "none")
+
+    def nowhere() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    with pytest.raises(SetupError, match="No usable temporary directory found"):
+        preflight.check_disk()
 
 
 def test_too_little_memory_fails_whether_limited_or_used() -> None:
