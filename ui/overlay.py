@@ -60,13 +60,22 @@ def decode(data: bytes) -> Pixels:
     Raises:
         OSError, ValueError: the service can decode it, but this page cannot.
     """
-    with Image.open(io.BytesIO(data)) as encoded:
+    with _open(data) as encoded:
         encoded.draft("RGB", (_SIDE * 2, _SIDE * 2))  # a large JPEG is decoded at a fraction of its size
         image = ImageOps.exif_transpose(_eight_bit(encoded))
         image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     page = Image.new("RGBA", image.size, "white")
     page.alpha_composite(image.convert("RGBA"))
     return np.asarray(page.convert("RGB"))
+
+
+def _open(data: bytes) -> Image.Image:
+    if data[4:8] == b"ftyp":
+        # HEIC needs this library; AVIF, of the same container, is one of Pillow's own formats.
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    return Image.open(io.BytesIO(data))
 
 
 def view(image: Pixels, crop: float) -> View:

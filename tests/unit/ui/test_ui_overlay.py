@@ -1,6 +1,7 @@
 import io
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import ExifTags, Image
 
@@ -22,6 +23,19 @@ def test_an_image_is_shown_upright() -> None:
     shown = overlay.decode(encode(image, exif=turned))
     assert shown.shape == (17, 11, 3)
     assert shown[0, -1].min() == 255
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF", "WEBP", "TIFF"])
+def test_an_image_of_any_container_is_shown_upright(kind: str) -> None:
+    pillow_heif.register_heif_opener()
+    image = Image.new("RGB", (64, 48), "black")
+    image.paste("white", (0, 0, 32, 24))
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    shown = overlay.decode(encode(image, kind, exif=turned.tobytes()))
+    assert shown.shape == (64, 48, 3)
+    bright = np.argwhere(shown.min(axis=-1) > 200).mean(axis=0)
+    assert bright == pytest.approx([15.5, 35.5], abs=2)  # top right
 
 
 def test_transparency_is_shown_on_white() -> None:
