@@ -47,10 +47,11 @@ def accuracy() -> str:
     figures = _read(BUNDLE / "metrics.json")
     served, fp32 = figures["served"], figures["fp32"]
     rows = [
-        (f"top-1, {served['photographs']} photographs (95 % interval)", _top1(served), _top1(fp32)),
+        (f"top-1, {served['photographs']} images (95 % interval)", _top1(served), _top1(fp32)),
         ("label among the best five", _percent(served["top5"]), _percent(fp32["top5"])),
         ("mean of the labels' accuracies", _percent(served["balanced_accuracy"]), _percent(fp32["balanced_accuracy"])),
         ("expected calibration error", _percent(served["calibration_error"]), _percent(fp32["calibration_error"])),
+        ("the same without its bias (95 % interval)", _debiased(served), _debiased(fp32)),
         (
             "the same before temperature",
             _percent(served["calibration_error_before_temperature"]),
@@ -64,6 +65,11 @@ def accuracy() -> str:
     ]
     head = ["| test split | int8, as served | fp32 |", "|---|---|---|"]
     return "\n".join([*head, *(f"| {name} | {one} | {other} |" for name, one, other in rows)])
+
+
+def _debiased(figures: Mapping[str, Any]) -> str:
+    low, high = figures["intervals"]["calibration_error_debiased"]
+    return f"{_percent(figures['calibration_error_debiased'])} ({100 * low:.1f}-{100 * high:.1f})"
 
 
 def worst_labels() -> str:

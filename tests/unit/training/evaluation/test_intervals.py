@@ -118,6 +118,15 @@ def test_a_perfect_models_interval_begins_at_zero() -> None:
     assert np.mean(np.array(begins) == 0) >= 0.93
 
 
+def test_a_lucky_sample_does_not_prove_perfect_calibration() -> None:
+    rng = np.random.default_rng(11)
+    highest = []
+    for _ in range(60):
+        confidence, right = model(736, rng)
+        highest.append(debiased_error(confidence, right)[2])
+    assert min(highest) > 0.002
+
+
 def test_a_bin_without_a_mistake_is_not_certain() -> None:
     estimate, low, high = debiased_error(np.full(20, 0.97), np.full(20, True))
     assert low == 0.0
