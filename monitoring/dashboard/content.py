@@ -21,7 +21,7 @@ def _burn(promise: str, budget: float) -> tuple[Query, ...]:
 
 
 _PROMISES = Row(
-    "The two promises",
+    "Service level objectives",
     (
         Panel(
             "Availability, 3 days",
@@ -93,8 +93,8 @@ _ERRORS = Row(
             steps=bad_above(0.001, 0.0144),
         ),
         Panel(
-            "Turned away: 429",
-            "Share of the requests that the gateway refused as too many, over 5 minutes: capacity is short.",
+            "Rejected: 429",
+            "Share of the requests that the gateway rejected as too many, over 5 minutes: capacity is short.",
             "percentunit",
             (Query(f"visionserve:shed_requests:ratio_rate5m{{{SCOPE}}}", "{{namespace}} {{job}}"),),
             steps=bad_above(0.01, 0.05),
@@ -178,7 +178,7 @@ _SATURATION = Row(
         Panel(
             "In flight",
             "Requests between arrival and answer, by instance (Little's law). The autoscalers look at this; "
-            "the gateway refuses what is over 64.",
+            "the gateway rejects what exceeds 64.",
             "none",
             (Query(f"visionserve:in_flight:rate1m{{{SCOPE}}}", "{{instance}}"),),
             steps=bad_above(32, 51),
@@ -203,7 +203,7 @@ _SATURATION = Row(
         ),
         Panel(
             "Instances ready",
-            "Instances whose every worker has answered a real photograph, and those that drain.",
+            "Instances whose every worker has answered a test prediction, and those that drain.",
             "none",
             (
                 Query(f"sum by (job) (visionserve_ready{{{SCOPE}}})", "ready"),
@@ -213,7 +213,7 @@ _SATURATION = Row(
         ),
         Panel(
             "Start to first answer",
-            "Seconds from an instance's start to its first proven answer.",
+            "Seconds from an instance's start to its first test prediction.",
             "s",
             (Query(f"visionserve_start_seconds{{{SCOPE}}}", "{{instance}}"),),
             width=12,
@@ -225,7 +225,7 @@ _DRIFT = Row(
     (
         Panel(
             "Novelty, mean",
-            "How unlike the training photographs the last hour's are, 0-1; beside it what the evaluation found.",
+            "How unlike the training images the last hour's are, 0-1, and the mean of the evaluation.",
             "none",
             (
                 Query(f"visionserve:novelty:mean1h{{{MODEL}}}", "{{model}}"),
@@ -235,7 +235,7 @@ _DRIFT = Row(
         ),
         Panel(
             "Novelty above 0.95",
-            "Share of the last hour's photographs; 5 % are expected, over 12 % is an alert.",
+            "Share of the last hour's images; 5 % are expected, over 12 % is an alert.",
             "percentunit",
             (Query(f"visionserve:novelty:share_above_095_1h{{{MODEL}}}", "{{model}}"),),
             steps=bad_above(0.08, 0.12),
