@@ -197,6 +197,8 @@ class Recipe:
         init_note: what the card adds to the name and digest of the initial weights, such as where they come from.
         data_note: what the images are, for the card; left out when empty.
         licence: of the resulting weights, for the card; left out when empty.
+        probe: first fit a logistic regression on the initial network's features: training begins with its head, and
+            keeps it if no epoch is better on validation. For small data sets; ``init`` must be trained weights.
         patience: epochs without a better validation accuracy before the run stops early.
         stages: progressive resizing; the last one must reach 1.
     """
@@ -212,6 +214,7 @@ class Recipe:
     epochs: int = 30
     batch_size: int = 64
     patience: int = 15
+    probe: bool = False
     precision: PrecisionName = "auto"
     data: Data = field(default_factory=Data)
     input: Input = field(default_factory=Input)
@@ -239,6 +242,8 @@ class Recipe:
                 f"batch_size {self.batch_size} is that of all {processes} processes together and must give each the "
                 f"same even number of images: take a multiple of {2 * processes}"
             )
+        if self.probe and self.init == "none":
+            raise BundleError("probe needs trained weights to begin with: set init, or probe to false")
         ends = [stage.until for stage in self.stages]
         if not ends or ends != sorted(ends) or ends[0] <= 0 or ends[-1] != 1.0:
             raise BundleError(f"the stages must end in rising order, the last one at 1.0, not {ends}")
@@ -265,13 +270,13 @@ class RecipeParser(ArgumentParser):
         """Parse the command line; a file that does not exist or an entry's former name is a usage error."""
         first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         first.add_argument("-c", "--config")
-        known, others = first.parse_known_args(args)
+        config, others = first.parse_known_args(args)
         former = _former_option([*others, *os.environ])
-        if known.config is not None:
-            if not Path(known.config).is_file():
-                self.error(f"recipe {known.config} does not exist")
-            former = former or _former_entry(Path(known.config).read_text(encoding="utf-8"))
-            self.default_config_files = [known.config]
+        if config.config is not None:
+            if not Path(config.config).is_file():
+                self.error(f"recipe {config.config} does not exist")
+            former = former or _former_entry(Path(config.config).read_text(encoding="utf-8"))
+            self.default_config_files = [config.config]
         if former:
             self.error(former)
         return super().parse_args(others, *rest, **settings)

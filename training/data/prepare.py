@@ -62,8 +62,10 @@ def summary(manifest: Manifest, left_out: Sequence[CorruptFile], every_label: bo
     for label, files in by_label.items():
         if files or every_label:
             splits = Counter(row.split for row in manifest.rows if row.label == label)
-            taken = ", ".join(f"{split} {splits[split]}" for split in SPLITS)
-            lines.append(f"  {label}: {taken}" + (f"; left out {len(files)}: {_reasons(files)}" if files else ""))
+            split_counts = ", ".join(f"{split} {splits[split]}" for split in SPLITS)
+            lines.append(
+                f"  {label}: {split_counts}" + (f"; left out {len(files)}: {_reasons(files)}" if files else "")
+            )
     return lines
 
 

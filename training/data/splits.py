@@ -124,10 +124,12 @@ def _groups_of_labels(
     files = _connected([image.path for image in images], digests, ())
     for label, paths in labels.items():
         for candidates in (groups, files):
-            own = {id(group): group for path in paths if set(group := candidates[path]) <= paths}
-            if len(own) >= least:
+            exclusive = {id(group): group for path in paths if set(group := candidates[path]) <= paths}
+            if len(exclusive) >= least:
                 break
-        by_label[label] = sorted((max(_number(seed, digests[path]) for path in g), sorted(g)) for g in own.values())
+        by_label[label] = sorted(
+            (max(_number(seed, digests[path]) for path in g), sorted(g)) for g in exclusive.values()
+        )
     return by_label
 
 

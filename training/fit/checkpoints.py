@@ -40,6 +40,11 @@ class BestCheckpoint(ModelCheckpoint):
 
     _best_loss = math.inf
 
+    @property
+    def best_loss(self) -> float:
+        """The validation loss of the best epoch."""
+        return self._best_loss
+
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
         """Whether this validation is better than the best so far."""
         if current is not None and self.best_model_score is not None and bool(current == self.best_model_score):

@@ -1,7 +1,7 @@
 """The network in training: loss, learning rates, frozen parts and the weight average that is validated and shipped."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,11 @@ class Classification(LightningModule):
         self.distillation = DistillationLoss(recipe.teacher)
         self.train_accuracy = MulticlassAccuracy(classes, average="micro")
         self.val_accuracy = MulticlassAccuracy(classes, average="micro")
+
+    def begin_with(self, change: Callable[[nn.Module], None]) -> None:
+        """Change the network before training, and its average with it."""
+        change(self.network)
+        change(self.average.module)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Return the network's input, (B, 3, S, S) float in channels_last order."""

@@ -61,6 +61,11 @@ class Run:
         return self.folder / manifests.SEEN
 
     @property
+    def probe(self) -> Path:
+        """The linear probe, if the recipe has one."""
+        return self.folder / "probe.safetensors"
+
+    @property
     def facts(self) -> Path:
         """Root folder, labels and, when finished, the best validation accuracy."""
         return self.folder / "run.json"
@@ -99,7 +104,7 @@ def prepare(recipe: Recipe, run: Run, cache: Path | None = None, *, fresh: bool)
     manifest, left_out = preparation.make(recipe.data, cache if cache is not None else run.folder.parent / "cache")
     seen = distillation.check_leak(recipe, manifest)
     # Of another run:
-    for old in (run.manifest, run.checkpoints / LAST, run.checkpoints / BEST, run.weights, run.seen):
+    for old in (run.manifest, run.checkpoints / LAST, run.checkpoints / BEST, run.weights, run.seen, run.probe):
         old.unlink(missing_ok=True)
     recipes.save(recipe, run.recipe)
     corrupt_files.save(left_out, run.left_out)
@@ -179,9 +184,9 @@ def _resumed(recipe: Recipe, run: Run) -> Manifest:
 def _same_images(recipe: Recipe, run: Run) -> Manifest:
     """Return the run's manifest, verified below the recipe's root; a BundleError if the folder holds other images."""
     facts, manifest = read_facts(run), read_manifest(run)
-    given = recipe.data.manifest
-    if given is not None and Path(given).read_bytes() != run.manifest.read_bytes():
-        raise BundleError(f"{run.folder} was begun with another manifest than {given}. {_remedy()}")
+    path = recipe.data.manifest
+    if path is not None and Path(path).read_bytes() != run.manifest.read_bytes():
+        raise BundleError(f"{run.folder} was begun with another manifest than {path}. {_remedy()}")
     root = Path(recipe.data.root).resolve() if recipe.data.root is not None else manifest.root
     if root != manifest.root:
         if any(not (root / row.path).is_file() for row in manifest.rows):
@@ -190,7 +195,7 @@ def _same_images(recipe: Recipe, run: Run) -> Manifest:
             )
         manifest = with_changes(manifest, root=root)
     manifest.verify(f"bring it back. {_remedy()}")
-    if given is None:
+    if path is None:
         _refuse_new_images(recipe, run, manifest)
     if facts["root"] != str(root):
         _log.warning("the images of %s are now read from %s: the same files", run.folder, root)
@@ -200,8 +205,8 @@ def _same_images(recipe: Recipe, run: Run) -> Manifest:
 
 def _refuse_new_images(recipe: Recipe, run: Run, manifest: Manifest) -> None:
     collection = collect(recipe.data.source, manifest.root)
-    known = {row.path for row in manifest.rows} | {file.path for file in _left_out(run)}
-    new = [image for image in collection.images if image.path not in known]
+    used_or_left_out = {row.path for row in manifest.rows} | {file.path for file in _left_out(run)}
+    new = [image for image in collection.images if image.path not in used_or_left_out]
     if not new:
         return
     labels = sorted({image.label for image in new} - set(manifest.labels))

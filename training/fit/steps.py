@@ -20,6 +20,7 @@ def of_stage(recipe: Recipe, stage: Stage) -> Recipe:
     """Return the recipe as if it had this stage only, the whole network trained from the start, in one process."""
     return replace(
         recipe,
+        probe=False,
         stages=(replace(stage, until=1.0),),
         optimizer=replace(recipe.optimizer, head_epochs=0),
         machine=replace(recipe.machine, devices=1, nodes=1),

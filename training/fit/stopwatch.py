@@ -41,7 +41,7 @@ class Stopwatch(Profiler):
 
     def start(self, action_name: str) -> None:
         """Note when an action begins; a request for a batch ends the step before."""
-        action = _known(action_name)
+        action = _action(action_name)
         if action is None:
             return
         now = self._now()
@@ -55,7 +55,7 @@ class Stopwatch(Profiler):
 
     def stop(self, action_name: str) -> None:
         """Note how long an action took."""
-        action = _known(action_name)
+        action = _action(action_name)
         if action is not None:
             self._taken[action] = self._now() - self._began[action]
 
@@ -90,21 +90,21 @@ class Lap(Callback):
             self.seconds = time.perf_counter() - self._began
 
 
-def _known(action: str) -> str | None:
-    return next((known for known in _ACTIONS if action.endswith(known)), None)
+def _action(action: str) -> str | None:
+    return next((name for name in _ACTIONS if action.endswith(name)), None)
 
 
-def _parts(taken: dict[str, float], whole: float) -> dict[str, float]:
+def _parts(seconds: dict[str, float], whole: float) -> dict[str, float]:
     """Return the seconds of every part of a step; Lightning's optimizer step encloses forward and backward."""
-    before = taken.get(PREPARE, 0.0)
-    network = taken.get(_NETWORK, taken[_STEP])  # a compiled network passes hooks by: all is forward then
+    before = seconds.get(PREPARE, 0.0)
+    network = seconds.get(_NETWORK, seconds[_STEP])  # a compiled network passes hooks by: all is forward then
     parts = {
-        WAIT: taken[_NEXT] + taken.get(_DEVICE, 0.0),
+        WAIT: seconds[_NEXT] + seconds.get(_DEVICE, 0.0),
         PREPARE: before,
         FORWARD: network,
-        LOSS: taken[_STEP] - before - network,
-        BACKWARD: taken[_BACK],
-        OPTIMIZER: taken[_OPTIMISE] - taken[_STEP] - taken[_BACK],
-        AVERAGE: taken[_END],
+        LOSS: seconds[_STEP] - before - network,
+        BACKWARD: seconds[_BACK],
+        OPTIMIZER: seconds[_OPTIMISE] - seconds[_STEP] - seconds[_BACK],
+        AVERAGE: seconds[_END],
     }
     return parts | {LOOP: whole - sum(parts.values())}

@@ -15,13 +15,15 @@ from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers.logger import Logger
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import deterministic
 
 from training import distributed, tracking
 from training.data import prepare as preparation
 from training.data.datamodule import ImageDataModule
+from training.data.manifest import Manifest
 from training.fit import distillation
+from training.fit import probe as probes
 from training.fit.checkpoints import (
     DIVERGED,
     AtomicCheckpointIO,
@@ -30,6 +32,7 @@ from training.fit.checkpoints import (
     ResumableEarlyStopping,
 )
 from training.fit.module import Classification, compile_network
+from training.fit.probe import Probe
 from training.fit.run import BEST, Run, prepare, read_facts, read_manifest, resume_point, save_facts, unfinished
 from training.networks import load_network
 from training.recipe import PrecisionName, Recipe
@@ -37,6 +40,7 @@ from visionserve import timm_networks
 from visionserve.errors import BundleError
 from visionserve.files import atomic_write
 from visionserve.network import adapt_imagenet
+from visionserve.transforms import Preprocessing
 
 Precision = Literal["bf16-mixed", "16-mixed", "32-true"]
 _log = logging.getLogger(__name__)
@@ -79,7 +83,24 @@ def begin(
     """Return the network as it starts, and its batches; the run's recipe and manifest are written."""
     manifest = distributed.rank_zero_first(lambda: prepare(recipe, run, cache, fresh=fresh), lambda: read_manifest(run))
     images = ImageDataModule(recipe, manifest, cache if cache is not None else run.folder.parent / "cache")
-    return _module(recipe, manifest.labels), images
+    module = _module(recipe, manifest.labels)
+    if recipe.probe:
+        network, as_served = module.network, Preprocessing(recipe.input.size, recipe.input.crop)
+        probe = distributed.rank_zero_first(
+            lambda: _probe(network, manifest, as_served, run), lambda: probes.load(run.folder)
+        )
+        module.begin_with(probe.install)
+    return module, images
+
+
+def _probe(network: nn.Module, manifest: Manifest, as_served: Preprocessing, run: Run) -> Probe:
+    """Return the run's linear probe, fitted unless it was before."""
+    if run.probe.is_file():
+        return probes.load(run.folder)
+    probe = probes.fit(network, manifest, as_served)
+    probe.save(run.folder)
+    _log.info("linear probe, the baseline: validation accuracy %.2f %%, loss %.3f", 100 * probe.accuracy, probe.loss)
+    return probe
 
 
 def _module(recipe: Recipe, labels: tuple[str, ...]) -> Classification:
@@ -188,17 +209,29 @@ def _trainer(
 def _finish(trainer: Trainer, module: Classification, run: Run) -> float:
     """Write the averaged weights of the best epoch."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    keep = next(c for c in callbacks if isinstance(c, ModelCheckpoint) and c.monitor)
+    keep = next(c for c in callbacks if isinstance(c, BestCheckpoint))
     accuracy = float(keep.best_model_score if keep.best_model_score is not None else 0.0)
     if not distributed.is_rank_zero():
         return accuracy
     best = torch.load(run.checkpoints / BEST, map_location="cpu", weights_only=True)
     module.load_state_dict(best["state_dict"])
     weights = module.weights()
+    facts: dict[str, Any] = {"val_accuracy": round(accuracy, 4), "epoch": best["epoch"]}
+    if module.recipe.probe:
+        probe = probes.load(run.folder)
+        facts |= {"probe_val_accuracy": round(probe.accuracy, 4), "keeps": "epoch"}
+        if probe.better_than(accuracy, keep.best_loss):
+            first = _module(module.recipe, read_manifest(run).labels)
+            first.begin_with(probe.install)
+            weights, accuracy = first.weights(), probe.accuracy
+            facts |= {"val_accuracy": round(accuracy, 4), "keeps": "probe"}
+            _log.info("no epoch is better than the linear probe on validation: its weights are kept")
     if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
         raise BundleError(f"{run.folder}: the weights of epoch {best['epoch']} are not finite. {DIVERGED}")
     with atomic_write(run.weights) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary)
-    save_facts(run, read_facts(run) | {"val_accuracy": round(accuracy, 4), "epoch": best["epoch"]})
-    _log.info("best validation accuracy %.2f %% in epoch %d: %s", 100 * accuracy, best["epoch"], run.weights)
+    save_facts(run, read_facts(run) | facts)
+    baseline = f" (linear probe: {100 * facts['probe_val_accuracy']:.2f} %)" if module.recipe.probe else ""
+    where = "in the probe" if facts.get("keeps") == "probe" else f"in epoch {best['epoch']}"
+    _log.info("best validation accuracy %.2f %% %s%s: %s", 100 * accuracy, where, baseline, run.weights)
     return accuracy

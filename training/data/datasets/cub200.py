@@ -76,7 +76,10 @@ def annotations(root: Path) -> dict[str, Annotation]:
     Raises:
         BundleError: a list is missing, has a line that cannot be right, or knows no box of an image.
     """
-    boxes = {number: Box(*place) for number, *place in _lines(root / "bounding_boxes.txt", int, *[float] * 4)}
+    boxes = {
+        number: Box(*corner_and_size)
+        for number, *corner_and_size in _lines(root / "bounding_boxes.txt", int, *[float] * 4)
+    }
     names = dict(_lines(root / "parts" / "parts.txt", int, str))
     parts: dict[int, list[Part]] = {}
     for number, part, x, y, visible in _lines(root / "parts" / "part_locs.txt", int, int, float, float, int):

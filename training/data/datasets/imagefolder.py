@@ -34,8 +34,8 @@ def collect(root: Path) -> Collection:
     ]
     usable = [entry for entry in files if is_image(entry[0]) and not _hidden(entry[0], root)]
     images = tuple(ImageFile(path.relative_to(root).as_posix(), label, split) for path, label, split in usable)
-    taken = {path for path, _, _ in usable}
-    others = [path for path, _, _ in files if path not in taken]
+    used = {path for path, _, _ in usable}
+    others = [path for path, _, _ in files if path not in used]
     others += [path for part in {root, *(part for part, _ in parts)} for path in _loose_files(part)]
     return Collection(root, tuple(sorted(names)), images, tuple(sorted(p.relative_to(root).as_posix() for p in others)))
 
@@ -70,9 +70,9 @@ def _splits(root: Path) -> list[tuple[Path, Split | None]]:
 
 def _refuse_same_names(folders: list[Path]) -> None:
     """Raise a BundleError for two labels that differ in nothing that can be seen."""
-    seen: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     for folder in folders:
-        other = seen.setdefault(unicodedata.normalize("NFC", folder.name).strip(), folder.name)
+        other = by_name.setdefault(unicodedata.normalize("NFC", folder.name).strip(), folder.name)
         if other != folder.name:
             raise BundleError(
                 f"two folders have the same name {folder.name.strip()!r} in two Unicode forms or with spaces around "

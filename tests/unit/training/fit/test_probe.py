@@ -1,0 +1,83 @@
+"""The linear probe: the baseline of a run on few images, its start, and what it keeps when no epoch is better."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.unit.training import synthetic_images
+from tests.unit.training.markers import LIGHTNING
+from training.data.datamodule import served
+from training.fit import probe as probes
+from training.fit.run import Run, read_manifest
+from training.fit.trainer import begin, fit
+from training.recipe import Optimizer, Recipe, Stage
+from visionserve import network
+from visionserve.errors import BundleError
+from visionserve.transforms import Preprocessing
+
+pytestmark = LIGHTNING
+
+
+def recipe_of(tmp_path: Path, rate: float) -> Recipe:
+    torch.manual_seed(0)
+    weights = network.build("resnet18", 3).state_dict()
+    body = {name: tensor for name, tensor in weights.items() if not name.startswith("fc.")}
+    save_file(body, tmp_path / "start.safetensors")
+    return synthetic_images.recipe(
+        synthetic_images.image_folder(tmp_path / "colours"),
+        architecture="resnet18",
+        init=str(tmp_path / "start.safetensors"),
+        probe=True,
+        epochs=1,
+        optimizer=Optimizer(learning_rate=rate, head_epochs=0, average_decay=0.5),
+        stages=(Stage(1.0, 24),),
+    )
+
+
+def test_training_begins_with_the_probe_and_keeps_it_when_no_epoch_is_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes.Probe, "better_than", lambda *_: True)
+    recipe, run = recipe_of(tmp_path, rate=0.01), Run(tmp_path / "run")
+    module, _ = begin(recipe, run)
+    probe = probes.load(run.folder)
+    for part in (module.network, module.average.module):
+        assert torch.equal(part.get_parameter("fc.weight"), probe.weight)
+    images, targets = served(read_manifest(run), "val", Preprocessing(recipe.input.size, recipe.input.crop))
+    with torch.no_grad():
+        logits = module.eval().average(module.prepare(torch.from_numpy(images)))
+    predicted = logits.argmax(1).numpy()
+    assert (predicted == targets).mean() == pytest.approx(probe.accuracy)
+
+    accuracy = fit(recipe, run)
+    facts = json.loads(run.facts.read_text())
+    assert facts["keeps"] == "probe"
+    assert accuracy == pytest.approx(probe.accuracy)
+    assert torch.equal(load_file(run.weights)["fc.weight"], probe.weight)
+
+
+def test_an_epoch_that_is_better_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes.Probe, "better_than", lambda *_: False)
+    recipe, run = recipe_of(tmp_path, rate=0.01), Run(tmp_path / "run")
+    fit(recipe, run)
+    facts = json.loads(run.facts.read_text())
+    assert facts["keeps"] == "epoch"
+    assert facts["probe_val_accuracy"] == pytest.approx(probes.load(run.folder).accuracy, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "loss", "better"), [(0.8, 0.1, True), (0.9, 0.5, True), (0.9, 0.3, False), (0.95, 9, False)]
+)
+def test_the_better_one_is_more_accurate_or_as_accurate_with_a_lower_loss(
+    accuracy: float, loss: float, better: bool
+) -> None:
+    probe = probes.Probe(torch.zeros(3, 4), torch.zeros(3), accuracy=0.9, loss=0.4)
+    assert probe.better_than(accuracy, loss) is better
+
+
+def test_a_probe_of_random_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="probe needs trained weights"):
+        synthetic_images.recipe(tmp_path, probe=True)

@@ -1,0 +1,98 @@
+"""Linear probe: a logistic regression on what the initial network says of the images, the baseline of a run.
+
+Training begins with its head (linear probing, then fine-tuning: Kumar et al. 2022, arXiv 2202.10054), and a run whose
+best epoch is worse than it on validation keeps it instead.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from training.data.datamodule import VAL_BATCH, served
+from training.data.manifest import Manifest
+from visionserve.files import atomic_write
+from visionserve.network import MEAN, STD, Normalisation, head
+from visionserve.transforms import Preprocessing
+
+FILE_NAME = "probe.safetensors"
+STRENGTHS = (0.0003, 0.003, 0.03, 0.3)  # inverse regularisation, of standardised features; the best on validation
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear head, weight (C, F) and bias (C,), with its accuracy (0-1) and cross entropy on validation."""
+
+    weight: Tensor
+    bias: Tensor
+    accuracy: float
+    loss: float
+
+    def better_than(self, accuracy: float, loss: float) -> bool:
+        """Whether it is more accurate on validation, or as accurate with a lower loss."""
+        return (round(self.accuracy, 6), -self.loss) > (round(accuracy, 6), -loss)
+
+    def install(self, network: nn.Module) -> None:
+        """Put it in the place of the network's head."""
+        last = head(network)
+        with torch.no_grad():
+            last.get_parameter("weight").copy_(self.weight)
+            last.get_parameter("bias").copy_(self.bias)
+
+    def save(self, folder: Path) -> None:
+        """Write probe.safetensors."""
+        figures = {"accuracy": torch.tensor(self.accuracy), "loss": torch.tensor(self.loss)}
+        with atomic_write(folder / FILE_NAME) as unfinished:
+            save_file({"weight": self.weight, "bias": self.bias} | figures, unfinished)
+
+
+def load(folder: Path) -> Probe:
+    """Read the probe of a run."""
+    content = load_file(folder / FILE_NAME)
+    return Probe(content["weight"], content["bias"], float(content["accuracy"]), float(content["loss"]))
+
+
+def fit(network: nn.Module, manifest: Manifest, preprocessing: Preprocessing) -> Probe:
+    """Fit the probe of a network on the training images, as they are served; its strength is chosen on validation."""
+    (train, train_targets), (val, val_targets) = (
+        (_features(network, images), targets)
+        for images, targets in (served(manifest, split, preprocessing) for split in ("train", "val"))
+    )
+    mean, deviation = train.mean(0), train.std(0) + 1e-6
+    probes = []
+    for strength in STRENGTHS:
+        model = LogisticRegression(C=strength, max_iter=2000).fit((train - mean) / deviation, train_targets)
+        weight, bias = model.coef_, model.intercept_
+        if len(weight) == 1:  # two labels: one row, for the second
+            weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+        scaled = torch.from_numpy(weight / deviation).float().contiguous()
+        shifted = torch.from_numpy(bias - (weight / deviation) @ mean).float()
+        probes.append(_measured(scaled, shifted, val, val_targets))
+    return max(probes, key=lambda probe: (probe.accuracy, -probe.loss))
+
+
+def _measured(weight: Tensor, bias: Tensor, features: np.ndarray, targets: np.ndarray) -> Probe:
+    logits, expected = torch.from_numpy(features).float() @ weight.T + bias, torch.from_numpy(targets)
+    accuracy = float((logits.argmax(1) == expected).float().mean())
+    return Probe(weight, bias, accuracy, float(cross_entropy(logits, expected)))
+
+
+def _features(network: nn.Module, images: np.ndarray) -> np.ndarray:
+    """Return what the head of a network gets for images (N, S, S, 3): (N, F)."""
+    pieces: list[Tensor] = []
+    hook = head(network).register_forward_pre_hook(lambda _, inputs: pieces.append(inputs[0].flatten(1)))
+    normalise, training = Normalisation(MEAN, STD), network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            for first in range(0, len(images), VAL_BATCH):
+                network(normalise(torch.from_numpy(images[first : first + VAL_BATCH]).permute(0, 3, 1, 2)))
+    finally:
+        hook.remove()
+        network.train(training)
+    return torch.cat(pieces).double().numpy()
