@@ -14,6 +14,8 @@ from launcher.workers import WorkerMonitor
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # Seconds; 0.25 is the limit of the latency objective.
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
+# The answers whose durations are promised.
+_ANSWERED = 200
 _TIMED = ("predictions", "explanations")
 # Counted from 0: Prometheus sees growth from a counter's second sample on, and a burst of failures may be the first.
 _EXPECTED = ("200", "429", "500", "503", "504")
@@ -31,9 +33,15 @@ class Metrics:
         )
         self._durations = Histogram(
             "gateway_request_duration_seconds",
-            "From the first byte of a request to the last byte of its answer, at the gateway",
+            "From the first byte of a request to the last byte of its answer with status 200, at the gateway",
             ["route"],
             buckets=_BUCKETS,
+            registry=self._registry,
+        )
+        self._seconds = Counter(
+            "gateway_request_seconds_total",
+            "Durations of all requests, whatever their answer; its rate is how many are in flight",
+            ["route"],
             registry=self._registry,
         )
         self._queues = Histogram(
@@ -47,6 +55,7 @@ class Metrics:
         )
         for route in _TIMED:
             self._durations.labels(route)
+            self._seconds.labels(route)
             for status in _EXPECTED:
                 self._requests.labels(route, status)
         self._registry.register(_WorkerCollector(monitor))
@@ -55,7 +64,10 @@ class Metrics:
         """Count a request at the gateway."""
         self._requests.labels(record.route, str(record.status)).inc()
         if record.route in _TIMED:
-            self._durations.labels(record.route).observe(record.duration_s)
+            self._seconds.labels(record.route).inc(record.duration_s)
+            # A refusal or a preflight is quick: among the answers it would hide that they are slow.
+            if record.status == _ANSWERED:
+                self._durations.labels(record.route).observe(record.duration_s)
             if record.queue_s is not None:
                 self._queues.observe(record.queue_s)
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.options import OPTIONS
 from handlers import image_handler
 from launcher import workers
+from launcher.plan import make_plan
 from monitoring import reference
 from tests import queries
 from tests.contract.conftest import BUNDLE, ROOT
@@ -126,10 +126,10 @@ def _is_burn(rule: dict[str, Any], promise: str) -> bool:
 
 
 def test_the_alert_of_a_full_instance_knows_how_many_the_gateway_lets_in() -> None:
-    limit = next(option.default for option in OPTIONS if option.name == "concurrency")
+    limit = make_plan(2, None).small_places
     (rule,) = ALERTS["VisionserveInFlightHigh"]
     assert rule["expr"] == f"visionserve:in_flight:rate1m > 0.8 * {limit}"
-    assert f"more than {int(0.8 * int(limit))} requests" in rule["annotations"]["description"]
+    assert f"more than {int(0.8 * limit)} requests" in rule["annotations"]["description"]
     assert f"over {limit}" in rule["annotations"]["description"]
 
 

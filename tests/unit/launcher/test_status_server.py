@@ -313,3 +313,19 @@ def _pack(path: Path, card: dict[str, Any], manifest: dict[str, Any]) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("card.json", json.dumps(card))
         archive.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
+
+
+def test_quick_refusals_do_not_hide_slow_answers(scene: Scene) -> None:
+    for status_code, duration_s, count in ((200, 0.6, 10), (429, 0.001, 900), (204, 0.001, 50), (503, 0.002, 90)):
+        for _ in range(count):
+            scene.metrics.count(Record("predictions", status_code, duration_s, None))
+    values = {
+        sample.name + sample.labels.get("le", ""): sample.value
+        for family in text_string_to_metric_families(scene.get("/metrics")[1])
+        for sample in family.samples
+        if sample.labels.get("route") == "predictions"
+    }
+    assert values["gateway_request_duration_seconds_count"] == 10
+    assert values["gateway_request_duration_seconds_bucket0.25"] == 0
+    # In flight is of everything: seconds per second.
+    assert values["gateway_request_seconds_total"] == pytest.approx(10 * 0.6 + 0.9 + 0.05 + 0.18)
