@@ -164,7 +164,7 @@ def _in_words(error: BaseException) -> tuple[str, Cause]:
     if isinstance(error, ssl.SSLError):
         if error.reason in _PLAIN_HTTP:
             return "it does not use TLS: try http:// instead of https://", "address"
-        return f"the TLS connection failed: {(error.reason or str(error)).lower().replace('_', ' ')}", "address"
+        return f"the TLS connection failed: {(error.reason or str(error)).lower().replace('_', ' ')}", "connection"
     text = str(error)
     if isinstance(error, OSError) and error.errno and error.strerror:
         # asyncio writes the address into strerror; a failed look-up of a name has no errno of the system.
@@ -177,7 +177,7 @@ def _servers(
 ) -> dict[tuple[str, str | None, int | None], tuple[Any, str]]:
     """Return by origin: a client, and the proxy it uses as it may be shown."""
     servers = {}
-    for url in urls:
+    for url in {_origin(url): url for url in urls}.values():
         proxy = proxy_for(url)
         options: dict[str, Any] = {"verify": tls.context() if urlsplit(url).scheme == "https" else False}
         if proxy is not None:
