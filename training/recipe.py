@@ -19,6 +19,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from visionserve.errors import BundleError
 from visionserve.files import write_text
+from visionserve.model_card import check_name
 
 SourceName = Literal["flowers102", "cub200", "cats-and-dogs", "imagefolder"]
 SplitName = Literal["stratified", "given", "given-test"]
@@ -232,6 +233,7 @@ class Recipe:
                     f"{entry} {getattr(self, entry)!r} cannot be served, because it is part of an address: use "
                     "letters, digits, '-', '_' and '.', beginning with a letter or digit"
                 )
+        check_name(self.name)
         if self.epochs < 1 or self.batch_size < 2:
             raise BundleError("a recipe needs at least one epoch and two images per batch")
         if min(self.machine.devices, self.machine.nodes) < 1 or self.optimizer.clip < 0:

@@ -8,8 +8,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
+from visionserve.encodings import decompress
 from visionserve.errors import InvalidRequest
-from visionserve.request_parsing import MAX_IMAGES, OPTIONS, Field, RawRequest
+from visionserve.request_parsing import MAX_BODY_BYTES, MAX_IMAGES, OPTIONS, Field, RawRequest
 
 HEADER = "x-form-type"
 # Images, options, and as much again of what browsers add.
@@ -33,8 +34,11 @@ def unpack(raw: RawRequest) -> RawRequest:
     headers = {name: value for name, value in raw.headers.items() if name != HEADER}
     body = next((raw.fields[name] for name in ("body", "data") if name in raw.fields), b"")
     others = {name: value for name, value in raw.fields.items() if name not in ("body", "data")}
-    fields = parse(bytes(body) if isinstance(body, bytes | bytearray) else b"", content_type)
-    return replace(raw, fields={**others, **fields}, headers=headers | {"content-type": content_type})
+    data = bytes(body) if isinstance(body, bytes | bytearray) else b""
+    data = bytes(decompress(data, headers.pop("content-encoding", ""), MAX_BODY_BYTES))
+    return replace(
+        raw, fields={**others, **parse(data, content_type)}, headers=headers | {"content-type": content_type}
+    )
 
 
 def parse(body: bytes, content_type: str) -> Mapping[str, Field]:

@@ -13,6 +13,13 @@ from visionserve.errors import BundleError
 
 Device = Literal["cpu", "cuda"]
 FILE_NAME = "card.json"
+# Words of the protocols' own paths: a model of such a name is read as one of them by clients and gateways.
+RESERVED_NAMES = frozenset(
+    (
+        "explain", "explanations", "health", "infer", "invocations", "live", "livez", "metrics", "models",
+        "openapi.yaml", "ping", "predict", "predictions", "ready", "readyz", "v1", "v2", "versions", "workflows",
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,14 @@ class ModelCard:
 
     def _json(self, indent: int | None) -> str:
         return json.dumps(asdict(self), indent=indent, ensure_ascii=False)
+
+
+def check_name(name: str) -> None:
+    """Refuse a name under which a model cannot be served."""
+    if name.lower() in RESERVED_NAMES:
+        raise BundleError(
+            f"a model cannot be named {name}: it is a word of the inference protocols; choose another name"
+        )
 
 
 def _entries(owner: type, content: object, where: str) -> dict[str, Any]:

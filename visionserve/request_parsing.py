@@ -71,7 +71,7 @@ def parse(raw: RawRequest, classes: int) -> Request:
 
     Raises:
         EmptyBody, InvalidRequest: nothing was sent, or JSON or a form of an unknown shape.
-        MethodNotAllowed: nothing was sent and nothing announced, as a browser's GET does.
+        MethodNotAllowed: nothing was sent, by a browser.
         UnsupportedEncoding, ImageTooLarge: the body is compressed in an unknown way, or too large decompressed.
         InvalidParameter: an option has an invalid value, or there are more than MAX_IMAGES images.
     """
@@ -124,10 +124,10 @@ def _payload(raw: RawRequest) -> tuple[bytes, ...] | Mapping[str, Any]:
 def _nothing(headers: Mapping[str, str]) -> EmptyBody | MethodNotAllowed:
     if "urlencoded" in headers.get("content-type", "").lower():
         return EmptyBody("The body was read as a form: curl -T FILE or -F file=@FILE sends it as an image.")
-    # TorchServe hands over no method. An HTTP POST states the length of its body, also of an empty one; a GET does not.
-    if "host" in headers and "content-length" not in headers and "transfer-encoding" not in headers:
+    # TorchServe hands over no method, and states a length of 0 for a GET too. Nobody but a browser asks for HTML.
+    if "text/html" in headers.get("accept", "").lower():
         return MethodNotAllowed("Send an image with POST or PUT, for instance: curl -T photo.jpg URL")
-    return EmptyBody("The body is empty: send the bytes of an image file.")
+    return EmptyBody("The body is empty: send an image file with POST or PUT, for instance: curl -T photo.jpg URL")
 
 
 def _body(value: Field, headers: Mapping[str, str]) -> tuple[bytes, ...] | Mapping[str, Any]:

@@ -1,8 +1,10 @@
 import base64
+import gzip
 import io
 import json
 import struct
 
+import pillow_heif
 import pytest
 import requests
 from PIL import Image
@@ -119,6 +121,45 @@ def test_every_answer_says_how_long_it_took(service: Service, photograph: bytes)
 def test_more_than_the_front_end_takes_is_413_too(service: Service, photograph: bytes) -> None:
     answer = service.put(photograph + bytes(17_000_000), Expect="100-continue")
     assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("kind", ["heic", "avif"])
+def test_what_phones_write_is_answered_as_the_jpeg_is(service: Service, photograph: bytes, kind: str) -> None:
+    file = io.BytesIO()
+    image = Image.open(io.BytesIO(photograph))
+    if kind == "heic":
+        pillow_heif.from_pillow(image).save(file, quality=95)
+    else:
+        image.save(file, "AVIF", quality=95, speed=10)
+    best = service.put(file.getvalue()).json()["predictions"][0]
+    assert best["label"] == service.put(photograph).json()["predictions"][0]["label"]
+
+
+def test_wrappings_of_an_image_are_undone(service: Service, photograph: bytes) -> None:
+    plain = service.put(photograph)
+    assert service.put(gzip.compress(photograph), content_encoding="gzip").content == plain.content
+    lines = base64.encodebytes(photograph).decode()
+    entry = {key: value for key, value in plain.json().items() if key != "model"}
+    body = (
+        b"\xef\xbb\xbf"
+        + json.dumps({"instances": [{"b64": lines}, {"b64": f"data:image/jpeg;base64,{lines}"}]}).encode()
+    )
+    assert service.put(body).json() == {"predictions": [entry, entry]}
+    refused = service.put(photograph, content_encoding="br")
+    assert (refused.status_code, error_of(refused)["code"]) == (415, "unsupported_encoding")
+
+
+def test_the_files_of_a_form_are_answered_in_order(service: Service, photographs: list[bytes]) -> None:
+    files = [("file", (f"{number}.jpg", data)) for number, data in enumerate(photographs[:3])]
+    answer = requests.post(service.url("predictions/flowers"), files=files, timeout=60).json()["predictions"]
+    alone = [service.put(data).json()["predictions"] for data in photographs[:3]]
+    assert [entry["predictions"] for entry in answer] == alone
+
+
+def test_a_browsers_get_is_told_how_to_send_an_image(service: Service) -> None:
+    answer = requests.get(service.url("predictions/flowers"), headers={"Accept": "text/html"}, timeout=60)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST, PUT")
+    assert "curl -T photo.jpg" in error_of(answer)["message"]
 
 
 def test_a_tiny_image_is_answered(service: Service) -> None:

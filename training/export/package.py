@@ -23,7 +23,7 @@ from visionserve import novelty
 from visionserve.engines import WEIGHTS
 from visionserve.errors import BundleError
 from visionserve.model_card import FILE_NAME as CARD
-from visionserve.model_card import ModelCard
+from visionserve.model_card import ModelCard, check_name
 
 _MANIFEST = "MAR-INF/MANIFEST.json"
 # The earliest time that a zip archive can state.
@@ -40,6 +40,7 @@ def build(bundle: Path, output: Path, profile: Profile) -> list[gates.Finding]:
         content = Path(folder, "content")
         content.mkdir()
         card = ModelCard.load(bundle / CARD)
+        check_name(card.name)
         precision = _network(bundle, card, content / MODEL, profile)
         findings = gates.check(bundle, content / MODEL, precision)
         packed_card(bundle, profile).save(content / CARD)

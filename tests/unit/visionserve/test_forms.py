@@ -1,6 +1,8 @@
 """A form that the gateway sends as bytes is read as TorchServe would have, within bounds."""
 
+import gzip
 import time
+from dataclasses import replace
 
 import pytest
 import requests
@@ -55,6 +57,13 @@ def test_a_request_that_is_no_form_stays_as_it_is() -> None:
 def test_a_malformed_form_is_an_invalid_request(body: bytes, content_type: str, reason: str) -> None:
     with pytest.raises(InvalidRequest, match=reason):
         forms.unpack(raw(body, content_type))
+
+
+def test_a_form_may_be_compressed() -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nimage\r\n--x--\r\n'
+    request = raw(gzip.compress(body))
+    unpacked = forms.unpack(replace(request, headers={**request.headers, "content-encoding": "gzip"}))
+    assert unpacked.fields["a"] == b"image" and "content-encoding" not in unpacked.headers
 
 
 @pytest.mark.parametrize(

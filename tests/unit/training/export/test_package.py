@@ -134,6 +134,15 @@ def test_an_incomplete_bundle_is_refused_by_name(bundle: Path, tmp_path: Path, m
         package.build(other, tmp_path / "never.mar", "cpu")
 
 
+@pytest.mark.parametrize("name", ["infer", "models", "Ready", "v2", "health"])
+def test_a_model_named_like_a_path_of_the_protocols_is_refused(bundle: Path, tmp_path: Path, name: str) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(bundle, copy)
+    replace(ModelCard.load(copy / "card.json"), name=name).save(copy / "card.json")
+    with pytest.raises(BundleError, match=f"cannot be named {name}"):
+        package.build(copy, tmp_path / "out.mar", "cpu")
+
+
 def test_drawn_images_are_the_same_everywhere_and_differ_from_each_other() -> None:
     images = synthetic_images(64)
     assert images.shape == (SYNTHETIC_IMAGES, 64, 64, 3)
