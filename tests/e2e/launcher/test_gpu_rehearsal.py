@@ -24,7 +24,9 @@ def test_what_runs_on_a_gpu_machine_is_rehearsed_on_a_cpu(
     agreement = next(row for what, row in rows.items() if "against fp32" in what)
     assert agreement["largest_difference"] < 0.5
     assert next(row for what, row in rows.items() if "killed" in what)["complete_s"] is not None
-    assert next(row for what, row in rows.items() if "the recipe" in what)["images_per_s"] > 0
+    recipe = [row["images_per_s"] for what, row in rows.items() if "the recipe" in what]
+    slow = ["the recipe's training loop: it did not end in its time", "the recipe's training loop: no time left"]
+    assert all(rate > 0 for rate in recipe) and (recipe or contents["training"]["left_out"][0] in slow)
     text = capsys.readouterr().out
     assert text.startswith("| part | measured | result |")
     assert "- Decode: nvJPEG: it needs a CUDA device" in text
