@@ -24,8 +24,8 @@ def list_models(monitor: WorkerMonitor) -> Document:
 
 
 def describe_model(monitor: WorkerMonitor, model: Model) -> Document:
-    """Describe one model, with its card."""
-    return _summary(monitor, model) | {"card": model.archive.card}
+    """Describe one model, with its card; ``ready`` is what KServe's V1 asks for."""
+    return _summary(monitor, model) | {"ready": monitor.status(model) == "ready", "card": model.archive.card}
 
 
 def server_metadata() -> Document:

@@ -69,6 +69,9 @@ def test_it_lives_while_torchserve_runs_and_workers_may_come_back(scene: Scene) 
 def test_readiness_says_what_is_missing(scene: Scene) -> None:
     status_code, content = scene.get("/readyz")
     assert (status_code, content["ready"]) == (503, False)
+    # Also at the gateway's /v1/models/roses.
+    status_code, content_v1 = scene.get("/models/roses")
+    assert (status_code, content_v1["name"], content_v1["ready"]) == (200, "roses", False)
     assert "0 of its workers of roses" in content["reason"]
     assert scene.get("/v2/models/roses/ready") == (503, {"name": "roses", "ready": False})
     scene.serve()
@@ -81,7 +84,7 @@ def test_models_are_summed_up_and_described(scene: Scene) -> None:
     summary: dict[str, Any] = {"name": "roses", "version": "1.0", "digest": "ab" * 32, "status": "ready"}
     summary |= {"workers": {"ready": 2, "total": 2}}
     assert scene.get("/models") == (200, {"models": [summary]})
-    assert scene.get("/models/roses") == (200, summary | {"card": ROSES.card})
+    assert scene.get("/models/roses") == (200, summary | {"ready": True, "card": ROSES.card})
     assert scene.get("/v2") == (200, {"name": "visionserve", "version": "1.0.0", "extensions": ["binary_tensor_data"]})
 
 
