@@ -94,7 +94,13 @@ def all_have_data(watched: Prometheus, asked: list[str]) -> None:
 
 def parts(expr: str) -> list[str]:
     """What an alert compares, without what it compares with."""
-    sides = re.split(r"\b(?:and|unless)\b(?:\s+on\s*\([^)]*\))?", expr)
+    sides, depth, start = [], 0, 0
+    for match in re.finditer(r"[()]|\b(?:and|unless)\b(?:\s+on\s*\([^)]*\))?", expr):
+        depth += {"(": 1, ")": -1}.get(match[0], 0)
+        if depth == 0 and match[0] not in "()":
+            sides.append(expr[start : match.start()])
+            start = match.end()
+    sides.append(expr[start:])
     return [re.split(r"\s(?:[<>]=?|==)\s", side)[0].strip() for side in sides if not side.strip().startswith("absent(")]
 
 
