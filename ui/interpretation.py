@@ -41,7 +41,7 @@ def warning(kind: Familiarity, novelty: float, model: str, labels: int) -> str:
 def heading(kind: Familiarity, label: str) -> str:
     """Return the answer in large letters: the best label only as far as the model can know it."""
     if kind == "unfamiliar":
-        return "Not like any known image"
+        return f"Nearest label: {label}"
     return f"Possibly {label}" if kind == "unusual" else label
 
 
@@ -51,7 +51,7 @@ def sureness(kind: Familiarity, label: str, probability: float, tested: int | No
     ``tested`` is the number of those images; of few of them nobody knows how often such answers are right.
     """
     if kind == "unfamiliar":
-        return f"for {label}, the nearest label. The percentage means little for an image of another kind."
+        return f"for {label}. The percentage means little for an image unlike those the model was tested with."
     if tested is not None and tested < FEW_IMAGES:
         return f"for {label}. The model was tested with only {tested} images: too few to say how often this is right."
     right = round(probability * 100)

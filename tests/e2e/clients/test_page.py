@@ -134,7 +134,7 @@ def test_a_bad_file_says_why_and_leaves_the_others_alone(visit: Open) -> None:
     assert "does not decode" in sentences[0]
     assert "image" in sentences[1].lower()
     expect(page.locator(".vs-bars")).to_have_count(1)
-    expect(first_result(page).get_by_role("heading")).to_have_text("pink-yellow dahlia")
+    expect(first_result(page).get_by_role("heading")).to_contain_text("pink-yellow dahlia")
 
 
 def test_what_is_no_flower_is_said_not_to_look_like_one(visit: Open, noise: FilePayload) -> None:
@@ -153,14 +153,14 @@ def test_a_pasted_image_is_classified(visit: Open) -> None:
            document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: clipboard, bubbles: true })); }""",
         base64.b64encode(DAHLIA["buffer"]).decode(),
     )
-    expect(first_result(page).get_by_role("heading")).to_have_text("pink-yellow dahlia", timeout=WAIT_MS)
+    expect(first_result(page).get_by_role("heading")).to_contain_text("pink-yellow dahlia", timeout=WAIT_MS)
 
 
 def test_the_sample_needs_no_file_and_names_its_maker(visit: Open) -> None:
     page = visit()
     page.get_by_text("Show a sample").click()
     expect(first_result(page)).to_contain_text("vultilion, CC BY 2.0", timeout=WAIT_MS)
-    expect(first_result(page).get_by_role("heading")).to_have_text("pink-yellow dahlia")
+    expect(first_result(page).get_by_role("heading")).to_contain_text("pink-yellow dahlia")
 
 
 def test_a_thumb_and_a_better_label_are_saved_without_the_image(visit: Open, site: Site) -> None:
@@ -217,7 +217,7 @@ def test_a_page_without_its_service_says_so_and_goes_on_by_itself(
         expect(page.get_by_role("button", name="Try again")).to_be_visible()
         page.set_input_files(browsing.INPUT, DAHLIA)
         with browsing.relay(inference, service.ports["port"]), browsing.relay(status, service.ports["status_port"]):
-            expect(first_result(page).get_by_role("heading")).to_have_text("pink-yellow dahlia", timeout=WAIT_MS)
+            expect(first_result(page).get_by_role("heading")).to_contain_text("pink-yellow dahlia", timeout=WAIT_MS)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -294,4 +294,4 @@ def test_the_page_works_under_a_path_of_a_gateway(browser: Browser, service: Ser
         page = context.new_page()
         page.goto(site.url + "/")
         give(page, DAHLIA)
-        expect(first_result(page).get_by_role("heading")).to_have_text("pink-yellow dahlia")
+        expect(first_result(page).get_by_role("heading")).to_contain_text("pink-yellow dahlia")
