@@ -139,7 +139,7 @@ def check_disk(folder: Path | None = None) -> str:
             free = shutil.disk_usage(folder).free
     except OSError as error:
         raise SetupError(
-            f"There is no temporary folder to write to ({error.strerror or error}): set TMPDIR to one that user "
+            f"Found no temporary folder to write to ({error.strerror or error}): set TMPDIR to one that user "
             f"{os.getuid()} may write."
         ) from error
     if free < FREE_BYTES:

@@ -182,7 +182,7 @@ class WorkerMonitor:
         self.mark_dead(model, model.workers - alive, dismissed)
 
     def mark_dead(self, model: Model, dead: set[int], dismissed: int = 0) -> None:
-        """Forget workers that have ended; those that TorchServe was told to end do not count as restarts."""
+        """Forget workers that have ended; those that TorchServe ended on request do not count as restarts."""
         if dead and not self._stopped:
             model.workers -= dead
             model.answered = {pid: when for pid, when in model.answered.items() if pid not in dead}

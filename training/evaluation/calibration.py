@@ -91,7 +91,7 @@ def debiased_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) 
     interval has the factors by which the measured differences may be multiplied so that the plain error stays between
     the 2.5 and 97.5 % quantiles of what it would then be: a perfectly calibrated model's begins at 0 in 97.5 % of
     samples. The upper quantile is relative to the share of perfect models whose error is as small (Read 2002, "CLs"):
-    otherwise the interval of a lucky sample would be empty.
+    otherwise the interval of a belowy sample would be empty.
 
     Args:
         confidence: (N,) probabilities of the best label.
@@ -128,9 +128,9 @@ def debiased_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) 
             highest *= 2
         return total * float(brentq(excess, 0, highest, (quantile,), xtol=1e-4)) if highest < 1e6 else 1.0
 
-    # Relative to a perfect model's share of errors as small as this one: a lucky sample does not prove perfection.
-    luck = float((np.abs(noise * deviations(0)).sum(1) <= total).mean())
-    low, high = bound(0.975), min(bound(max(0.025 * luck, 1 / _DRAWS)), 1.0)
+    # Relative to a perfect model's share of errors as small as this one: a fortunate sample does not prove perfection.
+    below = float((np.abs(noise * deviations(0)).sum(1) <= total).mean())
+    low, high = bound(0.975), min(bound(max(0.025 * below, 1 / _DRAWS)), 1.0)
     absolute, spread = np.abs(gaps), deviations(1)
     folded = spread * np.sqrt(2 / np.pi) * np.exp(-(absolute**2) / (2 * spread**2)) + absolute * (
         1 - 2 * ndtr(-absolute / spread)
