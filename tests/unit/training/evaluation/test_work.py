@@ -57,7 +57,7 @@ def test_a_photograph_costs_few_calls(classifier: Classifier) -> None:
     finally:
         sys.setprofile(None)
     each = calls.total() / BATCH
-    assert 200 < each < 500, f"{each:.0f} calls a photograph: {calls.most_common(15)}"
+    assert 200 < each < 520, f"{each:.0f} calls a photograph: {calls.most_common(15)}"
 
 
 def test_a_batch_is_one_run_and_more_than_fit_are_shared_out_evenly(classifier: Classifier) -> None:
