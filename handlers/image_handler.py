@@ -149,10 +149,11 @@ class ImageHandler:
             metrics.add("visionserve_requests_total", 1, str(reply.status), reply.code)
         metrics.observe("visionserve_decode_seconds", sum(reply.decode_s for reply in outcome.replies))
         metrics.observe("visionserve_total_seconds", total_s)
-        if outcome.images == 0 or outcome.failure is not None:
+        images = sum(len(reply.classifications) for reply in outcome.replies)  # without those of the launcher's probes
+        if images == 0 or outcome.failure is not None:
             return
         metrics.observe("visionserve_inference_seconds", outcome.inference_s)
-        metrics.observe("visionserve_batch_size", outcome.images)
+        metrics.observe("visionserve_batch_size", images)
         for classification in (entry for reply in outcome.replies for entry in reply.classifications):
             metrics.add("visionserve_predictions_total", 1, classification.top(1)[0].label)
             metrics.observe("visionserve_novelty", classification.novelty)

@@ -220,7 +220,7 @@ def test_the_seconds_of_a_stop_fit_into_each_other(variant: str) -> None:
     assert delay >= pre_stop, "the server must take requests for as long as the gateway may be sent some"
     assert gateway["drain_timeout_s"] >= gateway["answer_timeout_s"], "an answer that is allowed must not be cut"
     assert drain > pre_stop + gateway["drain_timeout_s"], "the server must outlive the gateway"
-    assert pod.spec["terminationGracePeriodSeconds"] >= drain + stop_s + 10, "nobody is killed"
+    assert pod.spec["terminationGracePeriodSeconds"] >= delay + drain + stop_s + 10, "nobody is killed"
 
 
 def test_a_start_may_take_as_long_as_the_server_gives_itself() -> None:

@@ -184,5 +184,7 @@ def test_inhibitions_name_alerts_that_exist() -> None:
 
 def test_the_runbook_says_when_an_instance_without_workers_is_restarted() -> None:
     entry = RUNBOOK.read_text().split("### VisionserveWorkersMissing\n")[1].split("###")[0]
-    assert f"no worker for {workers.GONE_AFTER_S:.0f} s liveness fails" in entry
-    assert "**not** restarted as long as one worker of each model" in entry
+    entry = " ".join(entry.split())
+    assert f"still missing after {workers.INCOMPLETE_AFTER_S:.0f} s, the launcher" in entry
+    assert f"no worker has answered for {workers.NOT_LIVE_AFTER_S:.0f} s is not live" in entry
+    assert f"after {workers.GONE_AFTER_S:.0f} s the launcher exits" in entry
