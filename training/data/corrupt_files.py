@@ -26,7 +26,7 @@ _REASONS = {
     "unsupported_image": "not an image of an accepted format",
 }
 NOT_AN_IMAGE, HIDDEN = "not an image by its name", "hidden"
-_UNREAD = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".cr2", ".nef", ".arw", ".dng", ".raw")
+_UNREAD = (".jxl", ".jp2", ".psd", ".svg", ".cr2", ".nef", ".arw", ".dng", ".raw")
 
 
 @dataclass(frozen=True)

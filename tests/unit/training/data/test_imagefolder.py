@@ -54,7 +54,7 @@ def test_hidden_folders_and_what_is_not_read_are_left_out_and_listed_per_label(
     for hidden in (root / "red" / ".ipynb_checkpoints", root / "red" / "@eaDir", root / "__MACOSX" / "red"):
         hidden.mkdir(parents=True)
         shutil.copy(root / "red" / "00.png", hidden / "00.png")
-    (root / "red" / "photo.HEIC").write_bytes(b"x")
+    (root / "red" / "photo.JXL").write_bytes(b"x")
     (root / "red" / "text.jpg").write_text("not an image", encoding="utf-8")
     (root / "README.md").write_text("ours", encoding="utf-8")
     options = ["--data.source", "imagefolder", "--data.root", str(root), "--data.corrupt", "skip"]
@@ -64,7 +64,7 @@ def test_hidden_folders_and_what_is_not_read_are_left_out_and_listed_per_label(
     assert "left out 6 files: 3 hidden, 1 not an image of an accepted format" in printed
     (red,) = [line for line in printed.splitlines() if line.startswith("  red:")]
     assert "left out 4: " in red
-    assert ".heic is not read: save it as JPEG or PNG" in red
+    assert ".jxl is not read: save it as JPEG or PNG" in red
     assert "left out" not in next(line for line in printed.splitlines() if line.startswith("  blue:"))
     assert (tmp_path / "corrupt.csv").read_text(encoding="utf-8").count("hidden") == 3
 
@@ -79,6 +79,6 @@ def test_two_unicode_forms_of_a_name_are_refused_and_labels_have_one_form(root: 
 
 def test_a_label_without_usable_images_is_refused(root: Path) -> None:
     for file in (root / "red").iterdir():
-        file.rename(file.with_suffix(".heic"))
+        file.rename(file.with_suffix(".jxl"))
     with pytest.raises(BundleError, match=r"no image for 1 labels, 'red' among them"):
         collect("imagefolder", root)
