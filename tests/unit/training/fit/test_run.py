@@ -228,8 +228,8 @@ def test_a_label_with_dollars_is_drawn_and_a_figure_that_fails_ends_no_run(
 
 def test_what_was_read_is_said_when_a_run_begins(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    (root / "red" / "photo.heic").write_bytes(b"x")
+    (root / "red" / "photo.jxl").write_bytes(b"x")
     prepare(synthetic_images.recipe(root), Run(tmp_path / "run"), fresh=True)
     assert "36 images of 3 labels" in caplog.text
     assert "red: train" in caplog.text
-    assert ".heic is not read" in caplog.text
+    assert ".jxl is not read" in caplog.text
