@@ -124,5 +124,5 @@ def test_going_on_with_another_network_is_refused(images: Path, tmp_path: Path) 
     from training.fit.trainer import begin
 
     begin(synthetic_images.recipe(images), Run(tmp_path))
-    with pytest.raises(BundleError, match="begun with architecture shufflenet_v2_x0_5, not resnet18.*--resume none"):
+    with pytest.raises(BundleError, match=r"begun with architecture shufflenet_v2_x0_5, not resnet18.*--resume none"):
         fit(synthetic_images.recipe(images, architecture="resnet18"), Run(tmp_path), resume="auto")
