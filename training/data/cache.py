@@ -7,6 +7,7 @@ to end, H x W x 3 uint8) and ``<key>.index.npy`` (one row of offset, height, wid
 import functools
 import hashlib
 import logging
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from torchvision.transforms.v2 import functional
 
 from training.data.manifest import Manifest
 from training.machine import memory
-from visionserve import colour, images
+from visionserve import formats, images
 from visionserve.errors import BundleError, ServiceError
 from visionserve.files import atomic_write
 from visionserve.images import decode
@@ -79,8 +80,9 @@ def open_cache(manifest: Manifest, folder: Path, side: int) -> Cache:
 @functools.cache
 def decoder_key() -> str:
     """Return 8 hexadecimal digits for all that turns a file into pixels: the code, and the versions of libraries."""
-    code = [Path(str(module.__file__)).read_bytes() for module in (images, colour)] + [Path(__file__).read_bytes()]
-    versions = f"{torchvision.__version__} {PIL.__version__}".encode()
+    modules = [Path(__file__), Path(images.__file__), *sorted(Path(formats.__path__[0]).glob("*.py"))]
+    code = [path.read_bytes() for path in modules]
+    versions = f"{torchvision.__version__} {PIL.__version__} {version('pillow-heif')}".encode()
     return hashlib.sha256(b"\0".join([*code, versions])).hexdigest()[:8]
 
 

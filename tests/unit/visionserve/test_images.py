@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
-from visionserve import images
 from visionserve.errors import CorruptImage, EmptyBody, ImageTooLarge, ServiceError, UnsupportedImage
+from visionserve.formats import torchvision_decoders
 from visionserve.images import Limits, decode
 
 WIDTH, HEIGHT = 17, 11
@@ -255,7 +255,7 @@ def test_messages_tell_the_client_what_to_do_and_nothing_about_the_inside(file: 
 
 def test_a_jpeg_whose_decoder_finds_another_size_than_its_header_reader_is_an_error() -> None:
     with pytest.raises(ValueError, match="the header says"):
-        images._decode_with_torchvision("decode_jpeg", JPEGS["baseline"], (HEIGHT, WIDTH), 3, False)
+        torchvision_decoders.decode_jpeg(JPEGS["baseline"], (HEIGHT, WIDTH))
 
 
 def test_threads_do_not_disturb_each_other() -> None:

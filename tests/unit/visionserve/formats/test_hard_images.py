@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.unit.visionserve import costly_images
-from tests.unit.visionserve.costly_images import png_chunk
-from visionserve import images
+from tests.unit.visionserve.formats import costly_images
+from tests.unit.visionserve.formats.costly_images import png_chunk
 from visionserve.errors import CorruptImage, ImageTooLarge, ServiceError
+from visionserve.formats import limits
 from visionserve.images import decode
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[4]
 FOLDER = Path(os.environ.get("VISIONSERVE_DATA", "")) / "hard-images"
 needs_data = pytest.mark.skipif(
     "VISIONSERVE_DATA" not in os.environ or not FOLDER.is_dir(),
@@ -208,7 +208,7 @@ def test_no_legal_file_takes_more_time_or_memory_than_planned(tmp_path: Path) ->
 
 
 def test_an_image_that_takes_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_DECODE_S", 0.0)
+    monkeypatch.setattr(limits, "MAX_DECODE_S", 0.0)
     with pytest.raises(ImageTooLarge, match="too long to decode"):
         decode(SEEDS["png"])
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.unit.visionserve.costly_images import png_chunk
-from visionserve import colour
+from tests.unit.visionserve.formats.costly_images import png_chunk
+from visionserve.formats import colour
 from visionserve.images import decode
 
 WIDTH, HEIGHT = 17, 11
