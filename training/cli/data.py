@@ -1,10 +1,12 @@
-"""`python -m training data manifest` and `data describe`: what is in a folder of images, and how it is split."""
+"""`python -m training data manifest`, `data add`, `data describe`: the images of a folder, and how they are split."""
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from training.cli import Command
+from visionserve.errors import BundleError
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -32,6 +34,51 @@ def manifest(args: "Namespace") -> int:
     for file in left_out:
         print(f"left out: {file.path} ({file.reason})")
     print(f"manifest sha256 {manifest.digest}")
+    return 0
+
+
+def add_options(parser: "ArgumentParser") -> None:
+    """Declare what is not part of the recipe; ``data.manifest`` is the manifest that grows."""
+    parser.add_argument("--output", required=True, help="the grown manifest, a CSV file; left-out.csv goes beside it")
+    parser.add_argument(
+        "--reviewed", help="add the accepted images of this list, a review.csv, instead of the new ones of the folder"
+    )
+    parser.add_argument(
+        "--side",
+        choices=("divide", "train", "given"),
+        help="divide: 80/10/10 by seed and file; train: all for training; given: the folder's own train, val and test. "
+        "Default: divide, and train with --reviewed",
+    )
+    parser.add_argument(
+        "--copies",
+        choices=("near", "identical"),
+        default="near",
+        help="leave out images that look like others (near, the default), or only files that are identical",
+    )
+    parser.add_argument("--new-label", action="append", default=[], help="a label that --reviewed may add; repeatable")
+    parser.add_argument("--cache", default="runs/cache", help="folder that remembers which images decode")
+
+
+def add(args: "Namespace") -> int:
+    """Let a manifest grow; print what joined it, what did not and why, and the next command."""
+    from training import recipe as recipes
+    from training.data import addition, corrupt_files, growth
+    from training.data import manifest as manifests
+
+    data, memory, output = recipes.resolve(args).data, Path(args.cache), Path(args.output)
+    if args.reviewed is not None:
+        reviewed, labels = Path(args.reviewed), args.new_label
+        grown = addition.add_reviewed(data, reviewed, labels, args.side or "train", args.copies, memory)
+    else:
+        grown = addition.add_folder(data, args.side or "divide", args.copies, memory)
+    for line in growth.summary(grown):
+        print(line)
+    if not grown.added:
+        raise BundleError("no image was added, so nothing was written")
+    grown.manifest.save(output)
+    corrupt_files.save(grown.left_out, output.with_name(manifests.LEFT_OUT))
+    print(f"{output}: sha256 {grown.manifest.digest}")
+    print(f"train on it: --data.root {shlex.quote(str(data.root))} --data.manifest {shlex.quote(str(output))}")
     return 0
 
 
@@ -69,6 +116,9 @@ def describe(args: argparse.Namespace) -> int:
 COMMANDS = {
     "data manifest": Command(
         "list, check, hash and split the images of a data set", manifest_options, manifest, takes_recipe=True
+    ),
+    "data add": Command(
+        "add new images of a folder, or reviewed corrections, to a manifest", add_options, add, takes_recipe=True
     ),
     "data describe": Command(
         "report on a data set: balance, sizes, duplicates, corrupt files", describe_options, describe

@@ -21,6 +21,7 @@ from visionserve.model_card import ModelCard
 
 FILE_NAME = "manifest.csv"
 SEEN = "seen.txt"  # in a run and its bundle: SHA-256 of each image that its start or teacher saw, and train or val
+LEFT_OUT = "left-out.csv"  # beside a grown manifest: the new images that did not join it, and why
 _log = logging.getLogger(__name__)
 HEADER = ("path", "label", "split", "sha256")
 

@@ -38,7 +38,7 @@ def make(data: Data, memory: Path | None = None) -> tuple[Manifest, tuple[Corrup
     if data.corrupt == "error":
         corrupt_files.refuse_any(collection, scan.corrupt)
     usable = corrupt_files.without(collection, scan.corrupt)
-    manifest = manifests.build(usable, data.split, data.seed, digests, _alike(scan.hashes))
+    manifest = manifests.build(usable, data.split, data.seed, digests, alike(scan.hashes))
     used = {row.path for row in manifest.rows}
     copies = [CorruptFile(image.path, COPY) for image in usable.images if image.path not in used]
     others = [CorruptFile(path, corrupt_files.reason_of_name(path)) for path in collection.others]
@@ -73,8 +73,8 @@ def _reasons(files: Sequence[CorruptFile]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in Counter(file.reason for file in files).most_common())
 
 
-def _alike(hashes: Mapping[str, Hash]) -> list[tuple[str, str]]:
-    """Return the pairs of paths of images that look the same."""
+def alike(hashes: Mapping[str, Hash]) -> list[tuple[str, str]]:
+    """Return the pairs of paths of images that look the same, the nearest first; none, with a warning, of too many."""
     if len(hashes) > MOST_COMPARED:
         _log.warning(
             "images that look the same are not searched for among %d images (more than %d): only identical files are "

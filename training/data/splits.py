@@ -6,7 +6,7 @@ to validation or test, so versions of a data set can be compared.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from training.data.datasets import SPLITS, ImageFile, Split
 from visionserve.errors import BundleError
@@ -49,6 +49,28 @@ def stratified(
             side: Split = "test" if index < test else "val" if index < held_out else "train"
             splits.update(dict.fromkeys(paths, side))
     return {image.path: splits.get(image.path, "train") for image in images}
+
+
+def additional(
+    images: Sequence[ImageFile], digests: Mapping[str, str], seed: int, alike: Alike, known: Collection[str]
+) -> dict[str, Split]:
+    """Return path -> split of images that join a data set whose images keep their splits.
+
+    Those of its ``known`` labels, which have validation and test images, are divided by their numbers alone, as
+    `stratified` does it: a label's new images may all go to training. Other labels are divided by `stratified`.
+
+    Raises:
+        BundleError: a new label has fewer than three distinct images.
+    """
+    fresh = [image for image in images if image.label not in known]
+    splits = stratified(fresh, digests, seed, alike)
+    joining = [image for image in images if image.label in known]
+    splits |= {image.path: "train" for image in joining}
+    for groups in _groups_of_labels(joining, digests, seed, alike, least=1).values():
+        for number, paths in groups:
+            side: Split = "test" if number < HELD_OUT else "val" if number < 2 * HELD_OUT else "train"
+            splits.update(dict.fromkeys(paths, side))
+    return splits
 
 
 def given(images: Sequence[ImageFile], digests: Mapping[str, str]) -> dict[str, Split]:

@@ -40,6 +40,23 @@ def collect(root: Path) -> Collection:
     return Collection(root, tuple(sorted(names)), images, tuple(sorted(p.relative_to(root).as_posix() for p in others)))
 
 
+def folder_of(collection: Collection, label: str) -> str:
+    """Return where new images of a label belong: its folder below the root, of the training images if there are splits.
+
+    Raises:
+        BundleError: a new label cannot be the name of a folder of images.
+    """
+    divided = any(image.split is not None for image in collection.images)
+    depth = 2 if divided else 1
+    for image in collection.images:
+        if image.label == label and image.split in (None, "train"):
+            return "/".join(image.path.split("/")[:depth])
+    if is_hidden(label) or label.casefold() in SPLIT_NAMES or Path(label).name != label or "\\" in label:
+        raise BundleError(f"{label!r} cannot be the name of a folder of images: choose another label")
+    train = next((image.path.split("/")[0] for image in collection.images if image.split == "train"), "train")
+    return f"{train}/{label}" if divided else label
+
+
 def _splits(root: Path) -> list[tuple[Path, Split | None]]:
     """Return the folders of class folders, each with its split; one without if ``root`` is that folder.
 
