@@ -46,7 +46,7 @@ INFERENCE = (
 )
 # To the status server.
 STATUS = (
-    Route("models", "/models[/{model}]", f"/models(?:/{_MODEL})?", _READ),
+    Route("models", "/models[/{model}[/{version}]]", f"/models(?:/{_MODEL}(?:/{_VERSION})?)?", _READ),
     Route("models", "/v1/models/{model}", f"/v1/models/({_MODEL})", _READ, "/models/$1"),
     Route(
         "models",

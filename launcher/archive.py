@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launcher import releases
+from launcher.releases import Release
 from launcher.settings import SetupError
 
 # ModelProto's field `graph`, and the wire type of messages and texts.
@@ -18,12 +21,26 @@ _MANIFEST = "MAR-INF/MANIFEST.json"
 
 @dataclass(frozen=True)
 class Archive:
-    """A model as its archive describes it; ``name`` is the one TorchServe serves it under."""
+    """A version of a model as its archive describes it; TorchServe serves it under this name and version.
+
+    ``path`` is the archive, whose file may have any name.
+    """
 
     name: str
     version: str
     digest: str
     card: Mapping[str, Any]
+    path: Path = Path()
+
+    @property
+    def key(self) -> str:
+        """What tells it from all others, as it stands in paths: "birds/1.0"."""
+        return f"{self.name}/{self.version}"
+
+    @property
+    def title(self) -> str:
+        """Name and version for people: "birds 1.0"."""
+        return f"{self.name} {self.version}"
 
     @property
     def needs_gpu(self) -> bool:
@@ -40,17 +57,60 @@ def read(path: Path) -> Archive:
     try:
         with zipfile.ZipFile(path) as content:
             card, manifest = json.loads(content.read(_CARD)), json.loads(content.read(_MANIFEST))
-            version = str(manifest["model"]["modelVersion"])
-            for name in content.namelist():
-                if name in _WHOLE and not _WHOLE[name](content.read(name)):
-                    raise ValueError(f"{name} is truncated or corrupt")
-    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SetupError(f"{path} is not a visionserve archive ({error}): build it with `make archive`.") from error
-    return Archive(path.stem, version, digest(card), card)
+            name, version = (str(manifest["model"][key]) for key in ("modelName", "modelVersion"))
+            if (card.get("name", name), card.get("version", version)) != (name, version):
+                raise ValueError(f"its card and its manifest, {name} {version}, disagree")
+            for entry in content.namelist():
+                if entry in _WHOLE and not _WHOLE[entry](content.read(entry)):
+                    raise ValueError(f"{entry} is truncated or corrupt")
+    except OSError as error:
+        raise SetupError(
+            f"{path} cannot be read ({error.strerror}): let user {os.getuid()} read it and its folder."
+        ) from error
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SetupError(
+            f"{path} is not a visionserve archive ({error}): build it with `make archive`, or move it away."
+        ) from error
+    return Archive(name, version, digest(card), card, path)
 
 
-def check_bundle(archive: Archive, bundle: Path) -> None:
+def read_all(paths: Iterable[Path], stated: Mapping[str, Release]) -> list[Archive]:
+    """Read archives; of each name the version that answers comes first, as TorchServe makes the first one the default.
+
+    Raises:
+        SetupError: one cannot be read, two hold the same version, or none holds the version that should answer.
+    """
+    served: dict[str, Archive] = {}
+    for archive in map(read, paths):
+        other = served.setdefault(archive.key, archive)
+        if other is not archive:
+            raise SetupError(
+                f"{other.path} and {archive.path} both hold {archive.title}: remove one of them, or give the model "
+                "another version (`python -m training` has --version)."
+            )
+    answering = defaults(served.values(), stated)
+    return sorted(served.values(), key=lambda archive: archive.version != answering[archive.name])
+
+
+def defaults(archives: Collection[Archive], stated: Mapping[str, Release]) -> dict[str, str]:
+    """Return the version that answers for each name; SetupError where the stated one is not there."""
+    versions: dict[str, list[str]] = {}
+    for archive in archives:
+        versions.setdefault(archive.name, []).append(archive.version)
+    answering = {name: releases.default_version(own, stated.get(name)) for name, own in versions.items()}
+    for name, version in answering.items():
+        if version not in versions[name]:
+            raise SetupError(
+                f"{releases.FILE_NAME} says that {name} {version} answers, and no archive holds it: bring it back, or "
+                f"choose {' or '.join(versions[name])} with `python -m launcher release --model {name} --version ...`."
+            )
+    return answering
+
+
+def check_bundle(archive: Archive, bundle: Path, served: Collection[Archive]) -> None:
     """Refuse an archive whose bundle beside it holds another model, such as after a roll-back; no bundle, no check.
+
+    An earlier version may stay beside a newer bundle of its name, as long as another archive holds that one.
 
     Raises:
         SetupError: their cards differ in more than the names of files and the device.
@@ -63,11 +123,11 @@ def check_bundle(archive: Archive, bundle: Path) -> None:
         raise SetupError(
             f"{bundle / _CARD} cannot be read ({error}): restore the bundle or remove its folder."
         ) from error
-    if not isinstance(card, dict) or _model(card) != _model(archive.card):
+    if not isinstance(card, dict) or not any(_model(card) == _model(other.card) for other in served):
         version = card.get("version", "without a version") if isinstance(card, dict) else "without a card"
         raise SetupError(
-            f"{archive.name}.mar holds version {archive.version} of another model than {bundle}, which is {version}: "
-            f"build it again with `make archive MODEL={archive.name}`."
+            f"{archive.path.name} holds version {archive.version} of another model than {bundle}, which is {version}: "
+            f"build it again with `make archive MODEL={bundle.name}`."
         )
 
 

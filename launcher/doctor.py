@@ -63,17 +63,22 @@ def check_sources(settings: Settings) -> str:
     """Require that the archives carry the library as it is here."""
     if not settings.archives:
         raise SetupError(f"No archive in {settings.model_store}: build one with `make archive`.")
+    kept = []
     for path in settings.archives:
         try:
             with zipfile.ZipFile(path) as archive:
                 packed = {name: archive.read(name) for name in archive.namelist() if name.startswith("visionserve/")}
         except (OSError, zipfile.BadZipFile) as error:
             raise SetupError(f"{path} cannot be read ({error}): build it with `make archive`.") from error
-        if any(not _same(ROOT / name, content) for name, content in packed.items()):
+        if all(_same(ROOT / name, content) for name, content in packed.items()):
+            continue
+        if path.with_suffix("").is_dir() or len(settings.archives) == 1:
             raise SetupError(
                 f"{path} was packaged from other sources than these: build it with `make archive MODEL={path.stem}`."
             )
-    return "the archives were packaged from these sources"
+        kept.append(path.name)
+    other = f"; from other sources, and without a bundle to build them from: {', '.join(kept)}" if kept else ""
+    return "the archives were packaged from these sources" + other
 
 
 def _same(path: Path, content: bytes) -> bool:

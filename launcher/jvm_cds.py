@@ -66,7 +66,7 @@ def _list_classes(settings: Settings, environment: Mapping[str, str], java: str,
     plan = make_plan(resources.cpus(), resources.memory_bytes())
     folder = str(target.parent)
     child = subprocess.Popen(
-        process.command(settings, java, folder, plan, [f"-XX:DumpLoadedClassList={target}"]),
+        process.command(settings, java, folder, plan, (), [f"-XX:DumpLoadedClassList={target}"]),
         env=process.child_environment(settings, environment, folder, plan),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -19,12 +19,12 @@ _OUTPUTS = [
 
 
 def list_models(monitor: WorkerMonitor) -> Document:
-    """List the models."""
+    """List every version of every model."""
     return {"models": [_summary(monitor, model) for model in monitor.models.values()]}
 
 
 def describe_model(monitor: WorkerMonitor, model: Model) -> Document:
-    """Describe one model, with its card; ``ready`` is what KServe's V1 asks for."""
+    """Describe one version of a model, with its card; ``ready`` is what KServe's V1 asks for."""
     return _summary(monitor, model) | {"ready": monitor.status(model) == "ready", "card": model.archive.card}
 
 
@@ -33,9 +33,10 @@ def server_metadata() -> Document:
     return {"name": NAME, "version": VERSION, "extensions": ["binary_tensor_data"]}
 
 
-def model_metadata(model: Model) -> Document:
+def model_metadata(monitor: WorkerMonitor, model: Model) -> Document:
     """Return V2's metadata of a model; ``heatmap`` is an output of explanations only."""
-    names: Mapping[str, Any] = {"name": model.archive.name, "versions": [model.archive.version]}
+    versions = [other.archive.version for other in monitor.versions(model.archive.name)]
+    names: Mapping[str, Any] = {"name": model.archive.name, "versions": versions}
     return {**names, "platform": "onnx_onnxv1", "inputs": _INPUTS, "outputs": _OUTPUTS}
 
 
@@ -49,5 +50,6 @@ def error(code: str, message: str, request_id: str, *, v2: bool = False) -> Docu
 def _summary(monitor: WorkerMonitor, model: Model) -> Document:
     archive = model.archive
     workers = {"ready": model.ready, "total": model.total}
-    names = {"name": archive.name, "version": archive.version, "digest": archive.digest}
+    names: Document = {"name": archive.name, "version": archive.version, "digest": archive.digest}
+    names["default"] = model.required
     return {**names, "status": monitor.status(model), "workers": workers}

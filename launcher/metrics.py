@@ -96,14 +96,15 @@ class _WorkerCollector(Collector):
         yield _gauge("visionserve_draining", "Whether it is about to stop", monitor.draining_since is not None)
         if monitor.start_s is not None:
             yield _gauge("visionserve_start_seconds", "From the start to the first answer", monitor.start_s)
-        workers = GaugeMetricFamily("visionserve_workers", "Worker processes", labels=["model", "state"])
+        workers = GaugeMetricFamily("visionserve_workers", "Worker processes", labels=["model", "version", "state"])
         restarts = CounterMetricFamily(
-            "visionserve_worker_restarts", "Worker processes that ended unasked", labels=["model"]
+            "visionserve_worker_restarts", "Worker processes that ended unasked", labels=["model", "version"]
         )
-        for name, model in monitor.models.items():
-            workers.add_metric([name, "ready"], model.ready)
-            workers.add_metric([name, "other"], max(model.total - model.ready, 0))
-            restarts.add_metric([name], model.deaths)
+        for model in monitor.models.values():
+            names = [model.archive.name, model.archive.version]
+            workers.add_metric([*names, "ready"], model.ready)
+            workers.add_metric([*names, "other"], max(model.total - model.ready, 0))
+            restarts.add_metric(names, model.deaths)
         yield from (workers, restarts)
 
 

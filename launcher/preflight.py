@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from launcher import archive as archives
-from launcher import gpus, resources
+from launcher import gpus, releases, resources
 from launcher.archive import Archive
 from launcher.plan import LEAST_BYTES, LEAST_FREE_BYTES, make_plan
 from launcher.settings import HOST, Settings, SetupError, java_program
@@ -40,7 +40,16 @@ def check(settings: Settings, environment: Mapping[str, str]) -> list[Archive]:
     """Return the archives that will be served; raise SetupError at the first check that fails."""
     for requirement in checks(settings, environment):
         requirement.run()
-    return [archives.read(path) for path in settings.archives]
+    return read_archives(settings)
+
+
+def read_archives(settings: Settings) -> list[Archive]:
+    """Return the archives of the store, the default version of each name first; SetupError when one is unusable."""
+    try:
+        stated = releases.load(settings.model_store / releases.FILE_NAME)
+    except releases.ReleaseError as error:
+        raise SetupError(str(error)) from error
+    return archives.read_all(settings.archives, stated)
 
 
 def checks(settings: Settings, environment: Mapping[str, str]) -> list[Check]:
@@ -73,21 +82,29 @@ def check_python(version: tuple[int, int]) -> str:
 
 def check_archives(settings: Settings) -> str:
     """Require the model's archive, and that every archive can be read and is that of the bundle beside it."""
-    try:
-        with settings.archive.open("rb"):
-            pass
-    except FileNotFoundError as error:
+    served = read_archives(settings)
+    if settings.model not in (archive.name for archive in served):
+        others = sorted({archive.name for archive in served})
+        there = f", or name one that is there with --model: {', '.join(others)}" if others else ""
         raise SetupError(
-            f"{settings.archive} is missing: build it with `make archive MODEL={settings.model}`."
-        ) from error
-    except OSError as error:
-        raise SetupError(
-            f"{settings.archive} cannot be read ({error.strerror}): let user {os.getuid()} read it and its folder."
-        ) from error
-    served = [archives.read(path) for path in settings.archives]
+            f"No archive in {settings.model_store} that user {os.getuid()} can read holds {settings.model}: build it "
+            f"with `make archive MODEL={settings.model}`{there}."
+        )
     for archive in served:
-        archives.check_bundle(archive, settings.model_store / archive.name)
-    return ", ".join(f"{archive.name} {archive.version} for {archive.card.get('device')}" for archive in served)
+        archives.check_bundle(archive, archive.path.with_suffix(""), served)
+    answering = [archive for index, archive in enumerate(served) if archive.name not in _names(served[:index])]
+    return ", ".join(
+        f"{archive.title} for {archive.card.get('device')}{_beside(archive, served)}" for archive in answering
+    )
+
+
+def _names(served: Sequence[Archive]) -> set[str]:
+    return {archive.name for archive in served}
+
+
+def _beside(default: Archive, served: Sequence[Archive]) -> str:
+    others = [archive.version for archive in served if archive.name == default.name and archive is not default]
+    return f" (it answers; beside it {', '.join(others)})" if others else ""
 
 
 def check_gpu(settings: Settings, environment: Mapping[str, str]) -> str:
@@ -95,7 +112,7 @@ def check_gpu(settings: Settings, environment: Mapping[str, str]) -> str:
     listing = gpus.listing(environment)
     usable = gpus.count(listing, environment.get(gpus.VISIBLE))
     if usable == 0:
-        _require_no_gpu([archives.read(path) for path in settings.archives])
+        _require_no_gpu(read_archives(settings))
         return "none; the archives need none"
     return ", ".join(re.findall(r"(?m)^GPU \d+: (.+?)(?: \(UUID|$)", listing)[:usable])
 
@@ -104,7 +121,7 @@ def _require_no_gpu(served: Sequence[Archive]) -> None:
     for archive in served:
         if archive.needs_gpu:
             raise SetupError(
-                f"{archive.name}.mar was packaged for a GPU and nvidia-smi finds none here: run it where it does, or "
+                f"{archive.path.name} was packaged for a GPU and nvidia-smi finds none here: run it where it does, or "
                 "package it for a processor with `make archive PROFILE=cpu`."
             )
 

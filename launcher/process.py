@@ -18,6 +18,7 @@ from importlib import util
 from pathlib import Path
 
 from launcher import resources, signals
+from launcher.archive import Archive
 from launcher.plan import Plan, fit_vmargs, make_plan
 from launcher.settings import CLASS_DATA, Settings, SetupError, java_home, java_program
 
@@ -27,12 +28,14 @@ _MAIN_CLASS = "org.pytorch.serve.ModelServer"
 
 
 @contextmanager
-def running(settings: Settings, environment: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """Run TorchServe with every archive; yield it and its folder; stop it, and all that it started, on leaving."""
+def running(
+    settings: Settings, archives: Sequence[Archive], environment: Mapping[str, str]
+) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Run TorchServe with these archives; yield it and its folder; stop it, and all that it started, on leaving."""
     plan = make_plan(resources.cpus(), resources.memory_bytes())
     with tempfile.TemporaryDirectory(prefix="visionserve-", ignore_cleanup_errors=True) as folder:
         child = subprocess.Popen(
-            command(settings, java_program(environment), folder, plan, class_data()),
+            command(settings, java_program(environment), folder, plan, archives, class_data()),
             env=child_environment(settings, environment, folder, plan),
             start_new_session=True,
             # Safe: no thread has been started yet that could hold a lock in the child.
@@ -67,17 +70,24 @@ def guard(session: int, folder: str) -> Iterator[None]:
         shell.communicate()
 
 
-def command(settings: Settings, java: str, folder: str, plan: Plan, options: Sequence[str] = ()) -> list[str]:
+def command(
+    settings: Settings,
+    java: str,
+    folder: str,
+    plan: Plan,
+    archives: Sequence[Archive] = (),
+    options: Sequence[str] = (),
+) -> list[str]:
     """Return TorchServe's command line, as its own program would put it together (ts/model_server.py).
 
-    ``options`` are Java's, beside those of the configuration.
+    ``archives`` are loaded in their order, ``options`` are Java's, beside those of the configuration.
     """
     vmargs = fit_vmargs(settings.properties.get("vmargs", ""), plan)
     return [
         *[java, f"-Dmodel_server_home={_home()}", f"-Djava.io.tmpdir={folder}", *options, *vmargs.split()],
         *["-cp", class_path(), _MAIN_CLASS, "--python", sys.executable],
         *["-f", str(settings.config), "-s", str(settings.model_store), "-ncs"],
-        *(["-m", *(path.name for path in settings.archives)] if settings.archives else []),
+        *(["-m", *(archive.path.name for archive in archives)] if archives else []),
     ]
 
 

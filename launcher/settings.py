@@ -58,11 +58,6 @@ class Settings:
     drain_timeout_s: float
 
     @property
-    def archive(self) -> Path:
-        """The archive of the model that has to answer."""
-        return self.model_store / f"{self.model}.mar"
-
-    @property
     def archives(self) -> list[Path]:
         """Every archive that is served, by name."""
         return sorted(self.model_store.glob("*.mar"))

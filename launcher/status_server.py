@@ -3,7 +3,7 @@
 GET  /livez /v2/health/live            is there still something to wait for?
 GET  /readyz /v2/health/ready          should requests be sent here?
 GET  /metrics                          Prometheus: TorchServe's and the launcher's
-GET  /models /models/{name}            what is served, by which workers
+GET  /models /models/{name}[/{version}]   what is served, by which workers
 GET  /v2 /v2/models/{name}[/versions/{version}][/ready]
 GET  /openapi.yaml                     the API's description
 POST /drain                            be not ready from now on; from this machine only
@@ -38,6 +38,7 @@ _CUT_OFF_S = 0.5
 # A scrape waits for ten seconds at most; TorchServe's metrics are left out if they take longer than this.
 _METRICS_TIMEOUT_S = 2.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_MODEL = re.compile(r"/models/(?P<name>[^/]+)(?:/(?P<version>[^/]+))?")
 _V2_MODEL = re.compile(r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?(?P<ready>/ready)?")
 
 
@@ -105,14 +106,14 @@ class Service:
         return ""
 
     def _model(self, path: str) -> Reply | None:
-        if path.startswith("/models/"):
-            model = self.monitor.models.get(path.removeprefix("/models/"))
+        if match := _MODEL.fullmatch(path):
+            model = self.monitor.find(match["name"], match["version"])
             return _json(metadata.describe_model(self.monitor, model)) if model else None
         match = _V2_MODEL.fullmatch(path)
-        model = self.monitor.models.get(match["name"]) if match else None
-        if match is None or model is None or match["version"] not in (None, model.archive.version):
+        model = self.monitor.find(match["name"], match["version"]) if match else None
+        if match is None or model is None:
             return None
-        return self._readiness(model) if match["ready"] else _json(metadata.model_metadata(model))
+        return self._readiness(model) if match["ready"] else _json(metadata.model_metadata(self.monitor, model))
 
     def _readiness(self, model: Model) -> Reply:
         ready = self.monitor.status(model) == "ready"

@@ -9,10 +9,11 @@ import contextlib
 import os
 import secrets
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from launcher import access_log, gpus, preflight, process, self_test, signals, status_server
+from launcher import access_log, gpus, preflight, process, releases, self_test, signals, status_server
+from launcher.default_versions import DefaultVersions
 from launcher.drain import Drain
 from launcher.metrics import Metrics
 from launcher.settings import Settings
@@ -42,24 +43,32 @@ def serve(settings: Settings, environment: Mapping[str, str]) -> int:
         secret = secrets.token_hex(16)
         listing = gpus.listing(environment) if environment.get(gpus.VISIBLE) else ""
         devices = gpus.for_torchserve(environment, listing)
-        child, folder = stack.enter_context(process.running(settings, {**devices, "VISIONSERVE_PROBE": secret}))
+        server_environment = {**devices, "VISIONSERVE_PROBE": secret}
+        child, folder = stack.enter_context(process.running(settings, archives, server_environment))
         title, image = self_test.probe_image()
         torchserve = TorchServe(settings, folder, secret, image)
         monitor = WorkerMonitor(torchserve, archives)
+        defaults = DefaultVersions(settings.model_store / releases.FILE_NAME, monitor, torchserve, _print)
         metrics = Metrics(monitor)
         service = status_server.Service(monitor, metrics, lambda: child.poll() is None, torchserve.metrics, _OPENAPI)
         stack.enter_context(status_server.serve(settings.status_host, settings.status_port, service))
         stack.enter_context(access_log.listen(settings.access_port, metrics))
         stack.callback(monitor.stop)
         monitor.start()
-        return _run(settings, child, monitor, queue, title)
+        return _run(settings, child, monitor, queue, title, defaults)
 
 
 def _run(
-    settings: Settings, child: subprocess.Popen[bytes], monitor: WorkerMonitor, queue: SignalQueue, title: str
+    settings: Settings,
+    child: subprocess.Popen[bytes],
+    monitor: WorkerMonitor,
+    queue: SignalQueue,
+    title: str,
+    defaults: DefaultVersions,
 ) -> int:
     """Print the first prediction and when it serves; return when it should not or cannot serve any longer."""
     printed = serving = False
+    left_out: set[str] = set()
     while True:
         if queue.wait(_SERVING_S if serving else _STARTING_S):
             return _stop(settings, child, monitor, queue)
@@ -73,12 +82,30 @@ def _run(
             if monitor.answers():
                 _stop(settings, child, monitor, queue)
             return FAILED
-        if not printed and (prediction := monitor.first_answers.get(settings.model)):
+        for model in monitor.left_out():
+            if model.archive.key not in left_out:
+                left_out.add(model.archive.key)
+                _print(f"{model.failure} It is left out, and the others go on.", _ERR)
+        key = monitor.defaults[settings.model].archive.key
+        if not printed and (prediction := monitor.first_answers.get(key)):
             _print(self_test.table(title, prediction))
             printed = True
         if not serving and monitor.complete():
+            for line in _versions(settings, monitor):
+                _print(line)
             _print(f"Serving at {settings.url}/predictions/{settings.model}; Ctrl-C stops it.")
             serving = True
+        if serving:
+            defaults.follow()
+
+
+def _versions(settings: Settings, monitor: WorkerMonitor) -> Iterator[str]:
+    """Yield a line for each model of which several versions are served."""
+    for name, default in monitor.defaults.items():
+        beside = [model.archive.version for model in monitor.versions(name)[1:] if not model.left_out]
+        if beside:
+            where = ", ".join(f"{settings.url}/predictions/{name}/{version}" for version in beside)
+            yield f"{default.archive.title} answers at {settings.url}/predictions/{name}, beside it {where}"
 
 
 def _stop(settings: Settings, child: subprocess.Popen[bytes], monitor: WorkerMonitor, queue: SignalQueue) -> int:

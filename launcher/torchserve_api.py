@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 
@@ -65,9 +66,9 @@ class TorchServe:
         return seconds
 
     def describe(self, model: str) -> ModelDescription | None:
-        """Ask the management API about a model; None while it does not answer."""
+        """Ask the management API about a model, such as "birds/1.0"; None while it does not answer."""
         try:
-            content = json.loads(self._get("management_port", f"/models/{model}", _TIMEOUT_S))[0]
+            content = json.loads(self._request("management_port", f"/models/{quote(model)}", _TIMEOUT_S))[0]
             pids = frozenset(int(worker["pid"]) for worker in content["workers"] if int(worker["pid"]) > 0)
             return ModelDescription(int(content["minWorkers"]), pids)
         except (NoAnswer, ValueError, KeyError, IndexError, TypeError):
@@ -80,7 +81,7 @@ class TorchServe:
             with contextlib.closing(connection):
                 # A worker does not begin a probe that is not waited for any longer.
                 expiry = {"x-request-arrival": f"{time.time():.3f}", "x-request-timeout": f"{timeout_s:g}"}
-                connection.request("POST", f"/predictions/{model}", self._image, self._headers | expiry)
+                connection.request("POST", f"/predictions/{quote(model)}", self._image, self._headers | expiry)
                 response = connection.getresponse()
                 body = response.read()
             if response.status != http.client.OK:
@@ -92,13 +93,17 @@ class TorchServe:
 
     def metrics(self, timeout_s: float) -> str:
         """Return TorchServe's own metrics; raises NoAnswer."""
-        return self._get("metrics_port", "/metrics", timeout_s).decode("utf-8", "replace")
+        return self._request("metrics_port", "/metrics", timeout_s).decode("utf-8", "replace")
 
-    def _get(self, port: str, path: str, timeout_s: float) -> bytes:
+    def set_default(self, model: str) -> None:
+        """Let a version, such as "birds/1.0", answer the requests that name none; raises NoAnswer."""
+        self._request("management_port", f"/models/{quote(model)}/set-default", _TIMEOUT_S, "PUT")
+
+    def _request(self, port: str, path: str, timeout_s: float, method: str = "GET") -> bytes:
         connection = http.client.HTTPConnection(HOST, self._settings.ports[port], timeout=timeout_s)
         try:
             with contextlib.closing(connection):
-                connection.request("GET", path)
+                connection.request(method, path)
                 response = connection.getresponse()
                 body = response.read()
         except (OSError, http.client.HTTPException) as error:

@@ -1,5 +1,8 @@
 """Workers: which of them run, which have answered a prediction, and whether the service is ready and live.
 
+A model here is one version of a model. Of each name one version is the default, which answers requests that name none;
+another version that cannot be served is left out, and the service goes on without it.
+
 Ready is first when every worker of every model has answered since the start. Later one answering worker per model is
 enough: a worker that died is back in seconds, and the pod that still answers must not be taken out for it. A new
 worker counts when it has answered itself, and none counts that has been silent for `SILENT_S`: a worker that has
@@ -48,12 +51,15 @@ class TorchServeApi(Protocol):
 
 @dataclass
 class Model:
-    """A model's workers by process id: when the probe was sent that each answered last, and when each answered at all.
+    """A version of a model, and its workers by process id.
 
-    ``answered_at`` is when any of them answered last; ``incomplete_since`` is 0 while all do.
+    ``required`` is the default version of its name. ``answered`` is when the probe was sent that a worker answered
+    last, ``active`` when it answered anything; ``answered_at`` when any of them did last; ``incomplete_since`` is 0
+    while all do.
     """
 
     archive: Archive
+    required: bool = True
     total: int = 0
     workers: set[int] = field(default_factory=set)
     answered: dict[int, float] = field(default_factory=dict)
@@ -65,18 +71,30 @@ class Model:
     ready: int = 0
     failure: str = ""
 
+    @property
+    def left_out(self) -> bool:
+        """Whether the service goes on without it."""
+        return bool(self.failure) and not self.required
+
     def all_answered(self, since: float) -> bool:
         """Whether every running worker has answered a probe sent after ``since``."""
         return bool(self.workers) and all(self.answered.get(pid, -math.inf) >= since for pid in self.workers)
 
 
 class WorkerMonitor:
-    """Monitors the models of a TorchServe from threads of its own, between `start` and `stop`."""
+    """Monitors the models of a TorchServe from threads of its own, between `start` and `stop`.
+
+    Of each name the first archive is the default version.
+    """
 
     def __init__(
         self, server: TorchServeApi, archives: Sequence[Archive], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.models = {archive.name: Model(archive) for archive in archives}
+        self.models = {archive.key: Model(archive) for archive in archives}
+        # By name.
+        self.defaults: dict[str, Model] = {}
+        for model in self.models.values():
+            model.required = self.defaults.setdefault(model.archive.name, model) is model
         self.first_answers: dict[str, dict[str, Any]] = {}
         self.start_s: float | None = None
         self.draining_since: float | None = None
@@ -107,6 +125,27 @@ class WorkerMonitor:
                 self.draining_since = self._clock()
             return self.draining_since
 
+    def find(self, name: str, version: str | None = None) -> Model | None:
+        """Return a version of a model, by default the one that answers requests that name none."""
+        return self.defaults.get(name) if version is None else self.models.get(f"{name}/{version}")
+
+    def versions(self, name: str) -> list[Model]:
+        """Return a model's versions, the default first."""
+        versions = [model for model in self.models.values() if model.archive.name == name]
+        return sorted(versions, key=lambda model: not model.required)
+
+    def set_default(self, model: Model) -> None:
+        """Take over that this version answers from now on."""
+        with self._changed:
+            self.defaults[model.archive.name].required = False
+            self.defaults[model.archive.name] = model
+            model.required = True
+
+    def left_out(self) -> list[Model]:
+        """Return the versions that cannot be served and that the service goes on without."""
+        with self._changed:
+            return [model for model in self.models.values() if model.left_out]
+
     def probe_all(self) -> float:
         """Send new probes until every worker has answered one; return the time from which answers count."""
         with self._changed:
@@ -117,17 +156,17 @@ class WorkerMonitor:
     def all_answered(self, since: float) -> bool:
         """Whether every worker of every model has answered a probe sent after ``since``."""
         with self._changed:
-            return all(model.all_answered(since) for model in self.models.values())
+            return all(model.all_answered(since) for model in self._served())
 
     def complete(self) -> bool:
         """Whether every worker of every model has answered at least once."""
         with self._changed:
-            return all(model.complete for model in self.models.values())
+            return all(model.complete for model in self._served())
 
     def failure(self) -> str:
         """Return why the service cannot come back by itself; empty as long as it can."""
         with self._changed:
-            return next((model.failure for model in self.models.values() if model.failure), "")
+            return next((model.failure for model in self._served() if model.failure), "")
 
     def answers(self) -> bool:
         """Whether any worker answers."""
@@ -137,14 +176,14 @@ class WorkerMonitor:
     def not_live_reason(self) -> str:
         """Return why the platform should restart this; empty as long as it should not."""
         with self._changed:
-            return self.failure() or next((text for m in self.models.values() if (text := self._not_live(m))), "")
+            return self.failure() or next((text for m in self._served() if (text := self._not_live(m))), "")
 
     def not_ready_reason(self) -> str:
         """Return why no request should be sent here; empty when it should."""
         with self._changed:
             if self.draining_since is not None:
                 return "draining"
-            return next((text for model in self.models.values() if (text := _not_ready_reason(model))), "")
+            return next((text for model in self._served() if (text := _not_ready_reason(model))), "")
 
     def status(self, model: Model) -> Status:
         """Return a model's state in one word."""
@@ -154,20 +193,23 @@ class WorkerMonitor:
             return "draining"
         return "loading" if _not_ready_reason(model) else "ready"
 
+    def _served(self) -> list[Model]:
+        return [model for model in self.models.values() if not model.left_out]
+
     def tick(self) -> None:
         """Look at the processes once, and at the management API when it is due or something has changed."""
         registered: set[int] = set().union(*(model.workers for model in self.models.values()))
         alive = self._server.alive(registered)
-        unsettled = any(not model.complete or model.ready < model.total for model in self.models.values())
+        unsettled = any(not model.complete or model.ready < model.total for model in self._served())
         descriptions: dict[str, ModelDescription | None] = {}
         if unsettled or alive != registered or self._clock() - self._described_at >= _DESCRIBE_S:
-            descriptions = {name: self._server.describe(name) for name in self.models}
+            descriptions = {key: self._server.describe(key) for key in self.models}
             self._described_at = self._clock()
             alive = self._server.alive(registered.union(*(d.pids for d in descriptions.values() if d)))
         idle_s = self._server.idle_s(alive)
         with self._changed:
-            for name, model in self.models.items():
-                self.register(model, descriptions.get(name), alive)
+            for key, model in self.models.items():
+                self.register(model, descriptions.get(key), alive)
                 self._note_activity(model, idle_s)
                 model.failure = model.failure or self._failure_reason(model)
             self._changed.notify_all()
@@ -204,7 +246,7 @@ class WorkerMonitor:
             model.incomplete_since = now
 
     def _failure_reason(self, model: Model) -> str:
-        name, now = model.archive.name, self._clock()
+        name, now = model.archive.title, self._clock()
         if not model.complete:
             if model.ready == 0 and model.deaths >= _DEATHS_WHILE_LOADING * max(model.total, 1):
                 return f"The workers of {name} end while they load: see their log above."
@@ -221,27 +263,23 @@ class WorkerMonitor:
 
     def _not_live(self, model: Model) -> str:
         if model.complete and model.ready == 0 and self._clock() - model.answered_at > NOT_LIVE_AFTER_S:
-            return f"no worker of {model.archive.name} has answered for {NOT_LIVE_AFTER_S:.0f} s"
+            return f"no worker of {model.archive.title} has answered for {NOT_LIVE_AFTER_S:.0f} s"
         return ""
 
     def probe_once(self, model: Model) -> bool:
         """Send a model one probe; return whether the worker that answered still had to."""
         sent_at = self._clock()
         try:
-            answer = self._server.predict(
-                model.archive.name, _PROBE_TIMEOUT_S if model.complete else _LOADING_TIMEOUT_S
-            )
+            answer = self._server.predict(model.archive.key, _PROBE_TIMEOUT_S if model.complete else _LOADING_TIMEOUT_S)
         except NoAnswer:
             return False
         with self._changed:
             if answer.pid is None:
-                model.failure = (
-                    f"{model.archive.name}.mar was made by an earlier version: rebuild it with `make archive`."
-                )
+                model.failure = f"{model.archive.path} was made by an earlier version: rebuild it with `make archive`."
                 return False
             if self.start_s is None:
                 self.start_s = self._clock() - self._started
-            self.first_answers.setdefault(model.archive.name, answer.content)
+            self.first_answers.setdefault(model.archive.key, answer.content)
             was_due = self._is_due(model, answer.pid)
             model.answered[answer.pid] = sent_at
             model.active[answer.pid] = self._clock()
@@ -271,7 +309,7 @@ class WorkerMonitor:
 
 
 def _not_ready_reason(model: Model) -> str:
-    name, ready = model.archive.name, model.ready
+    name, ready = model.archive.title, model.ready
     if model.failure:
         return model.failure
     if not model.complete:

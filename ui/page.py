@@ -53,7 +53,8 @@ def _select(client: Client) -> Model | ResponseError | ServiceUnreachable:
         served = client.models()
         if not served:
             return ResponseError(404, "not_found", "The service runs, but serves no model yet.")
-        return client.model(_choose(served).name)
+        chosen = _choose(served)
+        return client.model(chosen.name, _version(chosen))
     except (ResponseError, ServiceUnreachable) as trouble:
         return trouble
 
@@ -67,8 +68,17 @@ def _choose(served: Sequence[Model]) -> Model:
     """Let the person choose if several models are served."""
     if len(served) == 1:
         return served[0]
-    model: Model = st.selectbox("Model", served, format_func=lambda model: model.name, key="model")
+    model: Model = st.selectbox("Model", served, format_func=_title, key="model")
     return model
+
+
+def _version(model: Model) -> str | None:
+    """Return the version to ask for: none of the one that answers by default, as every other client does."""
+    return None if model.default else model.version
+
+
+def _title(model: Model) -> str:
+    return model.name if model.default else f"{model.name} {model.version}"
 
 
 def _head(model: Model | None) -> None:
@@ -127,7 +137,7 @@ def _results(client: Client, model: Model, shown: Sequence[ImageFile]) -> list[R
     new = {key: image for key, image in zip(keys, shown, strict=True) if key not in before}
     if new:
         with st.spinner("Classifying …"):
-            results = predictions.classify_all(client, model.name, list(new.values()))
+            results = predictions.classify_all(client, model.name, list(new.values()), _version(model))
         before = before | dict(zip(new, results, strict=True))
     st.session_state["results"] = {key: before[key] for key in keys if _keeps(before[key])}
     return [before[key] for key in keys]

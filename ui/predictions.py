@@ -46,17 +46,17 @@ class Declined:
 Result = Answered | Declined
 
 
-def classify_all(client: Client, model: str, images: Sequence[ImageFile]) -> list[Result]:
+def classify_all(client: Client, model: str, images: Sequence[ImageFile], version: str | None = None) -> list[Result]:
     """Classify each image, some at once; results in order. Raises ServiceUnreachable."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(lambda image: classify(client, model, image), images))
+        return list(pool.map(lambda image: classify(client, model, image, version), images))
 
 
-def classify(client: Client, model: str, image: ImageFile) -> Result:
+def classify(client: Client, model: str, image: ImageFile, version: str | None = None) -> Result:
     """Classify one image."""
     started = time.perf_counter()
     try:
-        answer = client.explain(image.data, model)
+        answer = client.explain(image.data, model, version=version)
     except ResponseError as error:
         return Declined(reason(error), final=error.status < _NOT_THE_FILE and error.status not in _KEY_MISSING)
     return Answered(answer, time.perf_counter() - started)

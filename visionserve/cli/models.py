@@ -42,11 +42,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _table(models: list[Model]) -> str:
-    rows = [("MODEL", "VERSION", "STATUS", "WORKERS", "DIGEST")]
+    several = len({model.name for model in models}) < len(models)
+    rows = [("MODEL", "VERSION", *(["ANSWERS"] if several else []), "STATUS", "WORKERS", "DIGEST")]
     rows += [
         (
             model.name,
             model.version or "-",
+            *(["by default" if model.default else f"/{model.name}/{model.version}"] if several else []),
             model.status,
             f"{model.workers.ready}/{model.workers.total}",
             model.digest[:_DIGITS] or "-",

@@ -50,7 +50,11 @@ def add_predictor(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--model", type=Path, metavar="BUNDLE", help="without a service: a bundle's folder or an archive (.mar)"
     )
-    parser.add_argument("--name", help="the name of the service's model; default: the only one that is served")
+    parser.add_argument(
+        "--name",
+        metavar="NAME[/VERSION]",
+        help="the service's model; default: the only one that is served, and the version that answers",
+    )
     add_service(parser)
 
 
@@ -101,8 +105,9 @@ def predictor(options: argparse.Namespace, top_k: int | None, overlays: Overlays
     """Yield what classifies; Stop when it cannot be used."""
     if options.model is None:
         with client(options) as service:
-            name = options.name or _only_model(service)
-            yield ServicePredictor(service, name, top_k, getattr(options, "concurrency", 1), overlays)
+            name, _, version = (options.name or _only_model(service)).partition("/")
+            concurrency = getattr(options, "concurrency", 1)
+            yield ServicePredictor(service, name, top_k, concurrency, overlays, version or None)
         return
     try:
         # Torch and an engine take seconds to import, and calling a service needs neither.

@@ -53,21 +53,22 @@ class Overlays:
 
 @dataclass(frozen=True)
 class ServicePredictor:
-    """A model of a running service."""
+    """A model of a running service; without ``version``, the one that answers by default."""
 
     client: Client
     model: str
     top_k: int | None = None
     concurrency: int = 8
     overlays: Overlays | None = None
+    version: str | None = None
 
     def predict(self, image: bytes) -> Answer:
         """Classify an encoded image; ResponseError when that fails."""
-        return self.client.predict(image, self.model, self.top_k)
+        return self.client.predict(image, self.model, self.top_k, version=self.version)
 
     def overlay(self, image: bytes) -> bytes:
         """Return a PNG of an encoded image with its heatmap over it; ResponseError when that fails."""
-        return self.client.overlay(image, self.model)
+        return self.client.overlay(image, self.model, version=self.version)
 
     def predict_many(self, paths: Iterable[Path]) -> Iterator[FileResult]:
         """Yield a result per file, in their order, several at once."""

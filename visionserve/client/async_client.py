@@ -78,13 +78,13 @@ class AsyncClient:
         return http_messages.png(call, await self._send(call))
 
     async def models(self) -> list[Model]:
-        """Return the served models."""
+        """Return every served version of every model."""
         call = self.address.models()
         return self.address.read_models(call, await self._send(call))
 
-    async def model(self, name: str | None = None) -> Model:
-        """Return one model with its card."""
-        call = self.address.model(await self._name(name))
+    async def model(self, name: str | None = None, version: str | None = None) -> Model:
+        """Return one model with its card, by default the version that answers."""
+        call = self.address.model(await self._name(name), version)
         return self.address.read_model(call, await self._send(call))
 
     async def ready(self) -> bool:

@@ -92,13 +92,13 @@ class Client:
         return http_messages.png(call, self._send(call))
 
     def models(self) -> list[Model]:
-        """Return the served models."""
+        """Return every served version of every model."""
         call = self.address.models()
         return self.address.read_models(call, self._send(call))
 
-    def model(self, name: str | None = None) -> Model:
-        """Return one model with its card."""
-        call = self.address.model(self._name(name))
+    def model(self, name: str | None = None, version: str | None = None) -> Model:
+        """Return one model with its card, by default the version that answers."""
+        call = self.address.model(self._name(name), version)
         return self.address.read_model(call, self._send(call))
 
     def ready(self) -> bool:

@@ -137,9 +137,9 @@ class Address:
         """Return the call that lists the served models."""
         return self.status("/models")
 
-    def model(self, name: str) -> Call:
-        """Return the call that describes one model."""
-        return self.status("/models/" + quote(name, safe=""))
+    def model(self, name: str, version: str | None = None) -> Call:
+        """Return the call that describes one version of a model, by default the one that answers."""
+        return self.status("/models/" + quote(name, safe="") + (f"/{quote(version, safe='')}" if version else ""))
 
     def _call(
         self,
@@ -177,10 +177,11 @@ class Address:
 
 
 def only_model(models: Sequence[Model]) -> str:
-    """Return the name of the only served model; ValueError if there is not exactly one."""
-    if len(models) == 1:
-        return models[0].name
-    names = ", ".join(sorted(model.name for model in models))
+    """Return the name of the only served model, in any number of versions; ValueError if there is not exactly one."""
+    served = {model.name for model in models}
+    if len(served) == 1:
+        return served.pop()
+    names = ", ".join(sorted(served))
     raise ValueError(f"Several models are served: name one of {names}." if models else "No model is served yet.")
 
 

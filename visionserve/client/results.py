@@ -66,7 +66,10 @@ class Workers:
 
 @dataclass(frozen=True)
 class Model:
-    """A served model; ``card`` is set where a single model was requested."""
+    """A served version of a model; ``card`` is set where a single one was requested.
+
+    ``default`` is whether it answers requests that name no version.
+    """
 
     name: str
     version: str
@@ -74,6 +77,7 @@ class Model:
     status: str
     workers: Workers
     card: Mapping[str, Any] | None = None
+    default: bool = True
 
 
 def read_native(content: Mapping[str, Any], request_id: str, timings: Mapping[str, float]) -> Answer:
@@ -103,7 +107,9 @@ def read_model(content: Mapping[str, Any]) -> Model:
     """Read one entry of /models, or /models/{name}; KeyError, TypeError or ValueError for other JSON."""
     workers = Workers(int(content["workers"]["ready"]), int(content["workers"]["total"]))
     name, version, digest, status = (_text(content[key]) for key in ("name", "version", "digest", "status"))
-    return Model(name, version, digest, status, workers, content.get("card"))
+    # Services of before have one version of each model, and do not say so.
+    default = bool(content.get("default", True))
+    return Model(name, version, digest, status, workers, content.get("card"), default)
 
 
 def _text(value: object) -> str:

@@ -19,7 +19,7 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.conftest import E2E, PORTS, ROOT, START_TIMEOUT_S, Service, free_ports, start, stop
+from tests.e2e.conftest import E2E, PORTS, ROOT, START_TIMEOUT_S, VERSION, Service, free_ports, start, stop
 
 pytestmark = E2E
 
@@ -212,7 +212,8 @@ def test_a_missing_model_is_one_line_and_an_exit(model_store: Path) -> None:
     done = serve_to_the_end(model_store, "--model=tulips")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == [
-        f"{model_store}/tulips.mar is missing: build it with `make archive MODEL=tulips`."
+        f"No archive in {model_store} that user {os.getuid()} can read holds tulips: build it with `make archive "
+        "MODEL=tulips`, or name one that is there with --model: flowers."
     ]
 
 
@@ -235,7 +236,7 @@ def test_a_model_that_no_worker_can_load_is_never_ready_and_ends_the_process(mod
             time.sleep(0.05)
         assert service.process.returncode == 1
     assert codes <= {0, 503}
-    assert "The workers of flowers end while they load" in (tmp_path / "log").read_text()
+    assert f"The workers of flowers {VERSION} end while they load" in (tmp_path / "log").read_text()
 
 
 def test_a_network_that_is_cut_off_is_one_line_and_an_exit(model_store: Path, tmp_path: Path) -> None:

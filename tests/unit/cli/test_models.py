@@ -32,6 +32,16 @@ def test_a_model_that_is_not_ready_is_exit_code_one(capsys: pytest.CaptureFixtur
     assert lines[3].endswith("is not ready.")
 
 
+def test_of_several_versions_the_one_that_answers_is_stated(capsys: pytest.CaptureFixture[str]) -> None:
+    models = [MODEL | {"default": True}, MODEL | {"version": "1.1", "default": False}]
+    with serving(Scripted(content={"models": models}), Scripted(content={})) as service:
+        assert main(["models", service.url]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:3] == ["MODEL", "VERSION", "ANSWERS"]
+    assert lines[1].split()[:4] == ["flowers", "1.0", "by", "default"]
+    assert lines[2].split()[:3] == ["flowers", "1.1", "/flowers/1.1"]
+
+
 def test_torchserves_own_port_is_told_apart_from_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     own = Scripted(
         404, {"code": 404, "type": "ResourceNotFoundException", "message": "Requested resource is not found."}

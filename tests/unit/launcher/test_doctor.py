@@ -25,10 +25,11 @@ PORT_KEYS = (
 Usage = namedtuple("Usage", "total used free")
 
 
-def pack(path: Path, device: str = "cpu", **files: bytes) -> Path:
+def pack(path: Path, device: str = "cpu", name: str = "", version: str = "2", **files: bytes) -> Path:
+    name = name or path.stem
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("card.json", json.dumps({"name": path.stem, "device": device}))
-        archive.writestr("MAR-INF/MANIFEST.json", json.dumps({"model": {"modelVersion": "2"}}))
+        archive.writestr("card.json", json.dumps({"name": name, "version": version, "device": device}))
+        archive.writestr("MAR-INF/MANIFEST.json", json.dumps({"model": {"modelName": name, "modelVersion": version}}))
         for name, data in files.items():
             archive.writestr(name.replace("__", "/") + ".py", data)
     return path
@@ -40,6 +41,10 @@ def settings(tmp_path: Path) -> Settings:
     config.write_text("".join(f"{key}=http://127.0.0.1:{free_port()}\n" for key in PORT_KEYS))
     options = {"status_port": free_port(), "access_port": free_port()}
     return resolve("shapes", tmp_path, config, options, {})
+
+
+def archive_of(settings: Settings) -> Path:
+    return settings.model_store / f"{settings.model}.mar"
 
 
 def free_port() -> int:
@@ -93,22 +98,22 @@ def test_a_missing_archive_fails_with_the_command_that_makes_it(settings: Settin
 
 
 def test_an_archive_that_cannot_be_read_fails_with_the_user_who_cannot(settings: Settings) -> None:
-    settings.archive.mkdir()
+    archive_of(settings).mkdir()
     with pytest.raises(SetupError, match=f"cannot be read .* let user {os.getuid()} read it"):
         preflight.check_archives(settings)
 
 
 def test_archives_are_reported_with_version_and_device(settings: Settings) -> None:
-    pack(settings.archive)
+    pack(archive_of(settings))
     pack(settings.model_store / "birds.mar")
     assert preflight.check_archives(settings) == "birds 2 for cpu, shapes 2 for cpu"
 
 
 def test_an_archive_of_another_bundle_than_the_one_beside_it_fails(settings: Settings) -> None:
-    pack(settings.archive)
-    bundle = settings.archive.with_suffix("")
+    pack(archive_of(settings))
+    bundle = archive_of(settings).with_suffix("")
     bundle.mkdir()
-    with zipfile.ZipFile(settings.archive) as archive:
+    with zipfile.ZipFile(archive_of(settings)) as archive:
         card = json.loads(archive.read("card.json"))
     (bundle / "card.json").write_text(json.dumps(card | {"model": "model.int8.onnx", "device": "cpu"}))
     preflight.check_archives(settings)
@@ -118,7 +123,7 @@ def test_an_archive_of_another_bundle_than_the_one_beside_it_fails(settings: Set
 
 
 def test_an_archive_for_a_gpu_fails_without_one(settings: Settings) -> None:
-    pack(settings.archive, "cuda")
+    pack(archive_of(settings), "cuda")
     with pytest.raises(SetupError, match=r"shapes\.mar was packaged for a GPU and nvidia-smi finds none here"):
         preflight.check_gpu(settings, {"PATH": ""})
 
@@ -187,11 +192,15 @@ def test_the_real_lock_can_be_read() -> None:
 def test_an_archive_of_other_sources_fails(settings: Settings) -> None:
     with pytest.raises(SetupError, match="No archive in"):
         doctor.check_sources(settings)
-    pack(settings.archive, visionserve__model_card=(ROOT / "visionserve" / "model_card.py").read_bytes())
+    pack(archive_of(settings), visionserve__model_card=(ROOT / "visionserve" / "model_card.py").read_bytes())
     assert doctor.check_sources(settings) == "the archives were packaged from these sources"
-    pack(settings.archive, visionserve__model_card=b"# older")
+    pack(archive_of(settings), visionserve__model_card=b"# older")
     with pytest.raises(SetupError, match=r"other sources than these: .*make archive MODEL=shapes"):
         doctor.check_sources(settings)
+    # An earlier version that is kept beside the present one cannot be built again.
+    pack(archive_of(settings), visionserve__model_card=(ROOT / "visionserve" / "model_card.py").read_bytes())
+    pack(settings.model_store / "kept.mar", name="shapes", version="1", visionserve__model_card=b"# older")
+    assert doctor.check_sources(settings).endswith("without a bundle to build them from: kept.mar")
 
 
 def passes() -> str:

@@ -62,7 +62,7 @@ class Scene:
 
     def _ask_all(self) -> None:
         for _ in self.server.pids:
-            self.monitor.probe_once(self.monitor.models["roses"])
+            self.monitor.probe_once(self.monitor.models["roses/1.0"])
 
 
 @pytest.fixture

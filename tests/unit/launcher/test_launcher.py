@@ -9,6 +9,7 @@ import pytest
 
 from launcher import __main__ as program
 from launcher import process, self_test
+from launcher.archive import Archive
 from launcher.plan import make_plan
 from launcher.settings import PORTS, Settings, SetupError, resolve
 
@@ -87,11 +88,11 @@ def test_what_stands_in_the_way_is_one_sentence_and_exit_code_2(
 
 
 def test_torchserve_is_given_every_archive_and_a_private_place_to_write(settings: Settings, tmp_path: Path) -> None:
-    for name in ("b.mar", "a.mar"):
-        (tmp_path / name).touch()
-    (tmp_path / "roses").mkdir()
-    command = process.command(settings, "java", "/private", make_plan(4, 3_000_000_000))
-    assert command[command.index("-m") + 1 :] == ["a.mar", "b.mar"]
+    archives = [
+        Archive("roses", version, "", {}, tmp_path / file) for version, file in (("1", "b.mar"), ("2", "a.mar"))
+    ]
+    command = process.command(settings, "java", "/private", make_plan(4, 3_000_000_000), archives)
+    assert command[command.index("-m") + 1 :] == ["b.mar", "a.mar"]
     assert {"-Djava.io.tmpdir=/private", "-XX:ActiveProcessorCount=4"} < set(command)
     assert Path(command[command.index("-cp") + 1]).with_name("model-server.jar").is_file()
     environment = process.child_environment(
@@ -109,7 +110,9 @@ def test_java_is_given_its_class_data_where_there_is_any(settings: Settings, tmp
     file = tmp_path / "classes.jsa"
     assert process.class_data(file) == []
     file.touch()
-    command = process.command(settings, "java", "/private", make_plan(4, 3_000_000_000), process.class_data(file))
+    command = process.command(
+        settings, "java", "/private", make_plan(4, 3_000_000_000), options=process.class_data(file)
+    )
     assert f"-XX:SharedArchiveFile={file}" in command[: command.index("-cp")]
 
 

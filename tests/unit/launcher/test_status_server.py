@@ -60,7 +60,7 @@ def scene(tmp_path: Path) -> Scene:
 
 def test_it_lives_while_torchserve_runs_and_workers_may_come_back(scene: Scene) -> None:
     assert scene.get("/livez") == scene.get("/v2/health/live") == (200, {"live": True})
-    scene.monitor.models["roses"].failure = "gone"
+    scene.monitor.models["roses/1.0"].failure = "gone"
     assert scene.get("/livez") == (503, {"live": False, "reason": "gone"})
     scene.runs = False
     assert scene.get("/livez") == (503, {"live": False, "reason": "TorchServe has ended"})
@@ -72,7 +72,7 @@ def test_readiness_says_what_is_missing(scene: Scene) -> None:
     # Also at the gateway's /v1/models/roses.
     status_code, content_v1 = scene.get("/models/roses")
     assert (status_code, content_v1["name"], content_v1["ready"]) == (200, "roses", False)
-    assert "0 of its workers of roses" in content["reason"]
+    assert "0 of its workers of roses 1.0" in content["reason"]
     assert scene.get("/v2/models/roses/ready") == (503, {"name": "roses", "ready": False})
     scene.serve()
     assert scene.get("/readyz") == scene.get("/v2/health/ready") == (200, {"ready": True})
@@ -81,14 +81,20 @@ def test_readiness_says_what_is_missing(scene: Scene) -> None:
 
 def test_models_are_summed_up_and_described(scene: Scene) -> None:
     scene.serve()
-    summary: dict[str, Any] = {"name": "roses", "version": "1.0", "digest": "ab" * 32, "status": "ready"}
-    summary |= {"workers": {"ready": 2, "total": 2}}
+    summary: dict[str, Any] = {"name": "roses", "version": "1.0", "digest": "ab" * 32, "default": True}
+    summary |= {"status": "ready", "workers": {"ready": 2, "total": 2}}
     assert scene.get("/models") == (200, {"models": [summary]})
-    assert scene.get("/models/roses") == (200, summary | {"ready": True, "card": ROSES.card})
+    assert (
+        scene.get("/models/roses")
+        == scene.get("/models/roses/1.0")
+        == (200, summary | {"ready": True, "card": ROSES.card})
+    )
     assert scene.get("/v2") == (200, {"name": "visionserve", "version": "1.0.0", "extensions": ["binary_tensor_data"]})
 
 
-@pytest.mark.parametrize("path", ["/", "/models/", "/models/tulips", "/models/roses/card", "/openapi.yaml", "/drain"])
+@pytest.mark.parametrize(
+    "path", ["/", "/models/", "/models/tulips", "/models/roses/2", "/models/roses/1.0/card", "/openapi.yaml", "/drain"]
+)
 def test_what_is_not_there_is_an_error_of_the_usual_form(scene: Scene, path: str) -> None:
     status_code, content = scene.get(path)
     assert (status_code, content["error"]["code"], content["request_id"]) == (404, "not_found", "id-1")
@@ -143,7 +149,7 @@ def test_a_restart_is_counted(scene: Scene) -> None:
     scene.serve()
     scene.server.pids = [2]
     scene.monitor.tick()
-    assert 'visionserve_worker_restarts_total{model="roses"} 1.0' in scene.get("/metrics")[1]
+    assert 'visionserve_worker_restarts_total{model="roses",version="1.0"} 1.0' in scene.get("/metrics")[1]
 
 
 @pytest.fixture
@@ -295,8 +301,8 @@ def test_datagrams_become_counts_and_broken_ones_do_no_harm(scene: Scene) -> Non
 
 
 def test_an_archive_tells_its_version_its_card_and_whether_it_needs_a_gpu(tmp_path: Path) -> None:
-    path = tmp_path / "roses.mar"
-    _pack(path, {"device": "cuda"}, {"model": {"modelVersion": 2}})
+    path = tmp_path / "any.mar"
+    _pack(path, {"device": "cuda"}, {"model": {"modelName": "roses", "modelVersion": 2}})
     archive = archives.read(path)
     assert (archive.name, archive.version, archive.needs_gpu) == ("roses", "2", True)
 
@@ -307,7 +313,7 @@ def test_a_file_that_is_no_archive_of_ours_is_named(tmp_path: Path, content: byt
     path.write_bytes(content)
     with pytest.raises(SetupError, match=r"roses\.mar is not a visionserve archive"):
         archives.read(path)
-    _pack(path, {}, {"model": {}})
+    _pack(path, {}, {"model": {"modelName": "roses"}})
     with pytest.raises(SetupError, match="modelVersion"):
         archives.read(path)
 

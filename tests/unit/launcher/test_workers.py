@@ -75,28 +75,28 @@ def run(monitor: WorkerMonitor, server: FakeServer, *pids: int) -> None:
     server.pids, server.loaded = list(pids), list(pids)
     monitor.tick()
     for _ in pids:
-        monitor.probe_once(monitor.models["roses"])
+        monitor.probe_once(monitor.models["roses/1.0"])
 
 
 def test_it_is_ready_only_when_every_worker_has_answered(monitor: WorkerMonitor, server: FakeServer) -> None:
-    assert monitor.not_ready_reason() == "0 of its workers of roses have answered so far"
+    assert monitor.not_ready_reason() == "0 of its workers of roses 1.0 have answered so far"
     server.pids = [1, 2]
     monitor.tick()
     server.loaded = [1]
     for _ in range(3):
-        monitor.probe_once(monitor.models["roses"])
-    assert monitor.not_ready_reason() == "1 of 2 workers of roses have answered so far"
+        monitor.probe_once(monitor.models["roses/1.0"])
+    assert monitor.not_ready_reason() == "1 of 2 workers of roses 1.0 have answered so far"
     server.loaded = [2]
-    monitor.probe_once(monitor.models["roses"])
+    monitor.probe_once(monitor.models["roses/1.0"])
     assert monitor.not_ready_reason() == ""
-    assert monitor.status(monitor.models["roses"]) == "ready"
+    assert monitor.status(monitor.models["roses/1.0"]) == "ready"
 
 
 def test_an_answer_of_a_worker_that_is_not_known_yet_counts_when_it_is(
     monitor: WorkerMonitor, server: FakeServer
 ) -> None:
     server.loaded = [1, 2]
-    assert [monitor.probe_once(monitor.models["roses"]) for _ in range(3)] == [True, True, False]
+    assert [monitor.probe_once(monitor.models["roses/1.0"]) for _ in range(3)] == [True, True, False]
     assert not monitor.complete()
     server.pids = [1, 2]
     monitor.tick()
@@ -109,13 +109,17 @@ def test_one_worker_is_enough_after_the_start_and_a_new_one_counts_when_it_has_a
     run(monitor, server, 1, 2)
     server.pids, server.loaded = [1], [1]
     monitor.tick()
-    assert (monitor.not_ready_reason(), monitor.models["roses"].ready, monitor.models["roses"].deaths) == ("", 1, 1)
+    assert (monitor.not_ready_reason(), monitor.models["roses/1.0"].ready, monitor.models["roses/1.0"].deaths) == (
+        "",
+        1,
+        1,
+    )
     server.pids = [1, 3]
     monitor.tick()
-    assert monitor.models["roses"].ready == 1
+    assert monitor.models["roses/1.0"].ready == 1
     server.loaded = [3]
-    monitor.probe_once(monitor.models["roses"])
-    assert monitor.models["roses"].ready == 2
+    monitor.probe_once(monitor.models["roses/1.0"])
+    assert monitor.models["roses/1.0"].ready == 2
 
 
 def test_without_a_worker_it_is_not_ready_and_after_a_while_gone_for_good(
@@ -124,12 +128,12 @@ def test_without_a_worker_it_is_not_ready_and_after_a_while_gone_for_good(
     run(monitor, server, 1, 2)
     server.pids, server.loaded = [], []
     monitor.tick()
-    assert "roses has no worker left" in monitor.not_ready_reason()
+    assert "roses 1.0 has no worker left" in monitor.not_ready_reason()
     assert monitor.failure() == ""
     clock.now += GONE_AFTER_S + 1
     monitor.tick()
-    assert "No worker of roses has answered for 120 s" in monitor.failure()
-    assert monitor.status(monitor.models["roses"]) == "failed"
+    assert "No worker of roses 1.0 has answered for 120 s" in monitor.failure()
+    assert monitor.status(monitor.models["roses/1.0"]) == "failed"
 
 
 def test_workers_that_come_back_in_time_are_no_failure(
@@ -152,7 +156,7 @@ def test_workers_that_end_while_they_load_are_a_failure_soon(monitor: WorkerMoni
         monitor.tick()
     server.pids = []
     monitor.tick()
-    assert monitor.failure() == "The workers of roses end while they load: see their log above."
+    assert monitor.failure() == "The workers of roses 1.0 end while they load: see their log above."
 
 
 def test_a_start_that_takes_too_long_is_a_failure(monitor: WorkerMonitor, server: FakeServer, clock: Clock) -> None:
@@ -185,7 +189,7 @@ def test_the_management_api_is_asked_now_and_then(monitor: WorkerMonitor, server
 def test_workers_scaled_up_and_down_are_followed_and_no_restart(
     monitor: WorkerMonitor, server: FakeServer, clock: Clock
 ) -> None:
-    model = monitor.models["roses"]
+    model = monitor.models["roses/1.0"]
     run(monitor, server, 1, 2)
     server.total, server.pids, server.loaded = 3, [1, 2, 3], [3]
     clock.now += 3
@@ -217,19 +221,19 @@ def test_workers_that_hang_are_noticed_and_not_before_their_time(
     assert (monitor.not_ready_reason(), monitor.not_live_reason()) == ("", "")
     clock.now += 2
     monitor.tick()
-    assert monitor.not_ready_reason() == "no worker of roses has answered for 12 s"
+    assert monitor.not_ready_reason() == "no worker of roses 1.0 has answered for 12 s"
     assert monitor.not_live_reason() == ""
     clock.now += NOT_LIVE_AFTER_S - SILENT_S
     monitor.tick()
-    assert monitor.not_live_reason() == "no worker of roses has answered for 60 s"
+    assert monitor.not_live_reason() == "no worker of roses 1.0 has answered for 60 s"
     assert monitor.failure() == ""
     server.loaded = [1]
-    monitor.probe_once(monitor.models["roses"])
-    assert (monitor.not_ready_reason(), monitor.not_live_reason(), monitor.models["roses"].ready) == ("", "", 1)
+    monitor.probe_once(monitor.models["roses/1.0"])
+    assert (monitor.not_ready_reason(), monitor.not_live_reason(), monitor.models["roses/1.0"].ready) == ("", "", 1)
 
 
 def test_workers_busy_with_requests_need_no_probe(monitor: WorkerMonitor, server: FakeServer, clock: Clock) -> None:
-    model = monitor.models["roses"]
+    model = monitor.models["roses/1.0"]
     run(monitor, server, 1, 2)
     assert not monitor._needs_probe(model)
     clock.now += PROBE_S + 1
@@ -256,7 +260,7 @@ def test_workers_that_crash_whenever_they_are_restarted_end_the_service_in_time(
         server.pids = []
         monitor.tick()
         clock.now += 8
-    assert "No worker of roses has answered for 120 s" in monitor.failure()
+    assert "No worker of roses 1.0 has answered for 120 s" in monitor.failure()
     assert clock.now - started < GONE_AFTER_S + 20
 
 
@@ -268,10 +272,10 @@ def test_one_of_two_workers_that_never_comes_back_ends_the_service(
     server.pids, server.loaded = [1], [1]
     while not monitor.failure():
         monitor.tick()
-        monitor.probe_once(monitor.models["roses"])
+        monitor.probe_once(monitor.models["roses/1.0"])
         assert monitor.not_ready_reason() == "" or monitor.failure()
         clock.now += 5
-    assert "only 1 of 2 workers of roses have answered" in monitor.failure()
+    assert "only 1 of 2 workers of roses 1.0 have answered" in monitor.failure()
     assert INCOMPLETE_AFTER_S <= clock.now - started < INCOMPLETE_AFTER_S + 20
     assert monitor.answers()
 
@@ -281,9 +285,9 @@ def test_a_challenge_is_met_when_every_worker_has_answered_anew(monitor: WorkerM
     assert monitor.all_answered(-math.inf)
     since = monitor.probe_all()
     assert not monitor.all_answered(since)
-    assert monitor.probe_once(monitor.models["roses"])
+    assert monitor.probe_once(monitor.models["roses/1.0"])
     assert not monitor.all_answered(since)
-    assert monitor.probe_once(monitor.models["roses"])
+    assert monitor.probe_once(monitor.models["roses/1.0"])
     assert monitor.all_answered(since)
 
 
@@ -294,7 +298,7 @@ def test_draining_is_for_good_and_not_ready(monitor: WorkerMonitor, server: Fake
     monitor.begin_drain()
     assert monitor.draining_since == first
     assert monitor.not_ready_reason() == "draining"
-    assert monitor.status(monitor.models["roses"]) == "draining"
+    assert monitor.status(monitor.models["roses/1.0"]) == "draining"
 
 
 def test_the_time_to_the_first_answer_is_kept(monitor: WorkerMonitor, server: FakeServer, clock: Clock) -> None:
@@ -302,7 +306,7 @@ def test_the_time_to_the_first_answer_is_kept(monitor: WorkerMonitor, server: Fa
     run(monitor, server, 1, 2)
     assert monitor.start_s == pytest.approx(5, abs=0.1)
     clock.now += 5
-    monitor.probe_once(monitor.models["roses"])
+    monitor.probe_once(monitor.models["roses/1.0"])
     assert monitor.start_s == pytest.approx(5, abs=0.1)
 
 

@@ -20,15 +20,18 @@ class FakeService:
     """Its models, the bodies it is too busy for, and its requests by path."""
 
     models: tuple[str, ...] = ("flowers",)
+    versions: tuple[str, ...] = ("1.0",)
     busy: set[bytes] = field(default_factory=set)
     unsupported: set[bytes] = field(default_factory=set)
     asked: Counter[str] = field(default_factory=Counter)
     url: str = ""
 
-    def model(self, name: str) -> dict[str, Any]:
+    def model(self, name: str, version: str = "") -> dict[str, Any]:
+        version = version or self.versions[0]
         card = {"name": name, "labels": ["rose", "sweet pea"], "input": {"crop": 0.95}, "metrics": {}}
         workers = {"ready": 2, "total": 2}
-        return {"name": name, "version": "1.0", "digest": "d", "status": "ready", "workers": workers, "card": card}
+        names = {"name": name, "version": version, "default": version == self.versions[0], "digest": f"d{version}"}
+        return names | {"status": "ready", "workers": workers, "card": card}
 
     def answer(self, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
         self.asked[path] += 1
@@ -36,12 +39,12 @@ class FakeService:
             return 503, {"error": {"code": "overloaded", "message": "too many requests at once"}, "request_id": "r"}
         if body in self.unsupported:
             return 415, {"error": {"code": "unsupported_image", "message": "Send JPEG."}, "request_id": "r"}
-        name = path.split("/")[2]
+        name, version = (*path.split("/")[2:], self.versions[0])[:2]
         predictions = [
             {"label": "rose", "index": 0, "probability": 0.9},
             {"label": "sweet pea", "index": 1, "probability": 0.1},
         ]
-        answer = {"predictions": predictions, "novelty": 0.3, "model": {"name": name, "version": "1.0"}}
+        answer = {"predictions": predictions, "novelty": 0.3, "model": {"name": name, "version": version}}
         return 200, answer | {"heatmap": base64.b64encode(png(1)).decode()}
 
 
@@ -59,9 +62,10 @@ def running(service: FakeService) -> Iterator[FakeService]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/models":
-                self.reply(200, {"models": [service.model(name) for name in service.models]})
+                every = [service.model(name, version) for name in service.models for version in service.versions]
+                self.reply(200, {"models": every})
             else:
-                self.reply(200, service.model(self.path.split("/")[-1]))
+                self.reply(200, service.model(*self.path.split("/")[2:]))
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))

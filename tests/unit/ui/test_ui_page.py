@@ -80,6 +80,16 @@ def test_of_several_models_the_chosen_one_is_asked(show: Show, service: FakeServ
     assert service.asked[EXPLAIN] == 1
 
 
+def test_of_several_versions_the_one_that_answers_is_asked_without_its_number(show: Show, service: FakeService) -> None:
+    service.versions = ("1.0", "1.1")
+    page = show(png(1))
+    assert service.asked == {EXPLAIN: 1}
+    assert page.selectbox(key="model").options == ["flowers", "flowers 1.1"]
+    page.selectbox(key="model").select_index(1).run()
+    assert service.asked == {EXPLAIN: 1, f"{EXPLAIN}/1.1": 1}
+    assert "Flowers 1.1 knows" in html(page)
+
+
 def test_a_service_without_models_is_not_there_yet(show: Show, service: FakeService) -> None:
     service.models = ()
     assert "serves no model yet" in html(show())
