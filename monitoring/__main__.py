@@ -1,4 +1,4 @@
-"""`python -m monitoring COMMAND`: dashboard, reference, evaluate, drift check, drift reference, drift study.
+"""`python -m monitoring COMMAND`: dashboard, reference, evaluate, corrections, drift check | reference | study.
 
 Exit status: 0 done, 1 unusable input, 3 no service answers, 4 drift, 130 interrupted. Options are declared here and the
 modules that do the work are imported when a command runs, so that --help stays fast.
@@ -53,6 +53,14 @@ def _parser() -> argparse.ArgumentParser:
             "evaluate",
             "monitoring.online.evaluate.run",
             "post labelled images to the running service and compare its accuracy with the model card's",
+        )
+    )
+    _corrections(
+        _command(
+            commands,
+            "corrections",
+            "monitoring.corrections.run",
+            "list feedback and mistakes with their images, for a person to decide what becomes training data",
         )
     )
     drift = commands.add_parser("drift", help="compare the images that come in with the validation images")
@@ -134,6 +142,20 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="LABEL=MODEL_LABEL",
         help="a label of the images, and what the model calls it; may be repeated",
+    )
+
+
+def _corrections(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--feedback", type=Path, help="user feedback from the web page, JSON Lines")
+    parser.add_argument("--kept", help="folder or fsspec address of the images kept with it (UI_FEEDBACK_IMAGES)")
+    parser.add_argument("--confirmed", action="store_true", help="list the predictions judged right too")
+    parser.add_argument(
+        "--mistakes", type=Path, action="append", default=[], help="a mistakes.csv of evaluate; may be repeated"
+    )
+    parser.add_argument("--root", type=Path, help="folder of the evaluated images, where the mistakes' paths start")
+    parser.add_argument("--bundle", type=Path, help="the model's bundle: images of its manifest are left out")
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/review"), help="folder of the list (default: %(default)s)"
     )
 
 

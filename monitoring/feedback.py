@@ -1,11 +1,13 @@
 """User feedback: verdicts written by the web page; read, counted and joined with the prediction log.
 
 One JSON object a line: time, request_id, model, version, predicted, probability, label (null where the user only said
-that the prediction is wrong), verdict (right or wrong). Users choose which answers they judge, so the share of right
-ones does not estimate the accuracy. Its changes and its confusions are useful.
+that the prediction is wrong), verdict (right or wrong), image (path of the kept image, null where the user did not let
+it be kept; absent in older lines). Users choose which answers they judge, so the share of right ones does not estimate
+the accuracy. Its changes and its confusions are useful.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -17,10 +19,13 @@ BIAS = (
     "watch how it changes and which labels are confused."
 )
 
+# As ui.kept_images names them: nothing that leads elsewhere.
+_KEPT = re.compile(r"\d{4}-\d\d-\d\d/[0-9a-f]{64}\.[a-z]+")
+
 
 @dataclass(frozen=True)
 class Judgement:
-    """A user's verdict on one answer; ``label`` is the one that the user gave."""
+    """A user's verdict on one answer; ``label`` is the one that the user gave, ``image`` the path of the kept image."""
 
     time: str
     request_id: str
@@ -30,6 +35,7 @@ class Judgement:
     probability: float
     label: str | None
     verdict: Literal["right", "wrong"]
+    image: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,8 +105,14 @@ def _most_frequent(pairs: Counter[tuple[str, str]]) -> Iterable[tuple[tuple[str,
 def _parsed(line: bytes) -> Judgement | None:
     try:
         content: dict[str, Any] = json.loads(line)
+        content = {"image": None} | content
         judgement = Judgement(**{entry.name: content[entry.name] for entry in fields(Judgement)})
     except (ValueError, TypeError, KeyError):
         return None
-    valid = judgement.verdict in ("right", "wrong") and isinstance(judgement.request_id, str)
+    valid = (
+        judgement.verdict in ("right", "wrong")
+        and isinstance(judgement.request_id, str)
+        and isinstance(judgement.probability, int | float)
+        and (judgement.image is None or _KEPT.fullmatch(str(judgement.image)) is not None)
+    )
     return judgement if valid else None

@@ -1,4 +1,4 @@
-"""Feedback: a person's correction of an answer, appended to a JSON Lines file; never the image.
+"""Feedback: a person's correction of an answer, appended to a JSON Lines file; an image only by its name.
 
 Several pages may write to one file, and any of them may be killed at any moment: each line is one write under a lock,
 on the disk before the page says thank you; an incomplete last line stays on a line of its own, which readers skip.
@@ -19,7 +19,11 @@ Verdict = Literal["right", "wrong"]
 
 @dataclass(frozen=True)
 class Feedback:
-    """One line of the file. ``label`` is what the person says it is, None for "wrong, but I do not know"."""
+    """One line of the file.
+
+    ``label`` is what the person says it is, None for "wrong, but I do not know"; ``image`` the path of the image below
+    the address of the kept ones, None where the person did not let it be kept.
+    """
 
     time: str
     request_id: str
@@ -29,9 +33,10 @@ class Feedback:
     probability: float
     label: str | None
     verdict: Verdict
+    image: str | None = None
 
 
-def judge(answer: Answer, label: str | None, now: datetime | None = None) -> Feedback:
+def judge(answer: Answer, label: str | None, now: datetime | None = None, *, image: str | None = None) -> Feedback:
     """Return the feedback of a person for whom ``label`` is right, or None: the predicted label is wrong."""
     best = answer.best
     return Feedback(
@@ -43,6 +48,7 @@ def judge(answer: Answer, label: str | None, now: datetime | None = None) -> Fee
         probability=best.probability,
         label=label,
         verdict="right" if label == best.label else "wrong",
+        image=image,
     )
 
 

@@ -56,6 +56,16 @@ def thanks(label: str) -> str:
     return f'<p class="vs-thanks" role="status">Thank you. Saved as <b>{escape(label)}</b>.</p>'
 
 
+def consent(days: int) -> str:
+    """Return what it means to let an image be kept."""
+    return (
+        '<p class="vs-consent">If you tick this, the file is stored exactly as you gave it, with what a camera writes '
+        "into it (such as place and time), so that people can check it and improve the model. It is deleted after at "
+        f"most {days} days unless it was taken as a training image. Unticked, only your answer is saved, never the "
+        "image.</p>"
+    )
+
+
 def down(url: str, message: str) -> str:
     """Return the sentences for a service that does not answer, or that cannot; ``message`` is why, if it said so."""
     nothing = f"Nothing answers at <code>{escape(url)}</code>."

@@ -1,5 +1,6 @@
 """The page: drop, paste or take images, see the service's answer about each (`make ui`)."""
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from ui import about, card, markup, predictions, result
+from ui.kept_images import KeptImages, NotKept
 from ui.predictions import Answered, Declined, ImageFile, Result
 from ui.settings import Settings
 from visionserve.client import Client, Model, ResponseError, Retries, ServiceUnreachable
@@ -17,6 +19,8 @@ TITLE = "What is in this image?"
 MOST = 24  # images at once: as many as a person still looks at
 TIMEOUT_S = 30
 CHECK_AGAIN_S = 5
+EXPIRE_EVERY_S = 3600
+_log = logging.getLogger(__name__)
 _RETRIES = Retries(count=2)
 _SAMPLE_CREDIT = "Sample image: vultilion, CC BY 2.0"
 
@@ -26,6 +30,8 @@ def main() -> None:
     st.set_page_config(page_title=TITLE, page_icon=str(HERE / "icon.svg"), layout="wide")
     st.html(HERE / "style.css")
     settings = Settings.read(os.environ)
+    if settings.kept is not None:
+        _expire(settings.kept)
     client = _client(settings)
     selected = _select(client)
     model = selected if isinstance(selected, Model) else None
@@ -62,6 +68,20 @@ def _select(client: Client) -> Model | ResponseError | ServiceUnreachable:
 @st.cache_resource(show_spinner=False)
 def _client(settings: Settings) -> Client:
     return Client(settings.service_url, settings.api_key, TIMEOUT_S, _RETRIES, status_url=settings.status_url)
+
+
+@st.cache_data(ttl=EXPIRE_EVERY_S, show_spinner=False)
+def _expire(kept: KeptImages) -> None:
+    """Delete the images that have been kept long enough, at most once an hour."""
+    try:
+        expired = kept.expire()
+    except NotKept as error:
+        _log.warning("%s", error)
+    else:
+        if expired:
+            _log.warning(
+                "images of %d days, older than %d days, were deleted from %s", expired, kept.days, kept.address
+            )
 
 
 def _choose(served: Sequence[Model]) -> Model:
@@ -125,7 +145,7 @@ def _answers(client: Client, settings: Settings, model: Model, images: Sequence[
         copy = copies[image.digest]
         copies[image.digest] += 1
         if isinstance(answer, Answered):
-            result.show(result.Result(copy, image, model, answer, model_card, settings.feedback))
+            result.show(result.Result(copy, image, model, answer, model_card, settings))
         else:
             _declined(copy, image, answer)
 

@@ -4,14 +4,15 @@ Each result reruns on its own: moving its slider sends no request.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import streamlit as st
 
 from ui import feedback, markup, overlay
 from ui.card import Card
 from ui.interpretation import familiarity
+from ui.kept_images import NotKept
 from ui.predictions import Answered, ImageFile
+from ui.settings import Settings
 from visionserve.client import Answer, Model
 
 _UNKNOWN = "something else, or I do not know"
@@ -27,7 +28,7 @@ class Result:
     model: Model
     answered: Answered
     card: Card
-    feedback: Path
+    settings: Settings
 
     @property
     def key(self) -> str:
@@ -91,6 +92,9 @@ def _opinion(result: Result, answer: Answer) -> None:
         st.html('<p class="vs-ask">Is it right?</p>')
         if trouble := st.session_state.pop(f"trouble-{result.key}", ""):
             st.error(trouble)
+        if kept := result.settings.kept:
+            st.checkbox("Keep this image with my answer", key=f"keep-{result.key}")
+            st.html(markup.consent(kept.days))
         with st.container(horizontal=True, vertical_alignment="bottom"):
             key, right = f"right-{result.key}", answer.best.label
             st.button("Yes", icon=":material/thumb_up:", key=key, on_click=_record, args=(result, answer, right))
@@ -107,10 +111,16 @@ def _opinion(result: Result, answer: Answer) -> None:
 
 
 def _record(result: Result, answer: Answer, label: str | None) -> None:
+    kept, settings = None, result.settings
     try:
-        feedback.record(feedback.judge(answer, label), result.feedback)
+        if settings.kept is not None and st.session_state.get(f"keep-{result.key}"):
+            kept = settings.kept.keep(result.image)
+        feedback.record(feedback.judge(answer, label, image=kept), settings.feedback)
+    except NotKept as error:
+        trouble = f"{error}. Try again, or untick the box: your answer is saved without the image then."
+        st.session_state[f"trouble-{result.key}"] = f"Your image could not be kept: {trouble}"
     except OSError as error:
-        why = f"{result.feedback} cannot be written ({error.strerror})."
+        why = f"{settings.feedback} cannot be written ({error.strerror})."
         st.session_state[f"trouble-{result.key}"] = f"Your feedback could not be saved: {why}"
     else:
         st.session_state["feedback"][result.key] = label or "something else"

@@ -1,8 +1,10 @@
-"""The addresses of the service and the file for feedback, read from the environment once, by the page."""
+"""The page's settings, read from the environment once: the service, the file for feedback, where images are kept."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from ui.kept_images import DAYS, KeptImages
 
 # The ports of `make serve`: TorchServe itself, and the status server beside it.
 SERVICE_URL = "http://127.0.0.1:8080"
@@ -15,7 +17,8 @@ class Settings:
     """The page's settings.
 
     ``status_url`` reports models and health; a gateway does both at ``service_url``. ``docs_url`` is the API's
-    description as a browser reaches it, which may differ from the page's own way to the service.
+    description as a browser reaches it, which may differ from the page's own way to the service. ``kept`` is None
+    unless images may be kept with people's feedback.
     """
 
     service_url: str = SERVICE_URL
@@ -23,12 +26,17 @@ class Settings:
     docs_url: str = f"{STATUS_URL}/openapi.yaml"
     api_key: str | None = None
     feedback: Path = FEEDBACK
+    kept: KeptImages | None = None
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
-        """Read UI_SERVICE_URL, UI_STATUS_URL, UI_DOCS_URL, UI_API_KEY and UI_FEEDBACK; an empty one counts as unset.
+        """Read the environment; an empty variable counts as unset.
 
-        A service alone means a gateway, which reports the status too.
+        UI_SERVICE_URL, UI_STATUS_URL, UI_DOCS_URL and UI_API_KEY: a service alone means a gateway, which reports the
+        status too. UI_FEEDBACK, UI_FEEDBACK_IMAGES and UI_FEEDBACK_IMAGES_DAYS: see docs/page.md.
+
+        Raises:
+            ValueError: UI_FEEDBACK_IMAGES_DAYS is not a number of days.
         """
         service = environment.get("UI_SERVICE_URL", "").rstrip("/")
         status = environment.get("UI_STATUS_URL", "").rstrip("/") or service or STATUS_URL
@@ -38,4 +46,17 @@ class Settings:
             docs_url=environment.get("UI_DOCS_URL", "") or f"{status}/openapi.yaml",
             api_key=environment.get("UI_API_KEY") or None,
             feedback=Path(environment.get("UI_FEEDBACK") or FEEDBACK),
+            kept=_kept(environment),
         )
+
+
+def _kept(environment: Mapping[str, str]) -> KeptImages | None:
+    address, days = (
+        environment.get("UI_FEEDBACK_IMAGES", ""),
+        environment.get("UI_FEEDBACK_IMAGES_DAYS", "") or str(DAYS),
+    )
+    if not address:
+        return None
+    if not days.isdecimal() or not 1 <= int(days) <= 36500:
+        raise ValueError(f"UI_FEEDBACK_IMAGES_DAYS is the number of days that images are kept, 1 or more, not {days!r}")
+    return KeptImages(address, int(days))

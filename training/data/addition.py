@@ -86,7 +86,8 @@ def add_reviewed(
         target = collection.root / row.path
         with atomic_write(target) as unfinished:
             shutil.copyfile(candidates.files[row.path], unfinished)
-    return grown
+    listed = {target: file.relative_to(path.parent).as_posix() for target, file in candidates.files.items()}
+    return replace(grown, left_out=tuple(replace(f, path=listed.get(f.path, f.path)) for f in grown.left_out))
 
 
 def _old(data: Data) -> tuple[Collection, Manifest]:

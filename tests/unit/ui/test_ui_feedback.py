@@ -32,6 +32,7 @@ def test_a_line_says_who_answered_what_and_what_the_person_says_and_nothing_of_t
             "probability": 0.91,
             "label": "sweet pea",
             "verdict": "wrong",
+            "image": None,
         }
     ]
 

@@ -24,8 +24,10 @@ def service() -> Iterator[FakeService]:
 def show(service: FakeService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Show:
     """Run the page and give it images."""
 
-    def run(*images: bytes, feedback: Path = tmp_path / "feedback.jsonl") -> AppTest:
+    def run(*images: bytes, feedback: Path = tmp_path / "feedback.jsonl", **environment: str) -> AppTest:
         monkeypatch.setenv("UI_SERVICE_URL", service.url)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
         monkeypatch.setenv("UI_FEEDBACK", str(feedback))
         page = AppTest.from_file(str(PAGE), default_timeout=60).run()
         if images:
@@ -100,6 +102,53 @@ def test_feedback_that_cannot_be_kept_is_said_so(show: Show, tmp_path: Path) -> 
     page = show(png(1), feedback=tmp_path / "file" / "feedback.jsonl")
     next(button for button in page.button if button.label == "Yes").click().run()
     assert "cannot be written" in page.error[0].value
+
+
+def kept(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+
+
+def test_nothing_asks_for_an_image_unless_the_operator_wants_them(show: Show) -> None:
+    page = show(png(1))
+    assert not [box for box in page.checkbox if "Keep" in box.label]
+    assert "stored exactly" not in html(page)
+
+
+def test_an_image_is_kept_only_if_the_person_ticks_the_box_and_the_page_says_for_how_long(
+    show: Show, tmp_path: Path
+) -> None:
+    folder = tmp_path / "kept"
+    page = show(png(1), png(2), UI_FEEDBACK_IMAGES=str(folder), UI_FEEDBACK_IMAGES_DAYS="30")
+    assert "at most 30 days" in html(page)
+    first, second = [box for box in page.checkbox if box.label == "Keep this image with my answer"]
+    assert (first.value, second.value) == (False, False)
+    next(button for button in page.button if button.label == "Yes").click().run()
+    assert kept(folder) == []
+    [box] = [box for box in page.checkbox if box.label == "Keep this image with my answer"]
+    box.check().run()
+    next(button for button in page.button if button.label == "Yes").click().run()
+    assert kept(folder) == [png(2)]
+    lines = [json.loads(line) for line in (tmp_path / "feedback.jsonl").read_text().splitlines()]
+    assert lines[0]["image"] is None
+    assert (folder / lines[1]["image"]).read_bytes() == png(2)
+
+
+def test_an_image_that_cannot_be_kept_is_said_so_and_nothing_is_saved(show: Show, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    page = show(png(1), UI_FEEDBACK_IMAGES=str(tmp_path / "file" / "kept"))
+    next(box for box in page.checkbox if "Keep" in box.label).check().run()
+    next(button for button in page.button if button.label == "Yes").click().run()
+    assert "could not be kept" in page.error[0].value
+    assert "untick the box" in page.error[0].value
+    assert not (tmp_path / "feedback.jsonl").exists()
+
+
+def test_the_page_deletes_what_was_kept_long_enough(show: Show, tmp_path: Path) -> None:
+    old = tmp_path / "kept" / "2020-01-01"
+    old.mkdir(parents=True)
+    (old / "image.jpg").write_bytes(b"old")
+    show(png(1), UI_FEEDBACK_IMAGES=str(tmp_path / "kept"))
+    assert not old.exists()
 
 
 def test_an_image_that_moves_up_keeps_its_feedback(show: Show, tmp_path: Path) -> None:
