@@ -8,7 +8,7 @@ BIN := .venv/bin
 DAHLIA = .venv/lib/python3*/site-packages/sklearn/datasets/images/flower.jpg
 BUNDLE := model_store/$(MODEL)
 ARCHIVE := $(BUNDLE).mar
-SETS := .venv/.serve .venv/.ui .venv/.train .venv/.dev
+SETS := .venv/.serve .venv/.ui .venv/.train .venv/.docs .venv/.dev
 DEVICE ?= cpu
 URL ?= http://127.0.0.1:8000
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -17,7 +17,7 @@ BUILD = DOCKER_BUILDKIT=1 docker build --build-arg VERSION=$(VERSION) --build-ar
 export PYTHONWARNINGS ?= ignore::FutureWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve gateway predict ui archive image up monitoring down smoke manifests dashboard train pipeline evaluate evaluate-live drift loadtest bench soak tune restart-test screenshots test test-unit lint format lock clean
+.PHONY: help setup serve gateway predict ui archive image up monitoring down smoke manifests dashboard train pipeline evaluate evaluate-live drift loadtest bench soak tune restart-test screenshots test test-unit docs lint format lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,7 +35,7 @@ predict: .venv/.serve ## send an image to the running server: make predict FILE=
 	@$(BIN)/visionserve predict --name $(MODEL) $(or $(FILE),$(wildcard $(DAHLIA))) $(ARGS)
 
 ui: .venv/.serve .venv/.ui ## start the web UI at http://127.0.0.1:8501; needs the running server
-	@exec $(BIN)/python -m streamlit run ui/page.py $(ARGS)
+	@exec $(BIN)/python -m ui $(ARGS)
 
 archive: .venv/.serve ## build model_store/MODEL.mar: make archive [MODEL=flowers] [PROFILE=auto|cpu|gpu]
 	@$(BIN)/python -m training package --if-changed --bundle $(BUNDLE) --profile $(PROFILE) --output $(ARCHIVE)
@@ -109,6 +109,10 @@ test: .venv/.dev ## run the test suite: unit, contract, and end-to-end tests aga
 
 test-unit: .venv/.dev ## run the tests that start no server
 	$(BIN)/python -m pytest -m "not e2e" $(ARGS)
+
+docs: .venv/.docs ## build the documentation site into .cache/site; a link that leads nowhere fails it
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs .cache/site $(ARGS)
+	@echo ".cache/site/index.html"
 
 lint: .venv/.dev ## format check, lint, type check, import rules
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .

@@ -21,7 +21,8 @@ from launcher.archive import Archive
 from launcher.plan import LEAST_BYTES, LEAST_FREE_BYTES, make_plan
 from launcher.settings import HOST, Settings, SetupError, java_program
 
-PYTHONS = ((3, 11), (3, 12))
+# As in pyproject.toml, which an image does not have.
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)
 OLDEST_JAVA = 17
 # An unpacked archive, sockets and logs, with room to spare.
 FREE_BYTES = 300_000_000
@@ -74,9 +75,9 @@ def checks(settings: Settings, environment: Mapping[str, str]) -> list[Check]:
 def check_python(version: tuple[int, int]) -> str:
     """Require a Python that TorchServe and its libraries were tried with."""
     text = ".".join(map(str, version))
-    if version not in PYTHONS:
-        supported = " or ".join(".".join(map(str, supported)) for supported in PYTHONS)
-        raise SetupError(f"Python {text} is not supported: use Python {supported}.")
+    if not OLDEST_PYTHON <= version <= NEWEST_PYTHON:
+        oldest, newest = (".".join(map(str, supported)) for supported in (OLDEST_PYTHON, NEWEST_PYTHON))
+        raise SetupError(f"Python {text} is not supported: use Python {oldest} to {newest}.")
     return text
 
 

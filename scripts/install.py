@@ -7,6 +7,7 @@ report in one sentence what is missing.
 import argparse
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -14,21 +15,24 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
-SUPPORTED = ((3, 11), (3, 12))
+WITH_JAVA = ("serve", "train", "dev")
 FREE_GIB = 9  # torch and the CUDA libraries it brings are 6 GiB on disk
 
 
 def main():  # type: () -> int
     """Install one set; return a process exit code."""
     parser = argparse.ArgumentParser(description="Create .venv and install a locked requirement set.")
-    parser.add_argument("set", choices=["serve", "ui", "train", "dev"], help="which requirements/SET.txt to install")
+    parser.add_argument(
+        "set", choices=["serve", "ui", "train", "docs", "dev"], help="which requirements/SET.txt to install"
+    )
     name = parser.parse_args().set
     try:
         make_environment()
         install(name)
         install_project()
-        link_java()
-        prepare_java()
+        if name in WITH_JAVA:
+            link_java()
+            prepare_java()
     except Missing as problem:
         print("cannot set up .venv: {}".format(problem), file=sys.stderr)  # noqa: UP032  (old Pythons get here)
         return 1
@@ -56,16 +60,26 @@ def make_environment():  # type: () -> None
     )
 
 
+def supported():  # type: () -> list[int]
+    """Return the minor versions of Python 3 that pyproject.toml allows, rising."""
+    project = (ROOT / "pyproject.toml").read_bytes().decode("utf-8")
+    match = re.search(r'(?m)^requires-python = ">=3\.([0-9]+),<3\.([0-9]+)"', project)
+    if not match:
+        raise Missing('pyproject.toml has no line requires-python = ">=3.A,<3.B".')
+    return list(range(int(match.group(1)), int(match.group(2))))
+
+
 def find_python():  # type: () -> str
-    """Return a Python of a supported version: this one, else one on PATH."""
-    if sys.version_info[:2] in SUPPORTED:
+    """Return a Python of a supported version: this one, else the newest on PATH."""
+    minors = supported()
+    if sys.version_info[0] == 3 and sys.version_info[1] in minors:
         return sys.executable
-    ask = "import sys; sys.exit(sys.version_info[:2] not in %r)" % (SUPPORTED,)  # noqa: UP031
-    for name in ("python3.12", "python3.11"):
-        path = shutil.which(name)
+    ask = "import sys; sys.exit(sys.version_info[0] != 3 or sys.version_info[1] not in %r)" % (minors,)  # noqa: UP031
+    for minor in reversed(minors):
+        path = shutil.which("python3.%d" % minor)  # noqa: UP031
         if path and subprocess.call([path, "-c", ask], stderr=subprocess.DEVNULL) == 0:
             return path
-    raise Missing("Python 3.11 or 3.12 is needed, this is {}.{}.".format(*sys.version_info[:2]))
+    raise Missing("Python 3.{} to 3.{} is needed, this is {}.{}.".format(minors[0], minors[-1], *sys.version_info[:2]))
 
 
 def install(name):  # type: (str) -> None

@@ -4,20 +4,24 @@ The development set is resolved first and constrains the others, so that one env
 """
 
 import argparse
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent / "requirements"
 PROJECT = HERE.parent / "pyproject.toml"
 SETS = {
-    "dev": ("train", "ui", "dev"),
+    "dev": ("train", "ui", "docs", "dev"),
     "train": ("train",),
     "serve": ("serve",),
     "run": ("run",),
     "ui": ("ui",),
+    "docs": ("docs",),
 }
-OPTIONS = ("--quiet", "--universal", "--python-version", "3.11", "--generate-hashes")
+# For every supported Python, from the oldest on; a package whose versions differ between them has several lines.
+OPTIONS = ("--quiet", "--universal", "--generate-hashes")
 PLAIN = ("--no-emit-index-url", "--no-annotate", "--no-header")
 
 
@@ -36,11 +40,18 @@ def main() -> int:
     return 0
 
 
+def oldest_python() -> str:
+    """Return the oldest version that pyproject.toml allows, such as 3.11."""
+    allowed = tomllib.loads(PROJECT.read_text())["project"]["requires-python"]
+    return str(re.match(r">=([0-9.]+)", allowed)[1])  # type: ignore[index]
+
+
 def resolve(target: Path, arguments: list[str]) -> None:
     """Write ``target``: exact versions and hashes of the requirements that ``arguments`` name."""
     uv = Path(sys.executable).with_name("uv")
     print(f"resolving {target.name} ...", flush=True)
-    command = [str(uv), "pip", "compile", *OPTIONS, *PLAIN, *arguments, "--output-file", str(target)]
+    version = ["--python-version", oldest_python()]
+    command = [str(uv), "pip", "compile", *OPTIONS, *version, *PLAIN, *arguments, "--output-file", str(target)]
     subprocess.run(command, check=True, cwd=HERE.parent)
 
 

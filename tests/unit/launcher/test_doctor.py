@@ -53,9 +53,9 @@ def free_port() -> int:
         return port
 
 
-@pytest.mark.parametrize("version", [(3, 10), (3, 13), (2, 7)])
+@pytest.mark.parametrize("version", [(3, 10), (3, 15), (2, 7)])
 def test_another_python_fails(version: tuple[int, int]) -> None:
-    with pytest.raises(SetupError, match=r"use Python 3\.11 or 3\.12"):
+    with pytest.raises(SetupError, match=r"use Python 3\.11 to 3\.14"):
         preflight.check_python(version)
 
 

@@ -38,7 +38,7 @@ def test_a_python_that_is_too_old_is_named(
 ) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 9, 18))
     monkeypatch.setattr(shutil, "which", lambda _name: None)
-    assert complaint(install, capsys).endswith("Python 3.11 or 3.12 is needed, this is 3.9.\n")
+    assert complaint(install, capsys).endswith("Python 3.11 to 3.14 is needed, this is 3.9.\n")
 
 
 def test_a_fitting_python_on_the_path_replaces_one_that_is_too_old(
@@ -48,6 +48,14 @@ def test_a_fitting_python_on_the_path_replaces_one_that_is_too_old(
     monkeypatch.setattr(shutil, "which", lambda name: sys.executable if name == "python3.11" else None)
     monkeypatch.setattr(install.subprocess, "call", lambda *_command, **_options: 0)
     assert install.find_python() == sys.executable
+
+
+def test_the_newest_of_several_pythons_is_taken(install: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 15, 0))
+    there = {"python3.12", "python3.13", "python3.15"}
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}" if name in there else None)
+    monkeypatch.setattr(install.subprocess, "call", lambda *_command, **_options: 0)
+    assert install.find_python() == "/bin/python3.13"
 
 
 def test_a_full_disk_is_named(
