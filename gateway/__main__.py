@@ -13,11 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
+from visionserve import missing_package
 
-from gateway import process, render
-from gateway.options import OPTIONS, OptionError, resolve
-from gateway.slow_uploads import SlowUploads
+with missing_package.explained("python -m gateway", "serve"):
+    import psutil
+
+    from gateway import process, render
+    from gateway.options import OPTIONS, OptionError, resolve
+    from gateway.slow_uploads import SlowUploads
 
 _UNUSABLE = 2
 # nginx's workers drop root privileges and must still reach the folders for bodies inside.

@@ -11,8 +11,11 @@ import os
 import sys
 from pathlib import Path
 
-from launcher import doctor, jvm_cds, settings, supervisor
-from launcher.settings import Settings, SetupError
+from visionserve import missing_package
+
+with missing_package.explained("python -m launcher", "serve"):
+    from launcher import doctor, jvm_cds, settings, supervisor
+    from launcher.settings import Settings, SetupError
 
 _SETUP = 2
 _HELP = {

@@ -7,8 +7,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageDraw
+from visionserve import missing_package
+
+with missing_package.explained("python -m scripts.sample_images", "serve"):
+    import numpy as np
+    from PIL import Image, ImageDraw
 
 LABELS = ("circle", "square", "triangle")
 _HEIGHT, _WIDTH = 150, 190

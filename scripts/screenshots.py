@@ -20,15 +20,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-import numpy as np
-import requests
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from PIL import Image, ImageDraw
-from playwright.sync_api import Browser, Error, sync_playwright
+from visionserve import missing_package
 
-from launcher.self_test import dahlia
+with missing_package.explained("python -m scripts.screenshots", "dev"):
+    import matplotlib as mpl
+    import numpy as np
+    import requests
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from PIL import Image, ImageDraw
+    from playwright.sync_api import Browser, Error, sync_playwright
+
+    from launcher.self_test import dahlia
 
 INK, BAR, PALE = "#22303c", "#d9480f", "#f4b183"
 TIMEOUT_S = 10

@@ -12,7 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.evaluation.corruptions import MILD, SEVERITIES
+from visionserve import missing_package
+
+with missing_package.explained("python -m scripts.update_docs", "train"):
+    from training.evaluation.corruptions import MILD, SEVERITIES
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "model_store" / "flowers"

@@ -1,5 +1,9 @@
 """A sentence for a program whose requirement set is not installed. Standard library only."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 # Packages of this repository: one of these that is missing is a fault of the program and keeps its trace.
 _OWN = (
     "gateway",
@@ -13,6 +17,16 @@ _OWN = (
     "ui",
     "visionserve",
 )
+
+
+@contextmanager
+def explained(program: str, requirement_set: str) -> Iterator[None]:
+    """Around a program's imports: a third-party package that is missing ends it with a sentence and exit code 2."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        print(f"{program}: {sentence(error, requirement_set)}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
 
 
 def sentence(error: ModuleNotFoundError, requirement_set: str) -> str:

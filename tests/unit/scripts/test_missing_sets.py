@@ -24,6 +24,13 @@ BARE = [sys.executable, "-S", "-m"]
         (["monitoring", "evaluate", "--images", "none"], "train"),
         (["loadtests", "run"], "dev"),
         (["loadtests", "soak"], "dev"),
+        (["launcher", "serve"], "serve"),
+        (["launcher", "doctor"], "serve"),
+        (["gateway", "run"], "serve"),
+        (["ui"], "ui"),
+        (["scripts.sample_images", "never"], "serve"),
+        (["scripts.screenshots"], "dev"),
+        (["scripts.update_docs", "--check"], "train"),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value[:2]),
 )
