@@ -16,7 +16,7 @@ OPTIONS = ("--fail-on-warning", "--keep-going", "--quiet")
 
 
 def build(source: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sphinx", *OPTIONS, source, out]
+    command = [sys.executable, "-m", "sphinx", *OPTIONS, str(source), str(out)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=800)
 
 
