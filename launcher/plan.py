@@ -10,7 +10,7 @@ the gateway's plan is this one too.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _MB = 1_000_000
 # Measured, 2026-11-28 (docs/LOG.md): the launcher, and the JVM beside its heap and direct memory.
@@ -40,8 +40,8 @@ _UNLIMITED_BYTES = 1 << 30
 class Plan:
     """How a server uses its limits.
 
-    Workers of a CPU model; the JVM's processors, heap and direct memory; how many requests with bodies of less than
-    `SMALL_BYTES`, and of more, may be in TorchServe at once.
+    Workers of each CPU model, and how many models there are (each version is one); the JVM's processors, heap and
+    direct memory; how many requests with bodies of less than `SMALL_BYTES`, and of more, may be in TorchServe at once.
     """
 
     workers: int
@@ -50,11 +50,13 @@ class Plan:
     direct_bytes: int
     small_places: int
     large_places: int
+    models: int = 1
 
     @property
     def total_bytes(self) -> int:
         """The most memory that everything together uses."""
-        in_workers = self.workers * (_WORKER_BYTES + _IMAGE_BYTES) + self.large_places * _LARGE_IN_WORKER_BYTES
+        workers = self.workers * self.models
+        in_workers = workers * (_WORKER_BYTES + _IMAGE_BYTES) + self.large_places * _LARGE_IN_WORKER_BYTES
         return _FIXED_BYTES + in_workers + self.heap_bytes + self.direct_bytes
 
 
@@ -90,6 +92,16 @@ def _most_large(workers: int) -> int:
 
 def _least_large(workers: int) -> int:
     return -(-workers // 2)
+
+
+def share_workers(plan: Plan, models: int, memory_bytes: int) -> Plan:
+    """Return the plan for several models: as many workers of each as the memory holds, at most those of one model.
+
+    Java's memory and the places stay, so the gateway needs not know the models. One worker each is the least, which
+    may not fit.
+    """
+    shared = [replace(plan, workers=workers, models=models) for workers in range(plan.workers, 0, -1)]
+    return next((candidate for candidate in shared if candidate.total_bytes <= memory_bytes), shared[-1])
 
 
 # Java and one worker: a limit below it is refused.

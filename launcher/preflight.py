@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 
 from launcher import archive as archives
-from launcher import gpus, releases, resources
+from launcher import gpus, process, releases, resources
 from launcher.archive import Archive
-from launcher.plan import LEAST_BYTES, LEAST_FREE_BYTES, make_plan
+from launcher.plan import LEAST_BYTES, LEAST_FREE_BYTES, make_plan, share_workers
 from launcher.settings import HOST, Settings, SetupError, java_program
 
 # As in pyproject.toml, which an image does not have.
@@ -59,8 +59,11 @@ def checks(settings: Settings, environment: Mapping[str, str]) -> list[Check]:
         Check("python", partial(check_python, sys.version_info[:2])),
         Check("archive", partial(check_archives, settings)),
         Check("gpu", partial(check_gpu, settings, environment)),
-        Check("cpu", check_cpu),
-        Check("memory", partial(check_memory, resources.memory_bytes(), resources.available_memory_bytes())),
+        Check("cpu", partial(check_cpu, len(settings.archives))),
+        Check(
+            "memory",
+            partial(check_memory, resources.memory_bytes(), resources.available_memory_bytes(), len(settings.archives)),
+        ),
         Check("disk", check_disk),
         Check("java", partial(check_java, environment)),
         *(Check(f"port {port}", partial(check_port, option, port)) for option, port in settings.ports.items()),
@@ -127,15 +130,21 @@ def _require_no_gpu(served: Sequence[Archive]) -> None:
             )
 
 
-def check_cpu() -> str:
+def check_cpu(models: int = 1) -> str:
     """Report the cores and the workers that follow; any number will do."""
-    cpus = resources.cpus()
-    workers = make_plan(cpus, resources.memory_bytes()).workers
-    return f"{cpus:g} of {os.cpu_count()} cores may be used, workers per CPU model: {workers}"
+    workers = process.plan_for(models).workers
+    return f"{resources.cpus():g} of {os.cpu_count()} cores may be used, workers per CPU model: {workers}"
 
 
-def check_memory(limit: int | None, available: int) -> str:
-    """Require memory for Java and one worker, under the container's limit and free now."""
+def check_memory(limit: int | None, available: int, models: int = 1) -> str:
+    """Require memory for Java and one worker of each model, under the container's limit; for one worker, free now."""
+    least = make_plan(resources.cpus(), limit)
+    least = share_workers(least, models, 0) if models > 1 else least
+    if limit is not None and models > 1 and least.total_bytes > limit:
+        raise SetupError(
+            f"The memory limit is {limit / 1e6:.0f} MB, and Java and a worker for each of {models} archives need "
+            f"{least.total_bytes / 1e6:.0f} MB: raise the limit or move archives away."
+        )
     if limit is not None and limit < LEAST_BYTES:
         raise SetupError(
             f"The memory limit is {limit / 1e6:.0f} MB, and Java and one worker need {LEAST_BYTES / 1e6:.0f} MB: "

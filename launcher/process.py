@@ -19,7 +19,7 @@ from pathlib import Path
 
 from launcher import resources, signals
 from launcher.archive import Archive
-from launcher.plan import Plan, fit_vmargs, make_plan
+from launcher.plan import Plan, fit_vmargs, make_plan, share_workers
 from launcher.settings import CLASS_DATA, Settings, SetupError, java_home, java_program
 
 _STOP_TIMEOUT_S = 20
@@ -32,7 +32,7 @@ def running(
     settings: Settings, archives: Sequence[Archive], environment: Mapping[str, str]
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """Run TorchServe with these archives; yield it and its folder; stop it, and all that it started, on leaving."""
-    plan = make_plan(resources.cpus(), resources.memory_bytes())
+    plan = plan_for(len(archives))
     with tempfile.TemporaryDirectory(prefix="visionserve-", ignore_cleanup_errors=True) as folder:
         child = subprocess.Popen(
             command(settings, java_program(environment), folder, plan, archives, class_data()),
@@ -46,6 +46,13 @@ def running(
                 yield child, Path(folder)
         finally:
             stop(child)
+
+
+def plan_for(models: int) -> Plan:
+    """Return the plan of this machine, or of the share of it that this process has, for that many models."""
+    limit = resources.memory_bytes()
+    plan = make_plan(resources.cpus(), limit)
+    return plan if models <= 1 else share_workers(plan, models, limit or resources.machine_memory_bytes())
 
 
 @contextmanager

@@ -34,6 +34,11 @@ def memory_bytes(root: Path = ROOT, membership: Path = MEMBERSHIP) -> int | None
     return min((limit for text in texts if (limit := _limit(text)) is not None), default=None)
 
 
+def machine_memory_bytes() -> int:
+    """Return the memory of the machine."""
+    return int(psutil.virtual_memory().total)
+
+
 def available_memory_bytes(root: Path = ROOT, membership: Path = MEMBERSHIP) -> int:
     """Return how much memory new processes can have: what the machine has available, bounded by every cgroup's limit.
 

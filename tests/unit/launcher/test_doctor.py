@@ -169,6 +169,11 @@ def test_too_little_memory_fails_whether_limited_or_used() -> None:
         preflight.check_memory(512_000_000, 500_000_000)
     with pytest.raises(OccupiedError, match="300 MB of memory are free"):
         preflight.check_memory(None, 300_000_000)
+    assert preflight.check_memory(3_000_000_000, 2_000_000_000, models=2) == "2.0 GB free, limit 3.0 GB"
+    with pytest.raises(
+        SetupError, match=r"Java and a worker for each of 9 archives need \d+ MB: raise the limit or move"
+    ):
+        preflight.check_memory(3_000_000_000, 2_000_000_000, models=9)
 
 
 def test_the_installed_libraries_are_compared_with_the_lock(tmp_path: Path) -> None:

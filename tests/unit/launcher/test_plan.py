@@ -1,9 +1,10 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from launcher.plan import LARGE_BYTES, LEAST_BYTES, SMALL_BYTES, Plan, fit_vmargs, make_plan
+from launcher.plan import LARGE_BYTES, LEAST_BYTES, SMALL_BYTES, Plan, fit_vmargs, make_plan, share_workers
 
 GB = 1_000_000_000
 OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
@@ -42,6 +43,27 @@ def test_more_memory_never_means_fewer_workers(cpus: float) -> None:
 def test_workers_follow_cores_and_memory(cpus: float, memory: int | None, workers: int, processors: int) -> None:
     plan = make_plan(cpus, memory)
     assert (plan.workers, plan.processors) == (workers, processors)
+
+
+@pytest.mark.parametrize("cpus", CPUS)
+def test_several_models_share_the_memory_that_one_would_have(cpus: float) -> None:
+    for memory in SIZES:
+        one = make_plan(cpus, memory)
+        for models in (2, 3, 5):
+            plan = share_workers(one, models, memory)
+            assert 1 <= plan.workers <= one.workers
+            assert plan.total_bytes <= memory or plan.workers == 1
+            # What the gateway admits and Java holds does not depend on the models.
+            assert replace(plan, workers=one.workers, models=1) == one
+
+
+def test_two_models_do_not_take_twice_the_planned_memory() -> None:
+    one = make_plan(2, 3 * GB)
+    two = share_workers(one, 2, 3 * GB)
+    assert (one.workers, two.workers) == (2, 1)
+    assert two.total_bytes <= 3 * GB < replace(two, workers=2).total_bytes
+    assert share_workers(make_plan(2, None), 2, 24 * GB).workers == 2
+    assert share_workers(make_plan(64, None), 5, 128 * GB).workers < 64
 
 
 def test_the_jvm_is_fitted_to_the_plan_and_never_made_larger() -> None:
