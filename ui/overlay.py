@@ -12,7 +12,7 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 Pixels = np.ndarray  # (H, W, 3) uint8, RGB
 
@@ -62,11 +62,27 @@ def decode(data: bytes) -> Pixels:
     """
     with _open(data) as encoded:
         encoded.draft("RGB", (_SIDE * 2, _SIDE * 2))  # a large JPEG is decoded at a fraction of its size
+        profile = encoded.info.get("icc_profile")
         image = ImageOps.exif_transpose(_eight_bit(encoded))
         image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    image = _as_srgb(image, profile)
     page = Image.new("RGBA", image.size, "white")
     page.alpha_composite(image.convert("RGBA"))
     return np.asarray(page.convert("RGB"))
+
+
+def _as_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Convert an image to sRGB that has an ICC profile; one that does not fit is ignored, as in the service."""
+    if not profile or image.mode not in ("RGB", "RGBA", "L", "CMYK"):
+        return image
+    target = "RGBA" if image.mode == "RGBA" else "RGB"
+    try:
+        converted = ImageCms.profileToProfile(
+            image, ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), outputMode=target
+        )
+    except (OSError, ValueError, ImageCms.PyCMSError):
+        return image
+    return converted or image
 
 
 def _open(data: bytes) -> Image.Image:

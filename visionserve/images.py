@@ -1,8 +1,9 @@
 """Bytes of an image file -> one upright RGB array, within limits that hold before a pixel is decoded.
 
-    bytes -> size limit -> signature -> headers -> pixel, memory and time limits -> decoder -> RGB on white -> upright
+    bytes -> size limit -> signature -> headers -> pixel, memory and time limits -> decoder -> RGB on white
+          -> sRGB -> upright
 
-Colour profiles are ignored, in training as in serving.
+Training and serving have no other decoder.
 """
 
 import re

@@ -10,19 +10,24 @@ from functools import partial
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin
 
+from visionserve.formats.srgb import Conversion
+
 _BAND = 1 << 20  # pixels converted at a time: the memory needed stays near that of the image and the result
 
 Convert = Callable[[Image.Image], np.ndarray]
 
 
-def rgb_on_white(image: Image.Image, factor: int = 1) -> np.ndarray:
+def rgb_on_white(image: Image.Image, factor: int = 1, conversion: Conversion | None = None) -> np.ndarray:
     """Convert a loaded image of any mode to (H, W, 3) uint8, C-contiguous and writable.
 
     Args:
         factor: Each square of factor x factor pixels becomes their mean, as a JPEG decoder reduces an image.
+        conversion: To sRGB, used here where the image is CMYK; the RGB of all others is converted afterwards.
     """
     width, height = image.size
     convert, linear = _conversion(image)
+    if conversion and conversion.mode == image.mode == "CMYK":
+        convert, linear = conversion.convert, True  # the mean of the inks: fewer pixels to convert
     if factor > 1:
         convert = partial(_reduced, convert=convert, linear=linear, factor=factor)
     pixels = np.empty((-(-height // factor), -(-width // factor), 3), np.uint8)

@@ -13,8 +13,10 @@ import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from visionserve.formats import colour, headers, heif, torchvision_decoders
+from visionserve.formats.embedded_profiles import embedded_profile
 from visionserve.formats.limits import Deadline, Limits, Plan, Timed
 from visionserve.formats.orientation import may_be_turned, orientation, upright
+from visionserve.formats.srgb import Conversion, conversion_for
 
 _CLEAN: dict[str, Callable[[bytes | bytearray], bytes | bytearray]] = {
     "PNG": headers.clean_png,
@@ -37,6 +39,7 @@ class _Opened:
     file: bytes | bytearray
     image: Any
     plan: Plan
+    conversion: Conversion | None
 
 
 def decode(file: bytes | bytearray, image_format: str, limits: Limits, min_side: int | None) -> np.ndarray:
@@ -51,20 +54,28 @@ def decode(file: bytes | bytearray, image_format: str, limits: Limits, min_side:
         _CHECK[image_format](file)
     if image_format in _CLEAN:
         file = _CLEAN[image_format](file)
+    deadline = Deadline()
     if image_format == "HEIF":
-        return _decode_heic(file, limits, min_side)
+        return _decode_heic(file, limits, min_side, deadline)
     # A JPEG's segments and scans are bounded above, and its header takes Pillow some 70 reads: they stay in C.
-    readable = io.BytesIO(file) if image_format == "JPEG" else Timed(file, Deadline())
+    readable = io.BytesIO(file) if image_format == "JPEG" else Timed(file, deadline)
     image = heif.open_avif(readable) if image_format == "AVIF" else Image.open(readable, formats=[image_format])
     limits.check_pixels(*image.size)
-    opened = _Opened(file, image, Plan(image.size, may_be_turned(file, image), limits, min_side))
+    plan = Plan(image.size, may_be_turned(file, image), limits, min_side)
+    opened = _Opened(file, image, plan, conversion_for(embedded_profile(file, image), image.mode))
     if image_format == "JPEG":
         pixels = _decode_jpeg(opened, coefficient_bytes)
     elif image_format == "WEBP" and not getattr(image, "is_animated", True):
         pixels = _decode_webp(opened)
     else:
         pixels = _decode_with_pillow(opened)
+    _convert(pixels, opened.conversion, deadline)
     return upright(pixels, orientation(image))
+
+
+def _convert(pixels: np.ndarray, conversion: Conversion | None, deadline: Deadline) -> None:
+    if conversion and conversion.mode != "CMYK":  # that one is converted band by band, as it becomes RGB
+        conversion.convert_in_place(pixels, deadline)
 
 
 def _decode_jpeg(opened: _Opened, coefficient_bytes: float) -> np.ndarray:
@@ -80,7 +91,7 @@ def _decode_jpeg(opened: _Opened, coefficient_bytes: float) -> np.ndarray:
     plan.check_memory(held, _RGB_BYTES * pixels)
     if with_pillow:
         image.load()
-        return colour.rgb_on_white(image)
+        return colour.rgb_on_white(image, conversion=opened.conversion)
     return torchvision_decoders.decode_jpeg(opened.file, full_size)
 
 
@@ -95,13 +106,16 @@ def _decode_webp(opened: _Opened) -> np.ndarray:
     return decoded if opaque else colour.rgb_on_white(Image.fromarray(decoded, "RGBA"), plan.factor)
 
 
-def _decode_heic(file: bytes | bytearray, limits: Limits, min_side: int | None) -> np.ndarray:
+def _decode_heic(file: bytes | bytearray, limits: Limits, min_side: int | None, deadline: Deadline) -> np.ndarray:
     opened = heif.HeicFile(file)
     limits.check_pixels(*opened.size)
     plan = Plan(opened.size, False, limits, min_side)
     pixels = opened.size[0] * opened.size[1]
     plan.check_memory(heif.HEIC_BYTES * pixels, _RGB_BYTES * pixels / plan.factor**2)
-    return colour.rgb_on_white(opened.decode(), plan.factor)
+    image = opened.decode()
+    decoded = colour.rgb_on_white(image, plan.factor)
+    _convert(decoded, conversion_for(embedded_profile(file, opened), image.mode), deadline)
+    return decoded
 
 
 def _decode_with_pillow(opened: _Opened) -> np.ndarray:
@@ -119,7 +133,7 @@ def _decode_with_pillow(opened: _Opened) -> np.ndarray:
     image.load()
     if image.format == "PNG":
         colour.scale_transparency(image, opened.file[headers.PNG_BIT_DEPTH])
-    return colour.rgb_on_white(image, plan.factor)
+    return colour.rgb_on_white(image, plan.factor, opened.conversion)
 
 
 def _check_tiles(image: Image.Image, limits: Limits) -> None:

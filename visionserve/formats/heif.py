@@ -32,6 +32,8 @@ def recognise(file: bytes | bytearray) -> str | None:
 class HeicFile:
     """An opened HEIC file: its size as displayed, its mode and its metadata. Orientation is undone by libheif."""
 
+    format = "HEIF"
+
     def __init__(self, file: bytes | bytearray) -> None:
         images = _pillow_heif().open_heif(io.BytesIO(file), convert_hdr_to_8bit=True)
         self._image: Any = images[images.primary_index]

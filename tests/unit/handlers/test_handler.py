@@ -2,6 +2,8 @@ import io
 import json
 import logging
 import os
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -315,3 +317,10 @@ def test_what_nobody_waits_for_any_longer_is_not_begun(
     assert [context.statuses[index][0] for index in range(5)] == [200, 504, 504, 200, 200]
     assert json.loads(bodies[1])["error"]["code"] == "deadline_exceeded"
     assert len(prepared) == 3
+
+
+def test_importing_the_handler_imports_no_decoder_of_rare_formats_and_no_colour_management() -> None:
+    rare = ["pillow_heif", "_pillow_heif", "PIL.AvifImagePlugin", "PIL._avif", "PIL.ImageCms", "PIL._imagingcms"]
+    code = f"import sys, handlers.image_handler; sys.exit(str(sorted(set({rare}) & set(sys.modules))))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr.strip() == "[]"

@@ -5,6 +5,7 @@ import pillow_heif
 import pytest
 from PIL import ExifTags, Image
 
+from tests.unit.visionserve.formats.profiles import DISPLAY_P3
 from ui import overlay
 from ui.overlay import View
 
@@ -104,3 +105,9 @@ def test_the_scale_grows_lighter_in_equal_steps() -> None:
 
 def test_a_css_gradient_has_as_many_stops_as_asked() -> None:
     assert overlay.gradient(3).count("rgb(") == 3
+
+
+def test_colours_are_shown_in_srgb_and_a_broken_profile_is_ignored() -> None:
+    green = Image.new("RGB", (17, 11), (60, 180, 60))
+    assert overlay.decode(encode(green, icc_profile=DISPLAY_P3))[0, 0] == pytest.approx([0, 183, 30], abs=2)
+    assert tuple(overlay.decode(encode(green, icc_profile=DISPLAY_P3[:200]))[0, 0]) == (60, 180, 60)

@@ -28,3 +28,15 @@ def test_a_cache_larger_than_memory_says_what_else_there_is(
     monkeypatch.setattr(cache, "memory", lambda: 1000)
     open_cache(images, tmp_path, 24)
     assert "--data.cache false" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["images.py", "formats/decoders.py", "formats/srgb.py", "formats/heif.py"])
+def test_another_decoder_decodes_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Path.read_bytes
+    before = cache.decoder_key()
+    cache.decoder_key.cache_clear()
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"#" * path.as_posix().endswith(f"/{name}"))
+    try:
+        assert cache.decoder_key() != before
+    finally:
+        cache.decoder_key.cache_clear()
