@@ -35,7 +35,7 @@ MODULES = (
 def main() -> int:
     """Import the modules and classify one generated image; return a process exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("bundle", type=Path, help="a folder with a model's card and its int8 network")
+    parser.add_argument("bundle", type=Path, help="a folder with a model's card and its network")
     bundle: Path = parser.parse_args().bundle
     for name in MODULES:
         importlib.import_module(name)
@@ -45,8 +45,9 @@ def main() -> int:
 
 def classify(bundle: Path) -> str:
     """Decode a generated JPEG with the service's decoder, run the network on it and describe the result."""
-    size = cards.ModelCard.load(bundle / cards.FILE_NAME).input.size
-    engine = engines.load(bundle / "model.int8.onnx")
+    card = cards.ModelCard.load(bundle / cards.FILE_NAME)
+    size = card.input.size
+    engine = engines.load(bundle / card.model)
     buffer = io.BytesIO()
     Image.linear_gradient("L").resize((size, size)).convert("RGB").save(buffer, "JPEG")
     logits = engine.run(images.decode(buffer.getvalue())[None]).logits

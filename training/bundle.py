@@ -1,6 +1,6 @@
 """Bundle: a finished run -> model_store/<name>/, everything that packaging and serving need, checked.
 
-weights -> fp32 ONNX -> int8, calibrated on training images
+weights -> fp32 ONNX -> int8, calibrated on training images; fp32 itself where few images make an int8 that fails
 -> embeddings of training and validation images -> reference statistics; validation logits -> temperature
 -> gates on training and validation images -> metrics and plots on test images -> card, golden outputs
 """
@@ -42,13 +42,17 @@ from visionserve.classifier import Classifier
 from visionserve.engines import WEIGHTS, Outputs
 from visionserve.errors import BundleError
 from visionserve.model_card import FILE_NAME as CARD
-from visionserve.model_card import Input, ModelCard
+from visionserve.model_card import INT8, Input, ModelCard
 from visionserve.network import MEAN, STD
 from visionserve.novelty import Reference
 from visionserve.transforms import Preprocessing
 
+SERVED_IN = "served_in"  # in a card's provenance: why it is not int8
 CALIBRATION = 512  # images whose activations set the int8 ranges; five per label of the flowers
 GATE_IMAGES = 1000  # training images at most on which int8 is compared with fp32, besides all validation images
+FP32 = "model.fp32.onnx"
+FEW_IMAGES = 1000  # of training and validation: with fewer, a network whose int8 fails its gates is served in fp32
+WEAK_REFERENCE = 100  # validation images below which a novelty is a rank among too few
 _log = logging.getLogger(__name__)
 
 
@@ -85,7 +89,10 @@ def resize(source: Path, root: Path, preprocessing: Preprocessing, version: str,
     served_as = replace(card.input, size=preprocessing.size, crop=preprocessing.crop)
     recipe = card.provenance["recipe"] | {"version": version, "input": asdict(preprocessing)}
     provenance = card.provenance | {"recipe": recipe, "date": datetime.now(UTC).date().isoformat()}
-    card = replace(card, version=version, input=served_as, temperature=1.0, metrics={}, provenance=provenance)
+    provenance.pop(SERVED_IN, None)
+    card = replace(
+        card, version=version, input=served_as, temperature=1.0, model=INT8, metrics={}, provenance=provenance
+    )
     with replacement(bundle) as folder:
         shutil.copy(source / WEIGHTS, folder)
         _hand_down(source / SEEN, folder)
@@ -185,18 +192,49 @@ def _quantize_and_check(
     val, val_targets = served(manifest, "val", preprocessing)
     quantize(fp32, calibration(train, seed), bundle / card.model)
     int8_val, int8_train = (outputs(bundle / card.model, images) for images in (val, train))
-    card = replace(card, temperature=round(fit_temperature(int8_val.logits, val_targets), 4))
-    card.save(bundle / CARD)
-    reference = Reference.fit(int8_train.embedding, train_targets, int8_val.embedding, int8_val.logits)
-    reference.save(bundle / novelty.FILE_NAME)
+    card = _calibrated(card, bundle, (int8_train, train_targets), (int8_val, val_targets))
     sample = np.sort(np.random.default_rng(seed).permutation(len(train))[:GATE_IMAGES])
     int8 = np.concatenate([int8_train.logits[sample], int8_val.logits])
-    exact = outputs(fp32, np.concatenate([train[sample], val])).logits
+    exact_val, exact_train = (outputs(fp32, images) for images in (val, train))
+    exact = np.concatenate([exact_train.logits[sample], exact_val.logits])
+    compared = gates.int8_gates(int8, exact, card.temperature)
+    if len(train) + len(val) < FEW_IMAGES and not all(finding.passed for finding in compared):
+        card = _in_fp32(card, bundle, fp32, compared, len(train) + len(val))
+        card, compared = _calibrated(card, bundle, (exact_train, train_targets), (exact_val, val_targets)), []
     classifier = Classifier.load(bundle, threads=os.cpu_count() or 1)
     files = (read(manifest.root / manifest.rows[index].path) for index in manifest.part("val"))
-    findings = [*gates.int8_gates(int8, exact, card.temperature), gates.decode_gate(classifier, files)]
+    findings = [*compared, gates.decode_gate(classifier, files)]
     gates.require(findings)
     return card, findings
+
+
+def _calibrated(
+    card: ModelCard, bundle: Path, train: tuple[Outputs, np.ndarray], val: tuple[Outputs, np.ndarray]
+) -> ModelCard:
+    """Return the card with the temperature that fits outputs and label indices of validation; write the reference."""
+    card = replace(card, temperature=round(fit_temperature(val[0].logits, val[1]), 4))
+    card.save(bundle / CARD)
+    Reference.fit(train[0].embedding, train[1], val[0].embedding, val[0].logits).save(bundle / novelty.FILE_NAME)
+    if len(val[1]) < WEAK_REFERENCE:
+        _log.warning(
+            "the novelty reference is weak: a novelty is a rank among only %d validation images, so about one ordinary "
+            "image in %d is called stranger than all of them",
+            *(len(val[1]), len(val[1]) + 1),
+        )
+    return card
+
+
+def _in_fp32(card: ModelCard, bundle: Path, fp32: Path, compared: list[Finding], count: int) -> ModelCard:
+    """Replace the int8 network of a bundle by the fp32 one; return the card that says so, and why."""
+    (bundle / card.model).unlink()
+    shutil.copyfile(fp32, bundle / FP32)
+    failed = "; ".join(str(finding) for finding in compared if not finding.passed)
+    reason = (
+        f"fp32, not int8: of a model of only {count} training and validation images int8 changes too much ({failed}). "
+        "It is about four times as large, and slower; more images make predictions that survive int8"
+    )
+    _log.warning("this model is served in %s", reason)
+    return replace(card, model=FP32, provenance=card.provenance | {SERVED_IN: reason})
 
 
 def _measure(card: ModelCard, manifest: Manifest, bundle: Path) -> ModelCard:
@@ -231,6 +269,7 @@ def _provenance(recipe: Recipe, manifest: Manifest, facts: dict[str, Any]) -> di
     if recipe.licence in NOT_STATED:
         _log.warning("the card states no licence: give one with --licence if users may need to know")
     return {name: note for name, note in notes.items() if note not in NOT_STATED} | {
+        **_baseline(facts),
         "recipe": _public(recipe),
         "manifest_sha256": manifest.digest,
         "photographs": {split: len(manifest.part(split)) for split in ("train", "val", "test")},
@@ -238,6 +277,12 @@ def _provenance(recipe: Recipe, manifest: Manifest, facts: dict[str, Any]) -> di
         "train_your_own": "make train RECIPE=training/recipes/flowers102.yaml, or any folder of class folders: "
         "python -m training all --data.source imagefolder --data.root FOLDER --name NAME",
     }
+
+
+def _baseline(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what the run says of its linear probe and of the epoch that was best on validation, if it had a probe."""
+    names = ("val_accuracy", "epoch", "keeps", "probe_val_accuracy", "probe_test_right", "probe_test_images")
+    return {"baseline": {name: facts.get(name) for name in names}} if "probe_val_accuracy" in facts else {}
 
 
 def _public(recipe: Recipe) -> dict[str, Any]:

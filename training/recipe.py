@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -112,6 +112,7 @@ class Optimizer:
         warmup: share of the run in which the rate rises.
         average_decay: per-step decay of the weight average that is validated and shipped.
         clip: largest norm of a step's gradient; 0 leaves it as it is.
+        full_rate_images: with fewer training images the rate falls with the square root of their number; 0 never.
     """
 
     learning_rate: float = 0.02
@@ -123,6 +124,7 @@ class Optimizer:
     warmup: float = 0.1
     average_decay: float = 0.998
     clip: float = 0.0
+    full_rate_images: int = 0
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,8 @@ class Recipe:
         licence: of the resulting weights, for the card; left out when empty.
         probe: first fit a logistic regression on the initial network's features: training begins with its head, and
             keeps it if no epoch is better on validation. For small data sets; ``init`` must be trained weights.
+        least_steps: epochs, and with them the patience, are multiplied until the run has this many steps: a small data
+            set has few in an epoch. 0 takes the epochs as they are.
         patience: epochs without a better validation accuracy before the run stops early.
         stages: progressive resizing; the last one must reach 1.
     """
@@ -214,6 +218,7 @@ class Recipe:
     seed: int = 1
     epochs: int = 30
     batch_size: int = 64
+    least_steps: int = 0
     patience: int = 15
     probe: bool = False
     precision: PrecisionName = "auto"
@@ -234,6 +239,8 @@ class Recipe:
                     "letters, digits, '-', '_' and '.', beginning with a letter or digit"
                 )
         check_name(self.name)
+        if min(self.least_steps, self.optimizer.full_rate_images) < 0:
+            raise BundleError("least_steps and optimizer.full_rate_images are at least 0")
         if self.epochs < 1 or self.batch_size < 2:
             raise BundleError("a recipe needs at least one epoch and two images per batch")
         if min(self.machine.devices, self.machine.nodes) < 1 or self.optimizer.clip < 0:
@@ -253,6 +260,15 @@ class Recipe:
             raise BundleError(
                 f"input.crop is a share of the shorter side, above 0 and at most 1, not {self.input.crop}"
             )
+
+    def sized(self, images: int) -> "Recipe":
+        """Return the recipe with the epochs, patience and rate that so many training images get."""
+        steps = self.epochs * max(1, images // self.batch_size)
+        factor = max(1, -(-self.least_steps // steps))
+        full = self.optimizer.full_rate_images
+        rate = self.optimizer.learning_rate * (min(1.0, images / full) ** 0.5 if full else 1.0)
+        optimizer = replace(self.optimizer, learning_rate=rate)
+        return replace(self, epochs=self.epochs * factor, patience=self.patience * factor, optimizer=optimizer)
 
     def stage(self, epoch: int) -> Stage:
         """Return the stage of ``epoch``, counted from 0; the last stage goes on for ever."""

@@ -29,7 +29,11 @@ class Bin:
 
 @dataclass(frozen=True)
 class Card:
-    """What the page needs of a card. ``crop`` is the side of the model's view over the image's shorter side."""
+    """What the page needs of a card.
+
+    ``crop`` is the side of the model's view over the image's shorter side, ``reference`` the number of validation
+    images that a novelty is a rank among.
+    """
 
     labels: tuple[str, ...]
     crop: float
@@ -40,6 +44,7 @@ class Card:
     calibration_error: float | None
     reliability: tuple[Bin, ...]
     facts: Mapping[str, str]
+    reference: int | None = None
 
 
 # Entries of the card that are worth a line each, and what the line is called.
@@ -67,6 +72,7 @@ def read(model: Model) -> Card:
         reliability=tuple(Bin(int(n), float(sure), float(right)) for n, sure, right in metrics.get("reliability", ())),
         facts={title: str(origin[key]) for key, title in _FACTS if key in origin}
         | {"Network": str(content.get("architecture", "not stated"))},
+        reference=_mapping(origin, "photographs").get("val"),
     )
 
 

@@ -15,15 +15,24 @@ FEW_IMAGES = 100
 Familiarity = Literal["familiar", "unusual", "unfamiliar"]
 
 
-def familiarity(novelty: float, probability: float) -> Familiarity:
-    """Judge an answer by its novelty and its best label's probability, both 0-1."""
+def familiarity(novelty: float, probability: float, reference: int | None = None) -> Familiarity:
+    """Judge an answer by its novelty and its best label's probability, both 0-1.
+
+    ``reference`` is the number of validation images that the novelty is a rank among: of few, even the strangest says
+    no more than unusual.
+    """
     if novelty >= UNFAMILIAR or (novelty >= UNUSUAL and probability < DOUBTFUL):
-        return "unfamiliar"
+        return "unusual" if _weak(reference) else "unfamiliar"
     return "unusual" if novelty >= UNUSUAL else "familiar"
 
 
-def warning(kind: Familiarity, novelty: float, model: str, labels: int) -> str:
+def warning(kind: Familiarity, novelty: float, model: str, labels: int, reference: int | None = None) -> str:
     """Return the warning about an image unlike those that the model was tested with; empty for a familiar one."""
+    if kind == "unusual" and _weak(reference):
+        return (
+            f"This may be an unusual image for this model, but only {reference} images tell what is usual: too few to "
+            "be sure. Look twice."
+        )
     share = "all" if novelty >= 1 else percent(novelty)
     subject = f"{labels} {model}" if labels else model
     if kind == "unfamiliar":
@@ -36,6 +45,10 @@ def warning(kind: Familiarity, novelty: float, model: str, labels: int) -> str:
             f"An unusual image for this model: {share} of those that it was tested with are more typical. Look twice."
         )
     return ""
+
+
+def _weak(reference: int | None) -> bool:
+    return reference is not None and reference < FEW_IMAGES
 
 
 def heading(kind: Familiarity, label: str) -> str:

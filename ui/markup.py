@@ -18,16 +18,16 @@ def masthead(icon: bytes, title: str, line: str) -> str:
     return f'<header class="vs-head">{image}<div><h1>{escape(title)}</h1><p>{escape(line)}</p></div></header>'
 
 
-def verdict(name: str, answer: Answer, kind: Familiarity, labels: int, tested: int | None = None) -> str:
+def verdict(name: str, answer: Answer, kind: Familiarity, card: Card) -> str:
     """Return the best label, how sure the model is, and a warning if the image is unlike those the model knows."""
     best = answer.best
-    caution = warning(kind, answer.novelty, answer.model.name, labels)
+    caution = warning(kind, answer.novelty, answer.model.name, len(card.labels), card.reference)
     note = f'<p class="vs-note vs-{kind}" role="note">{escape(caution)}</p>' if caution else ""
     return (
         f'<div class="vs-verdict vs-{kind}"><p class="vs-file">{escape(name)}</p>{note}'
         f"<h2>{escape(heading(kind, best.label))}</h2>"
         f'<p class="vs-sure"><b>{percent(best.probability)}</b> '
-        f"{escape(sureness(kind, best.label, best.probability, tested))}</p></div>"
+        f"{escape(sureness(kind, best.label, best.probability, card.images))}</p></div>"
     )
 
 

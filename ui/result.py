@@ -42,14 +42,14 @@ class Result:
 def show(result: Result) -> None:
     """Draw a result."""
     answer = result.answered.answer
-    kind = familiarity(answer.novelty, answer.best.probability)
+    kind = familiarity(answer.novelty, answer.best.probability, result.card.reference)
     with st.container(border=True, key=f"result-{result.key}"):
         left, right = st.columns([5, 6], gap="large")
         with left:
             _image(result, answer)
         with right:
             card = result.card
-            st.html(markup.verdict(result.image.name, answer, kind, len(card.labels), card.images))
+            st.html(markup.verdict(result.image.name, answer, kind, card))
             st.html(markup.bars(answer, kind))
             st.html(markup.time(result.answered.round_trip_s, answer.timings))
             _opinion(result, answer)

@@ -36,6 +36,9 @@ class Input:
     std: tuple[float, float, float]
 
 
+INT8 = "model.int8.onnx"
+
+
 @dataclass(frozen=True)
 class ModelCard:
     """A model's name, version, labels, input, calibration, metrics and where it came from."""
@@ -46,7 +49,7 @@ class ModelCard:
     labels: tuple[str, ...]
     input: Input
     temperature: float = 1.0
-    model: str = "model.int8.onnx"
+    model: str = INT8
     device: Device = "cpu"
     metrics: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)

@@ -78,6 +78,10 @@ def print_headline(card: "ModelCard") -> None:
         f"served, {100 * metrics['top1_fp32']:.2f} % fp32, calibration error "
         f"{100 * metrics['calibration_error']:.2f} %, {metrics['photographs']} test images"
     )
+    if "baseline" in card.provenance:
+        from training.evaluation.report.accuracy import baseline
+
+        print(baseline(card))
 
 
 def export_options(parser: argparse.ArgumentParser) -> None:

@@ -24,7 +24,7 @@ from visionserve import engines
 from visionserve.engines import Engine
 from visionserve.errors import BundleError
 from visionserve.model_card import FILE_NAME as CARD
-from visionserve.model_card import Device, ModelCard
+from visionserve.model_card import INT8, Device, ModelCard
 from visionserve.transforms import Preprocessing
 
 Precision = Literal["int8", "fp32", "fp16", "bf16"]
@@ -80,9 +80,12 @@ def candidates(
     """
     card, network = ModelCard.load(bundle / CARD), load_network(bundle)
     work = multiplications(network, card.input.size)
-    files: dict[Precision, Path] = {"int8": bundle / card.model}
+    stored: Precision = "int8" if card.model == INT8 else "fp32"
+    files: dict[Precision, Path] = {stored: bundle / card.model}
+    # A bundle of few images may hold no int8: it is compared as it is served.
+    precisions = tuple(dict.fromkeys(stored if precision == "int8" else precision for precision in precisions))
     for precision in precisions:
-        if precision != "int8":
+        if precision != stored:
             files[precision] = folder / f"{bundle.name}.{precision}.onnx"
             export(network, card.input, files[precision], half=precision == "fp16")
     return [Candidate(name or bundle.name, precision, card, files[precision], work) for precision in precisions]

@@ -1,6 +1,6 @@
 """Package: a bundle -> one self-contained .mar archive, the same bytes from the same inputs.
 
-card.json + model.int8.onnx (cpu) or weights.safetensors and its half precision export (gpu) -> gates
+card.json + the card's int8 or fp32 network (cpu) or weights.safetensors and its half precision export (gpu) -> gates
 -> handler, handlers/, visionserve/, card.json, model.onnx, weights (gpu), reference.safetensors,
    model-config.yaml
 -> torch-model-archiver -> entries sorted, times fixed
@@ -23,7 +23,7 @@ from visionserve import novelty
 from visionserve.engines import WEIGHTS
 from visionserve.errors import BundleError
 from visionserve.model_card import FILE_NAME as CARD
-from visionserve.model_card import ModelCard, check_name
+from visionserve.model_card import INT8, ModelCard, check_name
 
 _MANIFEST = "MAR-INF/MANIFEST.json"
 # The earliest time that a zip archive can state.
@@ -57,7 +57,7 @@ def _network(bundle: Path, card: ModelCard, path: Path, profile: Profile) -> gat
     """Put the ONNX file of a profile at ``path`` and return its precision."""
     if profile == "cpu":
         _copy(bundle / card.model, path)
-        return "int8"
+        return "int8" if card.model == INT8 else "fp32"
     _copy(bundle / WEIGHTS, path.with_name(WEIGHTS))
     export(load_network(bundle), card.input, path, half=True)
     return "fp16"

@@ -4,7 +4,7 @@ Training begins with its head (linear probing, then fine-tuning: Kumar et al. 20
 best epoch is worse than it on validation keeps it instead.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +26,17 @@ STRENGTHS = (0.0003, 0.003, 0.03, 0.3)  # inverse regularisation, of standardise
 
 @dataclass(frozen=True)
 class Probe:
-    """A linear head, weight (C, F) and bias (C,), with its accuracy (0-1) and cross entropy on validation."""
+    """A linear head, weight (C, F) and bias (C,), with its accuracy (0-1) and cross entropy on validation.
+
+    ``test_right`` of ``test_images`` are what a report states as the baseline; nothing is chosen by them.
+    """
 
     weight: Tensor
     bias: Tensor
     accuracy: float
     loss: float
+    test_right: int = 0
+    test_images: int = 0
 
     def better_than(self, accuracy: float, loss: float) -> bool:
         """Whether it is more accurate on validation, or as accurate with a lower loss."""
@@ -46,7 +51,8 @@ class Probe:
 
     def save(self, folder: Path) -> None:
         """Write probe.safetensors."""
-        figures = {"accuracy": torch.tensor(self.accuracy), "loss": torch.tensor(self.loss)}
+        names = ("accuracy", "loss", "test_right", "test_images")
+        figures = {name: torch.tensor(getattr(self, name)) for name in names}
         with atomic_write(folder / FILE_NAME) as unfinished:
             save_file({"weight": self.weight, "bias": self.bias} | figures, unfinished)
 
@@ -54,7 +60,8 @@ class Probe:
 def load(folder: Path) -> Probe:
     """Read the probe of a run."""
     content = load_file(folder / FILE_NAME)
-    return Probe(content["weight"], content["bias"], float(content["accuracy"]), float(content["loss"]))
+    test = (int(content[name]) if name in content else 0 for name in ("test_right", "test_images"))
+    return Probe(content["weight"], content["bias"], float(content["accuracy"]), float(content["loss"]), *test)
 
 
 def fit(network: nn.Module, manifest: Manifest, preprocessing: Preprocessing) -> Probe:
@@ -73,7 +80,10 @@ def fit(network: nn.Module, manifest: Manifest, preprocessing: Preprocessing) ->
         scaled = torch.from_numpy(weight / deviation).float().contiguous()
         shifted = torch.from_numpy(bias - (weight / deviation) @ mean).float()
         probes.append(_measured(scaled, shifted, val, val_targets))
-    return max(probes, key=lambda probe: (probe.accuracy, -probe.loss))
+    best = max(probes, key=lambda probe: (probe.accuracy, -probe.loss))
+    images, test_targets = served(manifest, "test", preprocessing)
+    right = round(_measured(best.weight, best.bias, _features(network, images), test_targets).accuracy * len(images))
+    return replace(best, test_right=right, test_images=len(images))
 
 
 def _measured(weight: Tensor, bias: Tensor, features: np.ndarray, targets: np.ndarray) -> Probe:

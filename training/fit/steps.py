@@ -21,8 +21,9 @@ def of_stage(recipe: Recipe, stage: Stage) -> Recipe:
     return replace(
         recipe,
         probe=False,
+        least_steps=0,
         stages=(replace(stage, until=1.0),),
-        optimizer=replace(recipe.optimizer, head_epochs=0),
+        optimizer=replace(recipe.optimizer, head_epochs=0, full_rate_images=0),
         machine=replace(recipe.machine, devices=1, nodes=1),
     )
 

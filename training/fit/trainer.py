@@ -71,7 +71,7 @@ def fit(
     module, images = begin(recipe, run, cache, fresh=resume == "none")
     tracker = tracking.begin(recipe, read_manifest(run), run.folder, fresh=resume == "none")
     tracked = tracking.callbacks(tracker, read_manifest(run).labels)
-    trainer = _trainer(recipe, run, tracker, [*tracked, *callbacks])
+    trainer = _trainer(module.recipe, run, tracker, [*tracked, *callbacks])
     checkpoint = resume_point(run, resume)
     trainer.fit(module, datamodule=images, ckpt_path=checkpoint, weights_only=True)
     return _finish(trainer, module, run)
@@ -82,6 +82,7 @@ def begin(
 ) -> tuple[Classification, ImageDataModule]:
     """Return the network as it starts, and its batches; the run's recipe and manifest are written."""
     manifest = distributed.rank_zero_first(lambda: prepare(recipe, run, cache, fresh=fresh), lambda: read_manifest(run))
+    recipe = _sized(recipe, len(manifest.part("train")))
     images = ImageDataModule(recipe, manifest, cache if cache is not None else run.folder.parent / "cache")
     module = _module(recipe, manifest.labels)
     if recipe.probe:
@@ -91,6 +92,17 @@ def begin(
         )
         module.begin_with(probe.install)
     return module, images
+
+
+def _sized(recipe: Recipe, images: int) -> Recipe:
+    sized = recipe.sized(images)
+    if sized != recipe and distributed.is_rank_zero():
+        _log.info(
+            "%d training images: %d epochs instead of %d, patience %d, learning rate %.2g instead of %.2g",
+            *(images, sized.epochs, recipe.epochs, sized.patience),
+            *(sized.optimizer.learning_rate, recipe.optimizer.learning_rate),
+        )
+    return sized
 
 
 def _probe(network: nn.Module, manifest: Manifest, as_served: Preprocessing, run: Run) -> Probe:
@@ -217,9 +229,11 @@ def _finish(trainer: Trainer, module: Classification, run: Run) -> float:
     module.load_state_dict(best["state_dict"])
     weights = module.weights()
     facts: dict[str, Any] = {"val_accuracy": round(accuracy, 4), "epoch": best["epoch"]}
+    facts |= {"epochs": module.recipe.epochs, "learning_rate": module.recipe.optimizer.learning_rate}
     if module.recipe.probe:
         probe = probes.load(run.folder)
         facts |= {"probe_val_accuracy": round(probe.accuracy, 4), "keeps": "epoch"}
+        facts |= {"probe_test_right": probe.test_right, "probe_test_images": probe.test_images}
         if probe.better_than(accuracy, keep.best_loss):
             first = _module(module.recipe, read_manifest(run).labels)
             first.begin_with(probe.install)

@@ -45,6 +45,27 @@ def test_what_is_far_from_the_known_images_is_called_so(novelty: float, probabil
     assert interpretation.familiarity(novelty, probability) == kind
 
 
+@pytest.mark.parametrize(("reference", "kind"), [(None, "unfamiliar"), (100, "unfamiliar"), (12, "unusual")])
+def test_a_rank_among_few_images_calls_none_unfamiliar(reference: int | None, kind: str) -> None:
+    assert interpretation.familiarity(1.0, 0.3, reference) == kind
+    assert interpretation.familiarity(0.5, 0.3, reference) == "familiar"
+
+
+def test_the_warning_of_a_weak_reference_says_how_many_images_it_has() -> None:
+    sentence = interpretation.warning("unusual", 1.0, "pets", 2, 12)
+    assert "only 12 images tell what is usual" in sentence
+    assert "12" not in interpretation.warning("unusual", 0.96, "pets", 2, 736)
+    assert card.read(_model({"provenance": {"photographs": {"train": 60, "val": 12}}})).reference == 12
+
+
+def _model(content: dict[str, Any]) -> Model:
+    return Model("pets", "1.0", "abc", "ready", Workers(2, 2), content)
+
+
+def _card() -> card.Card:
+    return card.read(_model({"labels": ["rose", "sweet pea"]}))
+
+
 def test_only_images_unlike_the_known_ones_get_a_warning() -> None:
     assert interpretation.warning("familiar", 0.5, "flowers", 102) == ""
     assert "does not look like any of the 102 flowers" in interpretation.warning("unfamiliar", 1.0, "flowers", 102)
@@ -78,7 +99,7 @@ def test_the_large_name_depends_on_novelty() -> None:
 
 
 def test_a_file_name_is_text_wherever_it_stands() -> None:
-    for text in (markup.verdict(HOSTILE, ANSWER, "familiar", 2), markup.declined(HOSTILE, HOSTILE)):
+    for text in (markup.verdict(HOSTILE, ANSWER, "familiar", _card()), markup.declined(HOSTILE, HOSTILE)):
         assert "<img" not in text
         assert "&lt;img" in text
 

@@ -10,6 +10,7 @@ from training.evaluation.calibration import debiased_error, log_losses, probabil
 from training.evaluation.evaluate import EvaluationData
 from training.evaluation.report.sections import Plot, Section
 from training.markdown import interval, percent, table
+from visionserve.model_card import ModelCard
 
 # Name in metrics.json, name in the report, whether it is a share.
 _ACCURACY_ROWS = (
@@ -101,6 +102,37 @@ def served_and_fp32(data: EvaluationData) -> Section:
     return Section("As served beside fp32", lines, {"agreement": compared["agreement"], "comparison": compared})
 
 
+def baseline(card: ModelCard) -> str:
+    """Return what the linear probe on the initial network's features reached, and what was kept; empty without one."""
+    facts = card.provenance.get("baseline")
+    if not facts:
+        return ""
+    right, count = facts.get("probe_test_right") or 0, facts.get("probe_test_images") or 0
+    test = (
+        f", {percent(right / count, 2)} ({interval(intervals.wilson(right, count))}) of {count} test" if count else ""
+    )
+    kept = (
+        "the probe, because no epoch was better"
+        if facts["keeps"] == "probe"
+        else f"epoch {facts['epoch']}, with {percent(facts['val_accuracy'], 2)} of the validation images"
+    )
+    return (
+        "Baseline, a linear probe on the features of the initial network, in fp32: "
+        f"{percent(facts['probe_val_accuracy'], 2)} of the validation{test} images. Kept: {kept}."
+    )
+
+
+def weak_reference(card: ModelCard) -> str:
+    """Return a warning when the novelty is a rank among few validation images; empty otherwise."""
+    count = card.provenance.get("photographs", {}).get("val")
+    if count is None or count >= intervals.FEW_IMAGES:
+        return ""
+    return (
+        f"**The novelty reference is weak: {count} validation images. A novelty is a rank among them, and about one "
+        f"ordinary image in {count + 1} is called stranger than all of them.**"
+    )
+
+
 def compare(first: np.ndarray, second: np.ndarray, targets: np.ndarray, temperature: float) -> dict[str, Any]:
     """Return how the logits ``first`` (N, C) differ from ``second`` (N, C) on images with label indices (N,).
 
@@ -157,8 +189,9 @@ def _accuracy_lines(served: dict[str, Any], fp32: dict[str, Any], data: Evaluati
         (words, *(_cell(figures, name, share) for figures in (served, fp32))) for name, words, share in _ACCURACY_ROWS
     ]
     warning = intervals.few_images(len(data.targets))
+    notes = [warning, weak_reference(data.card), baseline(data.card), _served_in(data.card)]
     lines = [
-        *([warning, ""] if warning else []),
+        *(line for note in notes if note for line in (note, "")),
         *table(["", "as served", "fp32"], rows),
         "",
         "In brackets 95 % intervals: Wilson's score interval of top-1 and top-5, the bootstrap "
@@ -170,6 +203,11 @@ def _accuracy_lines(served: dict[str, Any], fp32: dict[str, Any], data: Evaluati
     if len(data.card.labels) <= 5:
         lines += ["", f"With {len(data.card.labels)} labels, top-5 is always 100 %."]
     return lines
+
+
+def _served_in(card: ModelCard) -> str:
+    reason = card.provenance.get("served_in")
+    return f"Served in {reason}." if reason else ""
 
 
 def _cell(figures: dict[str, Any], name: str, share: bool) -> str:

@@ -14,13 +14,14 @@ from tests.unit.training.markers import LIGHTNING
 from training import bundle
 from training import recipe as recipes
 from training.__main__ import COMMANDS, main
-from training.export import gates
+from training.evaluation import compare
+from training.export import gates, package
 from training.fit.run import Run
 from training.recipe import Augment, Optimizer, Stage
 from visionserve.classifier import Classifier
 from visionserve.engines import OnnxEngine
 from visionserve.errors import BundleError
-from visionserve.model_card import ModelCard
+from visionserve.model_card import INT8, ModelCard
 
 pytestmark = LIGHTNING
 
@@ -130,12 +131,39 @@ def test_a_failed_gate_keeps_the_old_bundle_and_prints_the_numbers(
 ) -> None:
     before = sorted(path.name for path in (made / "bundle").iterdir())
     monkeypatch.setattr(gates, "INT8_IMAGES_DISTANCE", -1.0)
+    monkeypatch.setattr(bundle, "FEW_IMAGES", 0)
     assert main(["bundle", "--run", str(made / "run"), "--output", str(made / "bundle")]) == 1
     printed = capsys.readouterr().err
     assert "gate int8: FAILED" in printed
     assert "train it longer" in printed
     assert sorted(path.name for path in (made / "bundle").iterdir()) == before
     assert sorted(path.name for path in made.iterdir()) == ["bundle", "cache", "recipe.yaml", "run"]
+
+
+def test_a_model_of_few_images_whose_int8_fails_is_served_in_fp32_with_a_sentence(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(gates, "INT8_IMAGES_DISTANCE", -1.0)
+    folder = tmp_path / "small"
+    assert main(["bundle", "--run", str(made / "run"), "--output", str(folder)]) == 0
+    card = ModelCard.load(folder / "card.json")
+    assert card.model == bundle.FP32
+    assert (folder / bundle.FP32).is_file()
+    assert not (folder / INT8).exists()
+    assert "this model is served in fp32, not int8: of a model of only" in caplog.text
+    assert "Served in fp32, not int8" in (folder / "report.md").read_text()
+    assert card.metrics["top1"] == card.metrics["top1_fp32"]
+    monkeypatch.undo()
+    findings = package.build(folder, tmp_path / "small.mar", "cpu")
+    assert any(finding.gate == "export" and finding.what == "largest difference of a logit" for finding in findings)
+    assert [c.precision for c in compare.candidates(folder, ("int8", "fp32"), tmp_path)] == ["fp32"]
+
+
+def test_a_reference_of_few_images_is_called_weak(made: Path, caplog: pytest.LogCaptureFixture) -> None:
+    main(["bundle", "--run", str(made / "run"), "--output", str(made / "bundle")])
+    count = ModelCard.load(made / "bundle" / "card.json").provenance["photographs"]["val"]
+    assert f"a novelty is a rank among only {count} validation images" in caplog.text
+    assert f"The novelty reference is weak: {count} validation images" in (made / "bundle" / "report.md").read_text()
 
 
 @pytest.mark.parametrize("interrupted", [1, 2], ids=["moving the old one", "moving the new one"])

@@ -1,6 +1,7 @@
 """The linear probe: the baseline of a run on few images, its start, and what it keeps when no epoch is better."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,16 @@ from safetensors.torch import load_file, save_file
 
 from tests.unit.training import synthetic_images
 from tests.unit.training.markers import LIGHTNING
+from training import recipe as recipes
 from training.data.datamodule import served
+from training.evaluation.report.accuracy import baseline
 from training.fit import probe as probes
 from training.fit.run import Run, read_manifest
 from training.fit.trainer import begin, fit
 from training.recipe import Optimizer, Recipe, Stage
 from visionserve import network
 from visionserve.errors import BundleError
+from visionserve.model_card import Input, ModelCard
 from visionserve.transforms import Preprocessing
 
 pytestmark = LIGHTNING
@@ -66,6 +70,61 @@ def test_an_epoch_that_is_better_is_kept(tmp_path: Path, monkeypatch: pytest.Mon
     facts = json.loads(run.facts.read_text())
     assert facts["keeps"] == "epoch"
     assert facts["probe_val_accuracy"] == pytest.approx(probes.load(run.folder).accuracy, abs=1e-4)
+    probe = probes.load(run.folder)
+    assert facts["probe_test_images"] == probe.test_images == len(read_manifest(run).part("test"))
+    assert facts["probe_test_right"] == probe.test_right <= probe.test_images
+
+
+@pytest.mark.parametrize(
+    ("keeps", "words"), [("epoch", "Kept: epoch 3, with 83.33 %"), ("probe", "Kept: the probe, because no epoch")]
+)
+def test_the_report_states_the_baseline_with_its_interval(keeps: str, words: str) -> None:
+    facts = {"val_accuracy": 0.8333, "epoch": 3, "keeps": keeps, "probe_val_accuracy": 0.75}
+    facts |= {"probe_test_right": 45, "probe_test_images": 48}
+    card = ModelCard(
+        "pets",
+        "1.0",
+        "resnet18",
+        ("cat", "dog"),
+        Input(64, 0.9, network.MEAN, network.STD),
+        provenance={"baseline": facts},
+    )
+    text = baseline(card)
+    assert "75.00 % of the validation, 93.75 % (83.2-97.9) of 48 test images" in text
+    assert words in text
+    assert baseline(replace(card, provenance={})) == ""
+
+
+def test_the_folder_recipe_begins_with_a_probe() -> None:
+    assert recipes.load(Path("training/recipes/folder.yaml")).probe
+
+
+def test_a_small_data_set_gets_more_epochs_and_a_lower_rate(tmp_path: Path) -> None:
+    recipe = synthetic_images.recipe(
+        tmp_path,
+        epochs=12,
+        patience=6,
+        batch_size=16,
+        least_steps=200,
+        optimizer=Optimizer(learning_rate=0.004, full_rate_images=1000),
+    )
+    for images, epochs, patience, rate in ((20, 204, 102, 0.00057), (90, 48, 24, 0.0012), (4000, 12, 6, 0.004)):
+        sized = recipe.sized(images)
+        assert (sized.epochs, sized.patience) == (epochs, patience)
+        assert sized.optimizer.learning_rate == pytest.approx(rate, rel=0.02)
+        assert sized.epochs * max(1, images // 16) >= 200
+    plain = synthetic_images.recipe(tmp_path)
+    assert plain.sized(5) == plain
+
+
+def test_a_run_follows_the_size_of_its_data_and_keeps_the_recipe_as_it_was_given(tmp_path: Path) -> None:
+    recipe = replace(recipe_of(tmp_path, rate=0.01), epochs=1, least_steps=6)
+    run = Run(tmp_path / "run")
+    fit(recipe, run)
+    facts = json.loads(run.facts.read_text())
+    assert facts["epochs"] == 2  # of three steps
+    assert recipes.load(run.recipe) == recipe
+    assert torch.load(run.checkpoints / "last.ckpt", weights_only=True)["epoch"] == 1
 
 
 @pytest.mark.parametrize(
