@@ -19,7 +19,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -35,6 +35,7 @@ MEMORY = 2 << 30  # of address space, beside what the libraries take
 ROUND_S = 20.0  # CPU seconds of a process, which then reports and is replaced
 _INTERESTING = (0, 1, 2, 0x7F, 0x80, 0xFF)
 _MAX_SEEDS = 400
+_LONGEST_S = 7200.0  # of the clock, for a process that others leave no CPU
 
 
 @dataclass
@@ -54,6 +55,10 @@ class Report:
         self.cpu_s += other.cpu_s
         self.slowest_s = max(self.slowest_s, other.slowest_s)
         self.failures += other.failures
+
+    def text(self) -> str:
+        """Return the report as JSON."""
+        return json.dumps(vars(self), indent=1)
 
 
 def seeds(kind: str) -> list[bytes]:
@@ -83,7 +88,7 @@ def mutated(file: bytes, other: bytes, rng: np.random.Generator) -> bytes:
                 to = int(rng.integers(0, len(broken) or 1))
                 broken[to:to] = piece
             case 6:
-                start = int(rng.integers(0, len(other)))
+                start = int(rng.integers(0, len(other) or 1))
                 piece = other[start : start + int(rng.integers(1, 256))]
                 broken[at : at + len(piece)] = piece
             case 7 if rng.integers(0, 8) == 0:
@@ -110,7 +115,7 @@ def outcome(file: bytes, min_side: int) -> str:
 def explore(kind: str, seed: int, seconds: float, slow_s: float, folder: Path, results: Connection) -> None:
     """Decode mutated files for ``seconds`` of CPU time, and send a Report; the file at work lies in ``folder``."""
     faulthandler.enable()
-    _limit_memory()
+    _limit(seconds)
     rng = np.random.default_rng(seed)
     corpus, seen, report = seeds(kind), set[str](), Report()
     started = time.process_time()
@@ -130,7 +135,7 @@ def explore(kind: str, seed: int, seconds: float, slow_s: float, folder: Path, r
             report.failures.append(_keep(folder, file, f"{took:.1f} s: {result}"))
         report.inputs[kind] += 1
         report.outcomes[result.split(" ", maxsplit=1)[0]] += 1
-        if result not in seen and len(corpus) < _MAX_SEEDS:
+        if result not in seen and file and len(corpus) < _MAX_SEEDS:
             corpus.append(file)
         seen.add(result)
     report.cpu_s = time.process_time() - started
@@ -151,9 +156,8 @@ def fuzz(kinds: list[str], cpu_seconds: float, seed: int, slow_s: float, folder:
         process.start()
         sender.close()
         try:
-            if not receiver.poll(20 * seconds + 300):
+            if not receiver.poll(_LONGEST_S):
                 process.kill()
-                total.failures.append(_keep(folder, (folder / "current").read_bytes(), f"{kind}: hangs"))
             total.add(receiver.recv())
         except EOFError:
             process.join()
@@ -161,11 +165,14 @@ def fuzz(kinds: list[str], cpu_seconds: float, seed: int, slow_s: float, folder:
             total.failures.append(_keep(folder, (folder / "current").read_bytes(), sentence))
             total.cpu_s += seconds / 2  # unknown; without it a crash at every start would never end
         process.join()
-        (folder / "report.json").write_text(json.dumps(asdict(total), indent=1), encoding="utf-8")
+        (folder / "report.json").write_text(total.text(), encoding="utf-8")
     return total
 
 
-def _limit_memory() -> None:
+def _limit(seconds: float) -> None:
+    """Bound the memory of this process, and the time of a decoder that never returns: SIGXCPU ends it."""
+    longest = round(time.process_time() + 2 * seconds + 60)
+    resource.setrlimit(resource.RLIMIT_CPU, (longest, longest + 10))
     if sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + MEMORY
@@ -266,7 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--failures", type=Path, default=Path("fuzz"), help="folder of the report and of failing files")
     args = parser.parse_args(arguments)
     report = fuzz(args.kinds, args.cpu_seconds, args.seed, args.slow, args.failures)
-    print(json.dumps(asdict(report), indent=1))
+    print(report.text())
     return 1 if report.failures else 0
 
 

@@ -35,7 +35,11 @@ def unpacked(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_archive_holds_the_handler_the_library_and_the_model_and_nothing_else(archive: Path) -> None:
     with zipfile.ZipFile(archive) as content:
         names = set(content.namelist())
-    library = {f"visionserve/{path.name}" for path in (ROOT / "visionserve").glob("*.py")}
+    library = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("", "formats")
+        for path in (ROOT / "visionserve" / folder).glob("*.py")
+    }
     model = {"card.json", "model.onnx", "reference.safetensors"}
     handlers = {f"handlers/{path.name}" for path in (ROOT / "handlers").glob("*.py")} - {
         "handlers/image_handler.py"
