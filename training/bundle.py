@@ -9,10 +9,11 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,17 @@ from training import recipe as recipes
 from training.data import manifest as manifests
 from training.data.cache import read
 from training.data.datamodule import served
+from training.data.datasets import SPLITS
 from training.data.manifest import SEEN, Manifest
 from training.evaluation import evaluate as evaluation
 from training.evaluation.calibration import fit_temperature
+from training.evaluation.report import external
 from training.evaluation.report import write as report
 from training.export import gates
 from training.export.gates import Finding
 from training.export.onnx import export
 from training.export.quantize import quantize
-from training.fit.run import Run, read_facts, read_manifest
+from training.fit.run import Run, read_facts, read_further, read_manifest
 from training.networks import load_network
 from training.provenance import NOT_STATED
 from training.recipe import Recipe
@@ -65,14 +68,21 @@ def make(run: Run, bundle: Path) -> ModelCard:
     if not run.weights.is_file():
         raise BundleError(f"{run.folder} has no weights.safetensors yet: let `python -m training fit` finish")
     recipe = recipes.load(run.recipe)
-    manifest = read_manifest(run)
+    images = Images(read_manifest(run), read_further(run))
     with replacement(bundle) as folder:
         _halve(run.weights, folder / WEIGHTS)
         _hand_down(run.seen, folder)
-        return _fill(folder, _first_card(recipe, manifest, run), manifest, recipe.seed)
+        return _fill(folder, _first_card(recipe, images, run), images, recipe.seed)
 
 
-def resize(source: Path, root: Path, preprocessing: Preprocessing, version: str, bundle: Path) -> ModelCard:
+def resize(
+    source: Path,
+    root: Path,
+    preprocessing: Preprocessing,
+    version: str,
+    bundle: Path,
+    roots: Mapping[str, Path] | None = None,
+) -> ModelCard:
     """Write a bundle of the same weights for another input and return its card; ``bundle`` may be the source itself.
 
     Ranges, temperature, reference statistics, gates and metrics are made again: nothing of the old input stays.
@@ -80,12 +90,14 @@ def resize(source: Path, root: Path, preprocessing: Preprocessing, version: str,
     Args:
         root: the folder of the source's images.
         preprocessing: the new input.
+        roots: name of a further source -> its folder; those of all that the bundle learnt from.
 
     Raises:
         BundleError: images changed, or a gate failed (the message has the numbers).
     """
     card = ModelCard.load(source / CARD)
     manifest = manifests.load(source / manifests.FILE_NAME, root, card.labels)
+    images = Images(manifest, manifests.load_further(source, card.labels, roots or {}))
     served_as = replace(card.input, size=preprocessing.size, crop=preprocessing.crop)
     recipe = card.provenance["recipe"] | {"version": version, "input": asdict(preprocessing)}
     provenance = card.provenance | {"recipe": recipe, "date": datetime.now(UTC).date().isoformat()}
@@ -96,7 +108,26 @@ def resize(source: Path, root: Path, preprocessing: Preprocessing, version: str,
     with replacement(bundle) as folder:
         shutil.copy(source / WEIGHTS, folder)
         _hand_down(source / SEEN, folder)
-        return _fill(folder, card, manifest, int(recipe["seed"]))
+        return _fill(folder, card, images, int(recipe["seed"]))
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a bundle is made from and measured on: the first source, and further ones by name."""
+
+    first: Manifest
+    further: dict[str, Manifest] = field(default_factory=dict)
+
+    @cached_property
+    def joined(self) -> Manifest:
+        """All of them as one manifest."""
+        return manifests.joined([self.first, *self.further.values()])
+
+    def balance(self) -> np.ndarray:
+        """Return the weights (N,) of the joined validation images with which all sources count alike, 1 on average."""
+        counts = [len(part.part("val")) for part in (self.first, *self.further.values())]
+        counts = [count for count in counts if count]
+        return np.concatenate([np.full(count, sum(counts) / len(counts) / count) for count in counts])
 
 
 @contextmanager
@@ -152,21 +183,23 @@ def _announce(old: Path, new: Path) -> None:
     )
 
 
-def _fill(bundle: Path, card: ModelCard, manifest: Manifest, seed: int) -> ModelCard:
+def _fill(bundle: Path, card: ModelCard, images: Images, seed: int) -> ModelCard:
     """Make everything that follows from the weights in ``bundle``, a first card and the images."""
-    manifest.verify()
-    manifest.save(bundle / manifests.FILE_NAME)
+    images.joined.verify()
+    images.first.save(bundle / manifests.FILE_NAME)
+    for name, manifest in images.further.items():
+        manifest.save(manifests.further_file(bundle, name))
     card.save(bundle / CARD)
     with tempfile.TemporaryDirectory() as folder:
         fp32 = Path(folder, "fp32.onnx")
         _log.info("exporting, quantizing, calibrating")
         export(load_network(bundle), card.input, fp32)
-        card, findings = _quantize_and_check(card, manifest, bundle, fp32, seed)
+        card, findings = _quantize_and_check(card, images, bundle, fp32, seed)
     for finding in findings:
         _log.info("%s", finding)
     golden.write(bundle)
     _log.info("measuring on the test split")
-    return _measure(card, manifest, bundle)
+    return _measure(card, images, bundle)
 
 
 def outputs(model: Path, images: np.ndarray) -> Outputs:
@@ -184,15 +217,20 @@ def calibration(images: np.ndarray, seed: int, count: int = CALIBRATION) -> Iter
 
 
 def _quantize_and_check(
-    card: ModelCard, manifest: Manifest, bundle: Path, fp32: Path, seed: int
+    card: ModelCard, sources: Images, bundle: Path, fp32: Path, seed: int
 ) -> tuple[ModelCard, list[Finding]]:
-    """Quantize, calibrate, fit the reference statistics and run the gates; return the calibrated card."""
+    """Quantize, calibrate, fit the reference statistics and run the gates; return the calibrated card.
+
+    All sources count alike for the temperature and for the ranks of novelty, however many validation images they have.
+    """
+    manifest = sources.joined
     preprocessing = Preprocessing(card.input.size, card.input.crop)
     train, train_targets = served(manifest, "train", preprocessing)
     val, val_targets = served(manifest, "val", preprocessing)
     quantize(fp32, calibration(train, seed), bundle / card.model)
     int8_val, int8_train = (outputs(bundle / card.model, images) for images in (val, train))
-    card = _calibrated(card, bundle, (int8_train, train_targets), (int8_val, val_targets))
+    weights = sources.balance()
+    card = _calibrated(card, bundle, (int8_train, train_targets), (int8_val, val_targets), weights)
     sample = np.sort(np.random.default_rng(seed).permutation(len(train))[:GATE_IMAGES])
     int8 = np.concatenate([int8_train.logits[sample], int8_val.logits])
     exact_val, exact_train = (outputs(fp32, images) for images in (val, train))
@@ -200,7 +238,7 @@ def _quantize_and_check(
     compared = gates.int8_gates(int8, exact, card.temperature)
     if len(train) + len(val) < FEW_IMAGES and not all(finding.passed for finding in compared):
         card = _in_fp32(card, bundle, fp32, compared, len(train) + len(val))
-        card, compared = _calibrated(card, bundle, (exact_train, train_targets), (exact_val, val_targets)), []
+        card, compared = _calibrated(card, bundle, (exact_train, train_targets), (exact_val, val_targets), weights), []
     classifier = Classifier.load(bundle, threads=os.cpu_count() or 1)
     files = (read(manifest.root / manifest.rows[index].path) for index in manifest.part("val"))
     findings = [*compared, gates.decode_gate(classifier, files)]
@@ -209,12 +247,17 @@ def _quantize_and_check(
 
 
 def _calibrated(
-    card: ModelCard, bundle: Path, train: tuple[Outputs, np.ndarray], val: tuple[Outputs, np.ndarray]
+    card: ModelCard,
+    bundle: Path,
+    train: tuple[Outputs, np.ndarray],
+    val: tuple[Outputs, np.ndarray],
+    weights: np.ndarray,
 ) -> ModelCard:
     """Return the card with the temperature that fits outputs and label indices of validation; write the reference."""
-    card = replace(card, temperature=round(fit_temperature(val[0].logits, val[1]), 4))
+    card = replace(card, temperature=round(fit_temperature(val[0].logits, val[1], weights), 4))
     card.save(bundle / CARD)
-    Reference.fit(train[0].embedding, train[1], val[0].embedding, val[0].logits).save(bundle / novelty.FILE_NAME)
+    reference = Reference.fit(train[0].embedding, train[1], val[0].embedding, val[0].logits, weights=weights)
+    reference.save(bundle / novelty.FILE_NAME)
     if len(val[1]) < WEAK_REFERENCE:
         _log.warning(
             "the novelty reference is weak: a novelty is a rank among only %d validation images, so about one ordinary "
@@ -237,29 +280,30 @@ def _in_fp32(card: ModelCard, bundle: Path, fp32: Path, compared: list[Finding],
     return replace(card, model=FP32, provenance=card.provenance | {SERVED_IN: reason})
 
 
-def _measure(card: ModelCard, manifest: Manifest, bundle: Path) -> ModelCard:
-    """Evaluate on the test split and write the report, without images, and the final card."""
-    data = evaluation.collect(bundle, manifest)
-    sections = report.all_sections(data)
+def _measure(card: ModelCard, images: Images, bundle: Path) -> ModelCard:
+    """Evaluate on the test splits and write the report, without images, and the final card."""
+    data = evaluation.collect(bundle, images.first)
+    others = [external.Labelled.of_manifest(name, manifest) for name, manifest in images.further.items()]
+    sections = [*report.all_sections(data), *([external.section(data, others)] if others else [])]
     report.write(bundle, data, sections, photographs=False)
     card = replace(card, metrics=report.headline(data, sections))
     card.save(bundle / CARD)
     return card
 
 
-def _first_card(recipe: Recipe, manifest: Manifest, run: Run) -> ModelCard:
+def _first_card(recipe: Recipe, images: Images, run: Run) -> ModelCard:
     card_input = Input(recipe.input.size, recipe.input.crop, MEAN, STD)
     return ModelCard(
         recipe.name,
         recipe.version,
         recipe.architecture,
-        manifest.labels,
+        images.first.labels,
         card_input,
-        provenance=_provenance(recipe, manifest, read_facts(run)),
+        provenance=_provenance(recipe, images, read_facts(run)),
     )
 
 
-def _provenance(recipe: Recipe, manifest: Manifest, facts: dict[str, Any]) -> dict[str, Any]:
+def _provenance(recipe: Recipe, images: Images, facts: dict[str, Any]) -> dict[str, Any]:
     """Return what the card says of the model's origin; what nobody stated is left out."""
     notes = {
         "trained_on": recipe.data_note,
@@ -271,8 +315,12 @@ def _provenance(recipe: Recipe, manifest: Manifest, facts: dict[str, Any]) -> di
     return {name: note for name, note in notes.items() if note not in NOT_STATED} | {
         **_baseline(facts),
         "recipe": _public(recipe),
-        "manifest_sha256": manifest.digest,
-        "photographs": {split: len(manifest.part(split)) for split in ("train", "val", "test")},
+        **_counts(images.first),
+        **(
+            {"further": {name: _counts(manifest) for name, manifest in images.further.items()}}
+            if images.further
+            else {}
+        ),
         "date": datetime.now(UTC).date().isoformat(),
         "train_your_own": "make train RECIPE=training/recipes/flowers102.yaml, or any folder of class folders: "
         "python -m training all --data.source imagefolder --data.root FOLDER --name NAME",
@@ -285,11 +333,22 @@ def _baseline(facts: dict[str, Any]) -> dict[str, Any]:
     return {"baseline": {name: facts.get(name) for name in names}} if "probe_val_accuracy" in facts else {}
 
 
+def _counts(manifest: Manifest) -> dict[str, Any]:
+    groups = {split: {row.group for row in manifest.rows if row.split == split and row.group} for split in SPLITS}
+    counts: dict[str, Any] = {
+        "manifest_sha256": manifest.digest,
+        "photographs": {split: len(manifest.part(split)) for split in SPLITS},
+    }
+    return counts | ({"groups": {split: len(names) for split, names in groups.items()}} if any(groups.values()) else {})
+
+
 def _public(recipe: Recipe) -> dict[str, Any]:
     """Return the recipe without paths, servers and devices: nothing that does not change the result."""
     content = recipes.plain(recipe)
-    for path in ("root", "manifest"):
-        content["data"].pop(path)
+    content["data"].pop("roots")
+    for section in (content["data"], *content["data"]["more"]):
+        section.pop("root")
+        section.pop("manifest")
     for of_this_machine in ("machine", "tracking"):
         content.pop(of_this_machine)
     for stated_elsewhere in ("init_note", "data_note", "licence"):

@@ -21,14 +21,72 @@ from visionserve.errors import BundleError
 from visionserve.files import write_text
 from visionserve.model_card import check_name
 
-SourceName = Literal["flowers102", "cub200", "cats-and-dogs", "imagefolder"]
-SplitName = Literal["stratified", "given", "given-test"]
+SourceName = Literal["flowers102", "cub200", "cats-and-dogs", "imagefolder", "labels-csv"]
+SplitName = Literal["stratified", "given", "given-test", "by-group"]
 PrecisionName = Literal["auto", "bf16-mixed", "16-mixed", "32-true"]
 RENAMED = {"optimiser": "optimizer", "data.broken": "data.corrupt"}  # entries: former name -> name
 TrackerName = Literal["tensorboard", "mlflow", "wandb", "none"]
 
 
 _SERVED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # names and versions that torch-model-archiver and URLs take
+
+
+@dataclass(frozen=True)
+class LabelsCsv:
+    """How a ``labels-csv`` source says what its images show: a CSV file with a line per image.
+
+    Attributes:
+        name: of the CSV file, below the root.
+        folder: of the images, below the root.
+        file: column with the image's path below ``folder``; ``.jpg`` may be left out there.
+        label: column with the label's name.
+        index: column with the label's position, from 0; read where there is no column ``label``, and for the order.
+        accept: column with further labels that count as right, names or positions between semicolons.
+        group: column with what an image comes from, such as a website or a camera: ``by-group`` divides by it.
+        split: column with train, val or test, for the splits ``given`` and ``given-test``.
+    """
+
+    name: str = "labels.csv"
+    folder: str = ""
+    file: str = "file"
+    label: str = "label"
+    index: str = "index"
+    accept: str = "accept"
+    group: str = "source"
+    split: str = "split"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Further images to learn from and to measure on, with labels of the first source (``data.more``).
+
+    Attributes:
+        name: for files and figures; the validation accuracy of each source is logged under its name.
+        source: layout of the folder.
+        root: the folder; ``--data.roots.NAME FOLDER`` wins over it.
+        weight: how often an epoch shows each training image; 0.5 shows a random half of them.
+        split: as in ``data.split``; ``by-group`` has no group of images on two sides.
+        held_out: share of the groups that validate, and as many again test, with ``by-group``.
+        seed: of the split.
+        manifest: a split that was written once, to be used again.
+        csv: of a ``labels-csv`` source.
+    """
+
+    name: str
+    source: SourceName = "labels-csv"
+    root: str | None = None
+    weight: float = 1.0
+    split: SplitName = "by-group"
+    held_out: float = 0.1
+    seed: int = 1
+    manifest: str | None = None
+    csv: LabelsCsv = field(default_factory=LabelsCsv)
+
+    def __post_init__(self) -> None:
+        if not _SERVED.fullmatch(self.name):
+            raise BundleError(f"data.more: {self.name!r} is no name of a source: use letters, digits, '-', '_', '.'")
+        if self.weight <= 0 or not 0 < self.held_out < 0.5:
+            raise BundleError(f"data.more: {self.name} needs a weight above 0 and held_out between 0 and 0.5")
 
 
 @dataclass(frozen=True)
@@ -40,7 +98,8 @@ class Data:
         root: the folder; None downloads what the source publishes.
         split: ``stratified`` divides every image on disk 80/10/10 per label; ``given`` takes the source's own
             split (the official split of Oxford 102, or train/val/test folders); ``given-test`` its test split
-            only, and divides the rest 90/10 per label.
+            only, and divides the rest 90/10 per label; ``by-group`` divides the groups of a ``labels-csv`` source
+            80/10/10, so that no group is on two sides.
         seed: of the stratified split; kept apart from the run's seed so that runs can be compared.
         manifest: a split that was written once, to be used again instead of a new one; ``split`` and ``seed`` are
             then of no account.
@@ -48,6 +107,10 @@ class Data:
         cache_side: images wait in memory with this shorter side at most, in pixels.
         workers: processes that augment; 0 does it in the training process.
         cache: keep decoded images on disk; off, every epoch decodes the JPEGs again, to the same pixels.
+        csv: of a ``labels-csv`` source.
+        weight: how often an epoch shows each training image; 0.5 shows a random half of them.
+        more: further sources to learn from, with labels of this one.
+        roots: name of a further source -> its folder.
     """
 
     source: SourceName = "flowers102"
@@ -59,6 +122,20 @@ class Data:
     cache_side: int = 256
     workers: int = 2
     cache: bool = True
+    csv: LabelsCsv = field(default_factory=LabelsCsv)
+    weight: float = 1.0
+    more: tuple[Source, ...] = ()
+    roots: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [source.name for source in self.more]
+        if self.weight <= 0 or len(set(names)) < len(names):
+            raise BundleError("data.weight must be above 0, and each of data.more needs a name of its own")
+        unknown = sorted(set(self.roots) - set(names))
+        if unknown:
+            raise BundleError(
+                f"data.roots names {unknown[0]}, which is not among data.more ({', '.join(names) or '-'})"
+            )
 
 
 @dataclass(frozen=True)
@@ -75,6 +152,12 @@ class Augment:
 
     Attributes:
         min_area: smallest share of the image that a random crop keeps.
+        colour: largest change of brightness, contrast and saturation, as a share; a tenth of it of the hue.
+        colour_probability: share of the images whose colours are changed.
+        rotate: largest turn, in degrees.
+        shrink: share of the images that lose detail, as if they had been at most a third as large.
+        blur: share of the images that are blurred.
+        compress: share of the images that are stored as JPEG of a quality of 25-80, and read again.
         policy: automatic augmentation after crop and flip; TrivialAugment (arXiv 2103.10158) has nothing to tune.
         policy_probability: share of the images that the policy touches.
         mixup: probability that a batch is blended (arXiv 1710.09412).
@@ -82,6 +165,12 @@ class Augment:
     """
 
     min_area: float = 0.35
+    colour: float = 0.0
+    colour_probability: float = 0.8
+    rotate: float = 0.0
+    shrink: float = 0.0
+    blur: float = 0.0
+    compress: float = 0.0
     policy: Literal["trivial", "rand", "none"] = "trivial"
     policy_probability: float = 1.0
     mixup: float = 0.1
@@ -251,6 +340,8 @@ class Recipe:
                 f"batch_size {self.batch_size} is that of all {processes} processes together and must give each the "
                 f"same even number of images: take a multiple of {2 * processes}"
             )
+        if self.probe and self.data.more:
+            raise BundleError("probe knows one source: set it to false with data.more")
         if self.probe and self.init == "none":
             raise BundleError("probe needs trained weights to begin with: set init, or probe to false")
         ends = [stage.until for stage in self.stages]

@@ -46,6 +46,7 @@ class Reference:
         validation: np.ndarray,
         validation_logits: np.ndarray,
         quantiles: int = 1001,
+        weights: np.ndarray | None = None,
     ) -> "Reference":
         """Estimate the statistics.
 
@@ -55,6 +56,7 @@ class Reference:
             validation: (M, D) of the validation images.
             validation_logits: (M, C) of the same.
             quantiles: how many of the validation images' values are kept, evenly spaced in rank.
+            weights: (M,) how much each of the validation images counts in the ranks; None counts all alike.
         """
         classes = int(labels.max()) + 1
         means = np.stack([embeddings[labels == index].mean(0) for index in range(classes)]).astype(np.float64)
@@ -72,7 +74,11 @@ class Reference:
         weighted = replace(plain, logit_weight=weight)
         strangeness = [weighted.strangeness(*image) for image in zip(validation, validation_logits, strict=True)]
         ranks = np.linspace(0, 1, min(quantiles, len(strangeness)))
-        return replace(weighted, distances=np.quantile(strangeness, ranks).astype(np.float32))
+        if weights is None or np.ptp(weights) == 0:
+            values = np.quantile(strangeness, ranks)
+        else:
+            values = np.quantile(strangeness, ranks, method="inverted_cdf", weights=weights)
+        return replace(weighted, distances=values.astype(np.float32))
 
     def distance(self, embedding: np.ndarray) -> float:
         """Return the distance of one embedding (D,) to the nearest class mean, in standard deviations.

@@ -3,6 +3,7 @@
 Every draw follows from numbers given by the caller, so a resumed run repeats exactly what an uninterrupted one does.
 """
 
+import io
 import math
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from training.recipe import Augment
 _POLICIES = {"trivial": v2.TrivialAugmentWide, "rand": v2.RandAugment}
 CUTMIX_ALPHA = 1.0  # rectangles of every size, as in the paper
 MIXUP_ALPHA = 0.2  # mostly one image with a veil of the other
+SHRUNK = 1 / 3  # of the side: the least that an image may have had before it was enlarged
 ASPECT = 4 / 3  # random crops are at most this much wider or taller than square
 
 
@@ -27,6 +29,8 @@ class Augmentation:
 
     def __init__(self, settings: Augment) -> None:
         self._settings = settings
+        strength = settings.colour
+        self._jitter = v2.ColorJitter(strength, strength, strength, strength / 10) if strength else None
         self._policy = _POLICIES[settings.policy]() if settings.policy in _POLICIES else None
 
     def __call__(self, image: Pixels, size: int, seed: int) -> Tensor:
@@ -38,11 +42,45 @@ class Augmentation:
             planes = functional.resize(piece.permute(2, 0, 1), [size, size], antialias=True)  # (3, size, size)
             if _chance(0.5):
                 planes = functional.horizontal_flip(planes)
+            planes = self._degraded(planes)
             varied: Tensor = planes.permute(1, 2, 0).contiguous()
             if self._policy is None or not _chance(self._settings.policy_probability):
                 return varied
             augmented: Image.Image = self._policy(Image.fromarray(varied.numpy()))  # 3 times faster than on tensors
             return torch.from_numpy(np.array(augmented))
+
+    def _degraded(self, planes: Tensor) -> Tensor:
+        """Return (3, S, S) uint8 as other cameras, other light and the web would have left it."""
+        settings = self._settings
+        if settings.rotate:
+            angle = float(torch.empty(()).uniform_(-settings.rotate, settings.rotate))
+            planes = _turned(planes, angle)
+        if self._jitter is not None and _chance(settings.colour_probability):
+            planes = self._jitter(planes)
+        if settings.shrink and _chance(settings.shrink):
+            size = planes.shape[-1]
+            small = int(size * float(torch.empty(()).uniform_(SHRUNK, 0.8)))
+            planes = functional.resize(functional.resize(planes, [small, small], antialias=True), [size, size])
+        if settings.blur and _chance(settings.blur):
+            planes = functional.gaussian_blur(planes, [5, 5], [float(torch.empty(()).uniform_(0.3, 1.5))])
+        if settings.compress and _chance(settings.compress):
+            planes = _stored(planes, int(torch.randint(25, 81, ())))
+        return planes
+
+
+def _turned(planes: Tensor, angle: float) -> Tensor:
+    """Return a square image turned by so many degrees, enlarged until no corner is empty."""
+    radians = math.radians(abs(angle))
+    scale = math.cos(radians) + math.sin(radians)
+    turned: Tensor = functional.affine(planes, angle, [0, 0], scale, [0.0, 0.0], functional.InterpolationMode.BILINEAR)
+    return turned
+
+
+def _stored(planes: Tensor, quality: int) -> Tensor:
+    """Return (3, S, S) uint8 as it comes back from a JPEG file."""
+    file = io.BytesIO()
+    Image.fromarray(planes.permute(1, 2, 0).contiguous().numpy()).save(file, "JPEG", quality=quality)
+    return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)
 
 
 def random_box(height: int, width: int, min_area: float) -> tuple[int, int, int, int]:

@@ -15,6 +15,7 @@ from training.data.cache import decoder_key, read
 from training.data.datasets import Collection, is_hidden
 from training.data.duplicates import WORDS, Hash, perceptual_hash
 from visionserve.errors import BundleError, ServiceError
+from visionserve.files import is_image
 from visionserve.images import decode
 
 FILE_NAME = "corrupt.csv"
@@ -25,6 +26,7 @@ _REASONS = {
     "image_too_large": "more bytes or pixels than the service takes",
     "unsupported_image": "not an image of an accepted format",
 }
+UNLISTED = "not in the list of labels"
 NOT_AN_IMAGE, HIDDEN = "not an image by its name", "hidden"
 _UNREAD = (".jxl", ".jp2", ".psd", ".svg", ".cr2", ".nef", ".arw", ".dng", ".raw")
 
@@ -71,6 +73,8 @@ def reason_of_name(path: str) -> str:
     parts = PurePosixPath(path)
     if any(is_hidden(part) for part in parts.parts):
         return HIDDEN
+    if is_image(path):
+        return UNLISTED
     suffix = parts.suffix.lower()
     return f"{suffix} is not read: save it as JPEG or PNG" if suffix in _UNREAD else NOT_AN_IMAGE
 

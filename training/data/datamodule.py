@@ -6,7 +6,8 @@ manifest -> cache -> Augmentation        -> train: uint8 (B, S, S, 3), S as the 
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from dataclasses import dataclass
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from training.data.augment import Augmentation
 from training.data.cache import Cache, Files, Pixels, open_cache, read
 from training.data.datasets import Split
-from training.data.manifest import Manifest
+from training.data.manifest import Manifest, joined
 from training.recipe import Recipe
 from visionserve.errors import BundleError, ServiceError
 from visionserve.transforms import Preprocessing, load
@@ -47,15 +48,41 @@ class AugmentedDataset(Dataset[tuple[Tensor, int]]):
         return self._augmentation(self._cache[sample.row], sample.size, sample.seed), self._targets[sample.row]
 
 
+@dataclass(frozen=True)
+class Portion:
+    """The training images of a source, as indices, and how often an epoch shows each."""
+
+    indices: list[int]
+    weight: float = 1.0
+
+    def of_epoch(self, seed: int, epoch: int) -> list[int]:
+        """Return the indices of an epoch: all as often as the weight has ones, and a random part of them for the rest.
+
+        The part is another in each epoch, and follows from ``seed`` and ``epoch`` alone.
+        """
+        whole = int(self.weight)
+        part = len(self) - whole * len(self.indices)
+        if not part:
+            return self.indices * whole
+        chosen = np.random.default_rng([seed, epoch, len(self.indices)]).permutation(self.indices)[:part]
+        return self.indices * whole + sorted(chosen.tolist())
+
+    def __len__(self) -> int:
+        return round(self.weight * len(self.indices))
+
+
 class EpochSampler(Sampler[SampleSpec]):
-    """Every image once, in an order and in variations that follow from the recipe's seed and the epoch alone.
+    """Every image, as often as its source's weight says, in an order and in variations of one's own for each epoch.
+
+    They follow from the recipe's seed and the epoch alone.
 
     Of several processes, number ``rank`` gets its share of each batch: together they learn from the same images at
     every step as one process would.
     """
 
-    def __init__(self, indices: list[int], recipe: Recipe, rank: int = 0) -> None:
-        self._places, self._recipe, self._rank, self._epoch = indices, recipe, rank, 0
+    def __init__(self, portions: Sequence[Portion], recipe: Recipe, rank: int = 0) -> None:
+        self._portions, self._recipe, self._rank, self._epoch = portions, recipe, rank, 0
+        self._count = sum(len(portion) for portion in portions)
         self.share = recipe.batch_size // recipe.machine.processes
 
     def set_epoch(self, epoch: int) -> None:
@@ -64,14 +91,15 @@ class EpochSampler(Sampler[SampleSpec]):
 
     def __len__(self) -> int:
         if self._recipe.machine.processes == 1:
-            return len(self._places)
-        return len(self._places) // self._recipe.batch_size * self.share
+            return self._count
+        return self._count // self._recipe.batch_size * self.share
 
     def __iter__(self) -> Iterator[SampleSpec]:
         generator = np.random.default_rng([self._recipe.seed, self._epoch])
         size = self._recipe.stage(self._epoch).size
-        seeds = generator.integers(2**62, size=len(self._places)).tolist()
-        order = generator.permutation(self._places).tolist()
+        seeds = generator.integers(2**62, size=self._count).tolist()
+        indices = [index for portion in self._portions for index in portion.of_epoch(self._recipe.seed, self._epoch)]
+        order = generator.permutation(indices).tolist()
         samples = (SampleSpec(index, size, seed) for index, seed in zip(order, seeds, strict=True))
         first = self._rank * self.share
         mine = (
@@ -81,12 +109,17 @@ class EpochSampler(Sampler[SampleSpec]):
 
 
 class ImageDataModule(LightningDataModule):
-    """The batches of one recipe and manifest; decoded images are cached below ``cache``."""
+    """The batches of one recipe and its manifests; decoded images are cached below ``cache``.
 
-    def __init__(self, recipe: Recipe, manifest: Manifest, cache: Path) -> None:
+    ``manifests`` are those of the first source and of ``data.more``, in that order; ``manifest`` has all of them.
+    """
+
+    def __init__(self, recipe: Recipe, manifests: Manifest | Sequence[Manifest], cache: Path) -> None:
         super().__init__()
-        self._recipe, self.manifest, self._folder = recipe, manifest, cache
-        self._targets = manifest.targets()
+        parts = [manifests] if isinstance(manifests, Manifest) else list(manifests)
+        self._recipe, self._folder, self.manifest = recipe, cache, joined(parts)
+        self._portions, self._parts = _portions(recipe, parts), parts
+        self._targets = self.manifest.targets()
         self._cache: Cache | Files | None = None
         self._val: list[tuple[Tensor, int]] = []
 
@@ -109,13 +142,15 @@ class ImageDataModule(LightningDataModule):
         """Return shuffled, varied batches; the last, incomplete one is dropped unless it is the only one."""
         if self._cache is None:
             raise RuntimeError("setup() comes first")
-        indices = self.manifest.part("train")
         workers = self._recipe.data.workers
-        sampler = EpochSampler(indices, self._recipe, self.trainer.global_rank if self.trainer is not None else 0)
+        sampler = EpochSampler(
+            self._portions, self._recipe, self.trainer.global_rank if self.trainer is not None else 0
+        )
         if not len(sampler):
             raise BundleError(
-                f"{len(indices)} images to learn from are less than one batch of {self._recipe.batch_size}, "
-                "which several processes would share: take a smaller batch_size or one process"
+                f"{sum(map(len, self._portions))} images to learn from are less than one batch of "
+                f"{self._recipe.batch_size}, which several processes would share: take a smaller batch_size or one "
+                "process"
             )
         return DataLoader(
             AugmentedDataset(self._cache, self._targets, Augmentation(self._recipe.augment)),
@@ -136,6 +171,20 @@ class ImageDataModule(LightningDataModule):
             images, targets = served(self.manifest, "val", preprocessing)
             self._val = list(zip(torch.from_numpy(images), targets.tolist(), strict=True))
         return DataLoader(self._val, batch_size=VAL_BATCH)  # type: ignore[arg-type]  # a list serves as a data set
+
+    def validated(self) -> list[int]:
+        """Return the number of validation images of each source, in the order in which they are validated."""
+        return [len(part.part("val")) for part in self._parts]
+
+
+def _portions(recipe: Recipe, parts: Sequence[Manifest]) -> list[Portion]:
+    """Return the training images of each source, as indices of the joined manifest."""
+    weights = [recipe.data.weight, *(source.weight for source in recipe.data.more)]
+    starts = accumulate((len(part.rows) for part in parts), initial=0)
+    return [
+        Portion([start + index for index in part.part("train")], weight)
+        for part, weight, start in zip(parts, weights, starts, strict=False)
+    ]
 
 
 def served(manifest: Manifest, split: Split, preprocessing: Preprocessing) -> tuple[Pixels, np.ndarray]:

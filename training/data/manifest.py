@@ -7,8 +7,8 @@ import csv
 import hashlib
 import io
 import logging
-from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,16 +24,24 @@ SEEN = "seen.txt"  # in a run and its bundle: SHA-256 of each image that its sta
 LEFT_OUT = "left-out.csv"  # beside a grown manifest: the new images that did not join it, and why
 _log = logging.getLogger(__name__)
 HEADER = ("path", "label", "split", "sha256")
+FURTHER = ("accept", "group")  # columns of sources that know them
 
 
 @dataclass(frozen=True)
 class Row:
-    """One image, below the manifest's root."""
+    """One image, below the manifest's root.
+
+    Attributes:
+        accept: further labels that count as right.
+        group: what the image comes from, if the source says so.
+    """
 
     path: str
     label: str
     split: Split
     sha256: str
+    accept: tuple[str, ...] = ()
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,11 @@ class Manifest:
         index = {label: index for index, label in enumerate(self.labels)}
         return [index[row.label] for row in self.rows]
 
+    def accepted(self) -> list[frozenset[int]]:
+        """Return the indices that count as right for each row."""
+        index = {label: index for index, label in enumerate(self.labels)}
+        return [frozenset(index[label] for label in (row.label, *row.accept) if label in index) for row in self.rows]
+
     def save(self, path: Path) -> None:
         """Write the CSV file."""
         write_text(path, self._csv())
@@ -72,7 +85,11 @@ class Manifest:
     def _csv(self) -> str:
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([HEADER, *(astuple(row) for row in self.rows)])
+        if any(row.accept or row.group for row in self.rows):
+            lines = ((*astuple(row)[:4], ";".join(row.accept), row.group) for row in self.rows)
+            writer.writerows([HEADER + FURTHER, *lines])
+        else:
+            writer.writerows([HEADER, *(astuple(row)[:4] for row in self.rows)])
         return text.getvalue()
 
 
@@ -87,6 +104,7 @@ def build(
     seed: int,
     known_digests: Mapping[str, str] | None = None,
     alike: splits.Alike = (),
+    held_out: float = splits.HELD_OUT,
 ) -> Manifest:
     """Hash every image, split them as `splits.divide` says and return the manifest, sorted by path.
 
@@ -94,8 +112,10 @@ def build(
     """
     by_path = known_digests if known_digests is not None else digests(collection)
     images = collection.images
-    assigned = splits.divide(split, images, {p.path: by_path[p.path] for p in images}, seed, alike)
-    rows = (Row(p.path, p.label, assigned[p.path], by_path[p.path]) for p in images if p.path in assigned)
+    assigned = splits.divide(split, images, {p.path: by_path[p.path] for p in images}, seed, alike, held_out)
+    rows = (
+        Row(p.path, p.label, assigned[p.path], by_path[p.path], p.accept, p.group) for p in images if p.path in assigned
+    )
     return Manifest(collection.root, collection.labels, tuple(sorted(rows, key=lambda row: row.path)))
 
 
@@ -106,18 +126,55 @@ def load(path: Path, root: Path, labels: tuple[str, ...]) -> Manifest:
             lines = list(csv.reader(file))
     except (OSError, ValueError, csv.Error) as error:
         raise BundleError(f"no readable manifest at {path}: {error}") from error
-    if not lines or tuple(lines[0]) != HEADER:
+    width = len(lines[0]) if lines else 0
+    if not lines or tuple(lines[0]) not in (HEADER, HEADER + FURTHER):
         raise BundleError(f"{path} is not a manifest: its first line must be {','.join(HEADER)}")
     rows = []
     for number, line in enumerate(lines[1:], start=2):
-        if len(line) != len(HEADER):
-            raise BundleError(f"{path}: line {number} has {len(line)} entries instead of {len(HEADER)}")
-        name, label, split, digest = line
+        if len(line) != width:
+            raise BundleError(f"{path}: line {number} has {len(line)} entries instead of {width}")
+        name, label, split, digest = line[:4]
+        accept, group = line[4:] if width > len(HEADER) else ("", "")
         side = next((name for name in SPLITS if name == split), None)
-        if side is None or label not in labels:
+        also = tuple(entry for entry in accept.split(";") if entry)
+        if side is None or label not in labels or not set(also) <= set(labels):
             raise BundleError(f"{path}: {name} has an unknown split or label ({split}, {label})")
-        rows.append(Row(name, label, side, digest))
+        rows.append(Row(name, label, side, digest, also, group))
     return Manifest(root, labels, tuple(rows))
+
+
+def further_file(folder: Path, name: str) -> Path:
+    """Return where a run or bundle keeps the manifest of a further source."""
+    return folder / f"manifest-{name}.csv"
+
+
+def further_files(folder: Path) -> list[tuple[str, Path]]:
+    """Return the names of further sources of a run or bundle, and their manifests."""
+    return [(path.stem.removeprefix("manifest-"), path) for path in sorted(folder.glob("manifest-*.csv"))]
+
+
+def load_further(folder: Path, labels: tuple[str, ...], roots: Mapping[str, Path]) -> dict[str, Manifest]:
+    """Read the manifests of a bundle's further sources, by name.
+
+    Raises:
+        BundleError: the folder of one is not among ``roots``, or one of ``roots`` is none of the bundle's sources.
+    """
+    files = dict(further_files(folder))
+    strange, missing = sorted(roots.keys() - files.keys()), sorted(files.keys() - roots.keys())
+    if strange:
+        raise BundleError(f"{folder} has no source {strange[0]!r} but {', '.join(sorted(files)) or 'the first only'}")
+    if missing:
+        raise BundleError(
+            f"{folder} learnt from {missing[0]} too: say where its images are with --more {missing[0]}=DIR"
+        )
+    return {name: load(file, roots[name], labels) for name, file in files.items()}
+
+
+def joined(manifests: Sequence[Manifest]) -> Manifest:
+    """Return one manifest of all, in their order and with the labels of the first; paths below others are absolute."""
+    first, *others = manifests
+    rows = [replace(row, path=str((other.root / row.path).resolve())) for other in others for row in other.rows]
+    return Manifest(first.root, first.labels, (*first.rows, *rows)) if others else first
 
 
 def seen_by(bundle: Path) -> dict[str, str]:
@@ -125,7 +182,9 @@ def seen_by(bundle: Path) -> dict[str, str]:
     if not (bundle / FILE_NAME).is_file():
         _log.warning("%s has no %s: whether it has seen validation or test images is not known", bundle, FILE_NAME)
         return {}
-    rows = load(bundle / FILE_NAME, bundle, ModelCard.load(bundle / CARD).labels).rows
+    labels = ModelCard.load(bundle / CARD).labels
+    files = [bundle / FILE_NAME, *(file for _, file in further_files(bundle))]
+    rows = [row for file in files for row in load(file, bundle, labels).rows]
     seen: dict[str, str] = {row.sha256: row.split for row in rows if row.split != "test"}
     if (bundle / SEEN).is_file():
         earlier = [line.split() for line in (bundle / SEEN).read_text(encoding="utf-8").splitlines()]

@@ -9,13 +9,14 @@ from pathlib import Path, PurePosixPath
 from training.data import corrupt_files
 from training.data import manifest as manifests
 from training.data.corrupt_files import CorruptFile
-from training.data.datasets import SPLITS, Collection, collect
+from training.data.datasets import SPLITS, Collection, ImageFile, collect
 from training.data.duplicates import Hash, near
 from training.data.manifest import Manifest, Row, hash_file
-from training.recipe import Data, Recipe
+from training.recipe import Data, Recipe, Source
 from visionserve.errors import BundleError
 
 COPY = "a copy of it is in the validation or test split"
+COPY_ELSEWHERE = "a copy of it is in another split of an earlier source"
 MOST_COMPARED = 50_000  # images compared in pairs: a minute
 _log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def make(data: Data, memory: Path | None = None) -> tuple[Manifest, tuple[Corrup
         BundleError: the folder cannot be used, images are corrupt and the recipe does not skip them, or the given
             manifest is not that of these images.
     """
-    collection = collect(data.source, Path(data.root) if data.root is not None else None)
+    collection = collect(data.source, Path(data.root) if data.root is not None else None, csv=data.csv)
     if data.manifest is not None:
         return given(Path(data.manifest), collection), ()
     digests = manifests.digests(collection)
@@ -45,14 +46,104 @@ def make(data: Data, memory: Path | None = None) -> tuple[Manifest, tuple[Corrup
     return manifest, (*scan.corrupt, *copies, *others)
 
 
-def summary(manifest: Manifest, left_out: Sequence[CorruptFile], every_label: bool = False) -> list[str]:
+def make_further(
+    data: Data, first: Manifest, memory: Path | None = None
+) -> list[tuple[Source, Manifest, tuple[CorruptFile, ...]]]:
+    """Return each source of ``data.more`` with its manifest and the files of it that are left out.
+
+    An image of which a copy, or one that looks the same, is in another split of the first or of an earlier source is
+    left out: nothing that is measured on is trained on.
+
+    Raises:
+        BundleError: as `make`; or a label is none of the first source's.
+    """
+    if not data.more:
+        return []
+    result: list[tuple[Source, Manifest, tuple[CorruptFile, ...]]] = []
+    earlier = [first]
+    for source in data.more:
+        manifest, left_out = _further(source, folder_of(data, source), first.labels, data.corrupt, memory)
+        if source.manifest is None:
+            copies = _copies_elsewhere(manifest, earlier, memory)
+            manifest = replace(manifest, rows=tuple(row for row in manifest.rows if row.path not in copies))
+            left_out = (*left_out, *(CorruptFile(path, COPY_ELSEWHERE) for path in sorted(copies)))
+        result.append((source, manifest, left_out))
+        earlier.append(manifest)
+    return result
+
+
+def folder_of(data: Data, source: Source) -> Path:
+    """Return the folder of a further source; a BundleError if the recipe does not say where it is."""
+    folder = data.roots.get(source.name, source.root)
+    if folder is None:
+        raise BundleError(f"the recipe learns from {source.name} too: say where it is with --data.roots.{source.name}")
+    return Path(folder)
+
+
+def _further(
+    source: Source, root: Path, labels: tuple[str, ...], corrupt: str, memory: Path | None
+) -> tuple[Manifest, tuple[CorruptFile, ...]]:
+    collection = collect(source.source, root, csv=source.csv, labels=labels)
+    unknown = [label for label in collection.labels if label not in labels]
+    if unknown:
+        raise BundleError(f"{root} has the label {unknown[0]!r}, which the first source does not have")
+    if source.manifest is not None:
+        manifest = manifests.load(Path(source.manifest), collection.root, labels)
+        manifest.verify()
+        return manifest, ()
+    digests = manifests.digests(collection)
+    scan = corrupt_files.scan(collection, digests, memory)
+    if corrupt == "error":
+        corrupt_files.refuse_any(collection, scan.corrupt)
+    unusable = {file.path for file in scan.corrupt}
+    usable = replace(
+        collection,
+        images=tuple(image for image in collection.images if image.path not in unusable),
+        labels=tuple({image.label: 0 for image in collection.images if image.path not in unusable}),
+    )
+    manifest = manifests.build(usable, source.split, source.seed, digests, _alike(scan.hashes), source.held_out)
+    used = {row.path for row in manifest.rows}
+    copies = [CorruptFile(image.path, COPY) for image in usable.images if image.path not in used]
+    others = [CorruptFile(path, corrupt_files.reason_of_name(path)) for path in collection.others]
+    return replace(manifest, labels=labels), (*scan.corrupt, *copies, *others)
+
+
+def _copies_elsewhere(manifest: Manifest, earlier: Sequence[Manifest], memory: Path | None) -> set[str]:
+    """Return the paths of images that are, or look like one, in another split of an earlier source."""
+    everything = manifests.joined([*earlier, manifest])
+    by_path = {row.path: row for row in everything.rows}
+    mine = {row.path: own.path for row, own in zip(everything.rows[-len(manifest.rows) :], manifest.rows, strict=True)}
+    images = tuple(ImageFile(row.path, row.label) for row in everything.rows)
+    digests = {row.path: row.sha256 for row in everything.rows}
+    scan = corrupt_files.scan(Collection(everything.root, (), images), digests, memory)
+    by_digest: dict[str, list[str]] = {}
+    for path, digest in digests.items():
+        by_digest.setdefault(digest, []).append(path)
+    same = [(paths[0], other) for paths in by_digest.values() for other in paths[1:]]
+    copies = set()
+    for pair in (*same, *_alike(scan.hashes)):
+        for one, other in (pair, pair[::-1]):
+            if one in mine and other not in mine and by_path[one].split != by_path[other].split:
+                copies.add(mine[one])
+    return copies
+
+
+def summary(
+    manifest: Manifest, left_out: Sequence[CorruptFile], every_label: bool = False, labels: bool = True
+) -> list[str]:
     """Return lines on what was read: images of each split, and files that were left out, with the reasons.
 
-    Labels have a line each where something of theirs was left out, or if ``every_label``.
+    Labels have a line each where something of theirs was left out, or if ``every_label``; none without ``labels``.
     """
     counts = ", ".join(f"{split} {len(manifest.part(split))}" for split in SPLITS)
-    lines = [f"{len(manifest.rows)} images of {len(manifest.labels)} labels in {manifest.root}: {counts}"]
+    shown = len({row.label for row in manifest.rows})
+    lines = [f"{len(manifest.rows)} images of {shown} labels in {manifest.root}: {counts}"]
+    groups = {split: {row.group for row in manifest.rows if row.split == split and row.group} for split in SPLITS}
+    if any(groups.values()):
+        lines.append("groups: " + ", ".join(f"{split} {len(names)}" for split, names in groups.items()))
     lines += [f"left out {len(left_out)} files: {_reasons(left_out)}"] if left_out else []
+    if not labels:
+        return lines
     folders = {PurePosixPath(row.path).parent.as_posix(): row.label for row in manifest.rows}
     by_label: dict[str, list[CorruptFile]] = {label: [] for label in manifest.labels}
     for file in left_out:
@@ -104,7 +195,8 @@ def handful(recipe: Recipe) -> Manifest:
 
     Splits are not those of a run: nothing of a rehearsal is kept.
     """
-    collection = collect(recipe.data.source, Path(recipe.data.root) if recipe.data.root is not None else None)
+    root = Path(recipe.data.root) if recipe.data.root is not None else None
+    collection = collect(recipe.data.source, root, csv=recipe.data.csv)
     images = collection.images
     if len(images) < 2:
         raise BundleError(f"{collection.root} has too few images to learn from some and validate on others")

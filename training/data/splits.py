@@ -12,13 +12,21 @@ from training.data.datasets import SPLITS, ImageFile, Split
 from visionserve.errors import BundleError
 
 HELD_OUT = 0.1  # for validation, and as much again for the test
+ORDER = {split: place for place, split in enumerate(SPLITS)}
 Alike = Iterable[tuple[str, str]]  # pairs of paths of images that look the same
 
 
 def divide(
-    how: str, images: Sequence[ImageFile], digests: Mapping[str, str], seed: int, alike: Alike = ()
+    how: str,
+    images: Sequence[ImageFile],
+    digests: Mapping[str, str],
+    seed: int,
+    alike: Alike = (),
+    held_out: float = HELD_OUT,
 ) -> dict[str, Split]:
-    """Return path -> split by the way named ``stratified``, ``given`` or ``given-test``."""
+    """Return path -> split by the way named ``stratified``, ``given``, ``given-test`` or ``by-group``."""
+    if how == "by-group":
+        return by_group(images, digests, seed, alike, held_out)
     if how == "stratified":
         return stratified(images, digests, seed, alike)
     return given(images, digests) if how == "given" else given_test(images, digests, seed, alike)
@@ -71,6 +79,55 @@ def additional(
             side: Split = "test" if number < HELD_OUT else "val" if number < 2 * HELD_OUT else "train"
             splits.update(dict.fromkeys(paths, side))
     return splits
+
+
+def by_group(
+    images: Sequence[ImageFile],
+    digests: Mapping[str, str],
+    seed: int,
+    alike: Alike = (),
+    held_out: float = HELD_OUT,
+) -> dict[str, Split]:
+    """Return path -> split: all images of a group, such as those of one website, are on one side.
+
+    The group's hash with the seed, a number of 0-1, decides: below ``held_out`` test, below twice that validation.
+    What is added later, to a group or as a group, moves no other. Of identical files, and of images that look the
+    same, in several splits, only those in the last of train, val, test are kept.
+
+    Raises:
+        BundleError: an image has no group, or a split has no images.
+    """
+    without = [image.path for image in images if not image.group]
+    if without:
+        raise BundleError(
+            f"{without[0]} and {len(without) - 1} other images have no group to be divided by: name the column that "
+            "says where an image comes from with csv.group, or use --data.split stratified"
+        )
+    splits: dict[str, Split] = {}
+    for image in images:
+        number = _number(seed, image.group)
+        splits[image.path] = "test" if number < held_out else "val" if number < 2 * held_out else "train"
+    missing = set(SPLITS) - set(splits.values())
+    if missing:
+        groups = len({image.group for image in images})
+        raise BundleError(
+            f"{groups} groups leave no {' and no '.join(sorted(missing))} images: more groups, another seed, or "
+            "--data.split stratified"
+        )
+    copies = _copies(splits, digests, alike)
+    return {path: split for path, split in splits.items() if path not in copies}
+
+
+def _copies(splits: Mapping[str, Split], digests: Mapping[str, str], alike: Alike) -> set[str]:
+    """Return the paths of images of which a copy is in a later one of train, val, test."""
+    last: dict[str, int] = defaultdict(int)
+    for path, split in splits.items():
+        last[digests[path]] = max(last[digests[path]], ORDER[split])
+    copies = {path for path, split in splits.items() if ORDER[split] < last[digests[path]]}
+    for one, other in alike:
+        if one in splits and other in splits and splits[one] != splits[other]:
+            copies.add(min(one, other, key=lambda path: ORDER[splits[path]]))
+    return copies
 
 
 def given(images: Sequence[ImageFile], digests: Mapping[str, str]) -> dict[str, Split]:

@@ -17,7 +17,7 @@ def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     return shares
 
 
-def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
+def fit_temperature(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Return the temperature that minimises the negative log likelihood (Guo et al. 2017, arXiv 1706.04599).
 
     A weak prior towards 1, worth one image: a few images that are all right would call for infinite confidence.
@@ -25,10 +25,12 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
     Args:
         logits: (N, C) of images that were not trained on.
         targets: (N,) label indices.
+        weights: (N,) how much each image counts; None counts all alike.
     """
     optimum = minimize_scalar(
         lambda power: (
-            negative_log_likelihood(probabilities(logits, float(np.exp(power))), targets) + power**2 / len(targets)
+            np.average(log_losses(probabilities(logits, float(np.exp(power))), targets), weights=weights)
+            + power**2 / len(targets)
         ),
         bounds=tuple(np.log(_RANGE)),
         method="bounded",

@@ -49,6 +49,8 @@ class Classification(LightningModule):
         self.distillation = DistillationLoss(recipe.teacher)
         self.train_accuracy = MulticlassAccuracy(classes, average="micro")
         self.val_accuracy = MulticlassAccuracy(classes, average="micro")
+        self.validated: dict[str, int] = {}  # source -> its validation images, in the order in which they come
+        self._right: list[Tensor] = []
 
     def begin_with(self, change: Callable[[nn.Module], None]) -> None:
         """Change the network before training, and its average with it."""
@@ -102,10 +104,27 @@ class Classification(LightningModule):
         """Measure the averaged weights; return their logits (B, C)."""
         images, targets = batch
         logits: Tensor = self.average(self.prepare(images)).float()
-        self.val_accuracy(logits, targets)
         self.log("val/loss", cross_entropy(logits, targets), on_epoch=True, prog_bar=True, sync_dist=True)
-        self.log("val/accuracy", self.val_accuracy, on_epoch=True, prog_bar=True)
+        if len(self.validated) > 1:
+            self._right.append(logits.argmax(1) == targets)
+        else:
+            self.val_accuracy(logits, targets)
+            self.log("val/accuracy", self.val_accuracy, on_epoch=True, prog_bar=True)
         return logits
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the last validation."""
+        self._right = []
+
+    def on_validation_epoch_end(self) -> None:
+        """Of several sources, log the accuracy of each; ``val/accuracy`` is their mean: none outweighs another."""
+        if len(self.validated) < 2:
+            return
+        parts = torch.split(torch.cat(self._right).float(), [*self.validated.values()])
+        accuracies = torch.stack([part.mean() for part in parts])
+        for name, accuracy in zip(self.validated, accuracies, strict=True):
+            self.log(f"val/accuracy_{name}", accuracy, sync_dist=True)
+        self.log("val/accuracy", accuracies.mean(), prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return SGD with a faster head, and no weight decay on biases and norms; the rate follows ``rate``."""

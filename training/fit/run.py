@@ -29,7 +29,7 @@ from visionserve.files import write_text
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 # Entries that a resumed run may change: they do not change what it learns. Root and manifest are compared by content.
-_FREE = ("tracking.", "machine.", "data.workers", "data.cache", "data.root", "data.manifest")
+_FREE = ("tracking.", "machine.", "data.workers", "data.cache", "data.root", "data.manifest", "data.roots")
 _APPLIED = ("epochs", "patience", "name", "version", "init_note", "data_note", "licence")
 _log = logging.getLogger(__name__)
 
@@ -98,23 +98,44 @@ def prepare(recipe: Recipe, run: Run, cache: Path | None = None, *, fresh: bool)
     run.folder.mkdir(parents=True, exist_ok=True)
     if run.manifest.is_file() and not fresh:
         manifest = _resumed(recipe, run)
-        distillation.check_leak(recipe, manifest)
+        for other in read_further(run).values():
+            other.verify(f"bring it back. {_remedy()}")
+        distillation.check_leak(recipe, manifests.joined([manifest, *read_further(run).values()]))
         recipes.save(recipe, run.recipe)
         return manifest
-    manifest, left_out = preparation.make(recipe.data, cache if cache is not None else run.folder.parent / "cache")
-    seen = distillation.check_leak(recipe, manifest)
+    memory = cache if cache is not None else run.folder.parent / "cache"
+    manifest, left_out = preparation.make(recipe.data, memory)
+    further = preparation.make_further(recipe.data, manifest, memory)
+    seen = distillation.check_leak(recipe, manifests.joined([manifest, *(other for _, other, _ in further)]))
     # Of another run:
-    for old in (run.manifest, run.checkpoints / LAST, run.checkpoints / BEST, run.weights, run.seen, run.probe):
+    others = [file for _, file in manifests.further_files(run.folder)]
+    for old in (
+        run.manifest,
+        *others,
+        run.checkpoints / LAST,
+        run.checkpoints / BEST,
+        run.weights,
+        run.seen,
+        run.probe,
+    ):
         old.unlink(missing_ok=True)
     recipes.save(recipe, run.recipe)
     corrupt_files.save(left_out, run.left_out)
     if seen:
         write_text(run.seen, "".join(f"{digest} {role}\n" for digest, role in sorted(seen.items())))
-    facts = {"root": str(manifest.root.resolve()), "labels": list(manifest.labels)}
+    facts: dict[str, Any] = {"root": str(manifest.root.resolve()), "labels": list(manifest.labels)}
+    if further:
+        facts["roots"] = {source.name: str(other.root.resolve()) for source, other, _ in further}
     save_facts(run, facts | {"initialised_from": initial_weights(recipe)})
+    for source, other, other_left_out in further:
+        other.save(manifests.further_file(run.folder, source.name))
+        corrupt_files.save(other_left_out, run.folder / f"corrupt-{source.name}.csv")
     manifest.save(run.manifest)
     for line in preparation.summary(manifest, left_out):
         _log.info("%s", line)
+    for source, other, other_left_out in further:
+        for line in preparation.summary(other, other_left_out, labels=False):
+            _log.info("%s: %s", source.name, line)
     return manifest
 
 
@@ -122,6 +143,15 @@ def read_manifest(run: Run) -> Manifest:
     """Read what a run was trained on."""
     facts = read_facts(run)
     return manifests.load(run.manifest, Path(facts["root"]), tuple(facts["labels"]))
+
+
+def read_further(run: Run) -> dict[str, Manifest]:
+    """Read the manifests of further sources, by name in the recipe's order."""
+    facts = read_facts(run)
+    return {
+        name: manifests.load(manifests.further_file(run.folder, name), Path(root), tuple(facts["labels"]))
+        for name, root in facts.get("roots", {}).items()
+    }
 
 
 def read_facts(run: Run) -> dict[str, Any]:
@@ -204,7 +234,7 @@ def _same_images(recipe: Recipe, run: Run) -> Manifest:
 
 
 def _refuse_new_images(recipe: Recipe, run: Run, manifest: Manifest) -> None:
-    collection = collect(recipe.data.source, manifest.root)
+    collection = collect(recipe.data.source, manifest.root, csv=recipe.data.csv)
     used_or_left_out = {row.path for row in manifest.rows} | {file.path for file in _left_out(run)}
     new = [image for image in collection.images if image.path not in used_or_left_out]
     if not new:

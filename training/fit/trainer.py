@@ -33,7 +33,17 @@ from training.fit.checkpoints import (
 )
 from training.fit.module import Classification, compile_network
 from training.fit.probe import Probe
-from training.fit.run import BEST, Run, prepare, read_facts, read_manifest, resume_point, save_facts, unfinished
+from training.fit.run import (
+    BEST,
+    Run,
+    prepare,
+    read_facts,
+    read_further,
+    read_manifest,
+    resume_point,
+    save_facts,
+    unfinished,
+)
 from training.networks import load_network
 from training.recipe import PrecisionName, Recipe
 from visionserve import timm_networks
@@ -82,9 +92,13 @@ def begin(
 ) -> tuple[Classification, ImageDataModule]:
     """Return the network as it starts, and its batches; the run's recipe and manifest are written."""
     manifest = distributed.rank_zero_first(lambda: prepare(recipe, run, cache, fresh=fresh), lambda: read_manifest(run))
-    recipe = _sized(recipe, len(manifest.part("train")))
-    images = ImageDataModule(recipe, manifest, cache if cache is not None else run.folder.parent / "cache")
+    parts = [manifest, *read_further(run).values()]
+    recipe = _sized(recipe, sum(len(part.part("train")) for part in parts))
+    images = ImageDataModule(recipe, parts, cache if cache is not None else run.folder.parent / "cache")
     module = _module(recipe, manifest.labels)
+    module.validated = dict(
+        zip(("first", *(source.name for source in recipe.data.more)), images.validated(), strict=True)
+    )
     if recipe.probe:
         network, as_served = module.network, Preprocessing(recipe.input.size, recipe.input.crop)
         probe = distributed.rank_zero_first(

@@ -21,6 +21,22 @@ def image_folder(root: Path, per_label: int = 12) -> Path:
     return root
 
 
+def labelled_folder(root: Path, groups: int = 24, per_group: int = 3) -> tuple[Path, int]:
+    """Write a flat folder with labels.csv: so many sources of so many images, some of which accept a second label."""
+    root.mkdir(parents=True)
+    labels = [*COLOURS]
+    lines = ["file,index,label,accept,source"]
+    for group in range(groups):
+        for number in range(per_group):
+            position = (group + number) % len(labels)
+            name = f"{group:02d}-{number}.png"
+            image(COLOURS[labels[position]], 10_000 + 100 * group + number).save(root / name)
+            accept = "0;2" if position == 2 and number == 0 else str(position)
+            lines.append(f"{name},{position},{labels[position]},{accept},site{group}.example")
+    (root / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root, groups * per_group
+
+
 def flowers(root: Path, labels: list[int], train: list[int], val: list[int], test: list[int]) -> Path:
     """Write Oxford 102's layout; ``labels`` holds the class id of images 1, 2, ..."""
     (root / "jpg").mkdir(parents=True)

@@ -6,7 +6,7 @@ A source knows where images lie, what they show and, if so published, which spli
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from visionserve.errors import BundleError
 
@@ -16,11 +16,18 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One file: its path below the root with forward slashes, its label and, if the source says so, its split."""
+    """One file: its path below the root with forward slashes, and what the source says of it.
+
+    Attributes:
+        accept: further labels that count as right.
+        group: what the image comes from; images of one group resemble each other.
+    """
 
     path: str
     label: str
     split: Split | None = None
+    accept: tuple[str, ...] = ()
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,11 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
 
 
-def collect(source: str, root: Path | None) -> Collection:
+def collect(source: str, root: Path | None, **settings: Any) -> Collection:
     """Index the images of ``source`` below ``root``; None downloads what is published.
+
+    Args:
+        settings: of a ``labels-csv`` source: ``csv``, and the ``labels`` that its positions count in.
 
     Raises:
         BundleError: the folder is not there, cannot be read, or has not the source's layout.
@@ -61,7 +71,9 @@ def collect(source: str, root: Path | None) -> Collection:
     try:
         if not folder.is_dir():
             raise BundleError(f"folder {folder} does not exist")
-        collection: Collection = layout.collect(folder)
+        collection: Collection = (
+            layout.collect(folder, **settings) if source == "labels-csv" else layout.collect(folder)
+        )
     except OSError as error:
         raise BundleError(f"{error.filename} cannot be read: {error.strerror}") from error
     return collection

@@ -1,5 +1,7 @@
 """Augmentation: sizes, types and draws that can be repeated."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -51,3 +53,21 @@ def test_a_batch_is_left_alone_when_nothing_is_to_be_blended() -> None:
     mixed = blend(images, Augment(mixup=0.0, cutmix=0.0), 3)
     assert mixed.share == 1.0
     assert torch.equal(mixed.images, images)
+
+
+@pytest.mark.parametrize("entry", ["colour", "rotate", "shrink", "blur", "compress"])
+def test_what_cameras_and_the_web_do_changes_the_pixels_and_no_more(entry: str) -> None:
+    gentle = Augment(policy="none", colour_probability=1.0)
+    strength = 20.0 if entry == "rotate" else 1.0
+    before = Augmentation(gentle)(PHOTOGRAPH, 32, 5).float()
+    after = Augmentation(replace(gentle, **{entry: strength}))(PHOTOGRAPH, 32, 5)  # type: ignore[arg-type]
+    assert after.shape == (32, 32, 3)
+    assert after.dtype == torch.uint8
+    difference = (before - after.float()).abs()
+    assert difference.mean() > 1
+
+
+def test_a_turned_image_has_no_empty_corner() -> None:
+    bright = np.full((40, 40, 3), 200, np.uint8)
+    augmentation = Augmentation(Augment(policy="none", min_area=1.0, rotate=45.0))
+    assert min(int(augmentation(bright, 32, seed).min()) for seed in range(20)) >= 199

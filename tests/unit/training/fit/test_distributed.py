@@ -17,7 +17,7 @@ from tests.unit.training.markers import LIGHTNING
 from training import distributed
 from training import recipe as recipes
 from training.data.augment import blend
-from training.data.datamodule import EpochSampler
+from training.data.datamodule import EpochSampler, Portion
 from training.fit.run import Run
 from training.fit.trainer import fit
 from training.recipe import Augment, Machine, Optimizer, Recipe, Stage
@@ -104,8 +104,9 @@ def test_batch_norms_of_two_processes_stay_close_to_those_of_one(tmp_path: Path)
 
 def test_the_shares_of_the_processes_are_the_batches_of_one(tmp_path: Path) -> None:
     recipe, places = synthetic_images.recipe(tmp_path), list(range(100, 127))
-    whole = EpochSampler(places, recipe)
-    shares = [EpochSampler(places, replace(recipe, machine=Machine(devices=2, nodes=2)), rank) for rank in range(4)]
+    portions = [Portion(places)]
+    whole = EpochSampler(portions, recipe)
+    shares = [EpochSampler(portions, replace(recipe, machine=Machine(devices=2, nodes=2)), rank) for rank in range(4)]
     for sampler in (whole, *shares):
         sampler.set_epoch(3)
     samples = list(whole)
