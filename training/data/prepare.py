@@ -101,7 +101,7 @@ def _further(
         images=tuple(image for image in collection.images if image.path not in unusable),
         labels=tuple({image.label: 0 for image in collection.images if image.path not in unusable}),
     )
-    manifest = manifests.build(usable, source.split, source.seed, digests, _alike(scan.hashes), source.held_out)
+    manifest = manifests.build(usable, source.split, source.seed, digests, alike(scan.hashes), source.held_out)
     used = {row.path for row in manifest.rows}
     copies = [CorruptFile(image.path, COPY) for image in usable.images if image.path not in used]
     others = [CorruptFile(path, corrupt_files.reason_of_name(path)) for path in collection.others]
@@ -121,7 +121,7 @@ def _copies_elsewhere(manifest: Manifest, earlier: Sequence[Manifest], memory: P
         by_digest.setdefault(digest, []).append(path)
     same = [(paths[0], other) for paths in by_digest.values() for other in paths[1:]]
     copies = set()
-    for pair in (*same, *_alike(scan.hashes)):
+    for pair in (*same, *alike(scan.hashes)):
         for one, other in (pair, pair[::-1]):
             if one in mine and other not in mine and by_path[one].split != by_path[other].split:
                 copies.add(mine[one])
