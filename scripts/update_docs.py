@@ -101,12 +101,58 @@ def details() -> str:
         ("date", provenance["date"]),
         ("initialised from", provenance["initialised_from"]),
         ("trained on", provenance["trained_on"]),
-        ("photographs", ", ".join(f"{split} {count:,}" for split, count in provenance["photographs"].items())),
+        ("photographs", _photographs(provenance)),
+        *((f"images of {name}", _photographs(part)) for name, part in provenance.get("further", {}).items()),
         ("manifest", f"SHA-256 `{provenance['manifest_sha256'][:16]}...`: path and hash of each, `manifest.csv`"),
         ("temperature", f"{card['temperature']:g}"),
         ("licence", provenance["licence"]),
     ]
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def _photographs(counts: Mapping[str, Any]) -> str:
+    groups = counts.get("groups", {})
+    return ", ".join(
+        f"{split} {count:,}" + (f" from {groups[split]} websites" if groups else "")
+        for split, count in counts["photographs"].items()
+    )
+
+
+def external() -> str:
+    """Return the table of the test split beside images of other origin."""
+    figures = _read(BUNDLE / "metrics.json")
+    served, sets = figures["served"], figures["external"]
+    own = {
+        "top1": served["top1"],
+        "top1_interval": served["top1_interval"],
+        "top5": served["top5"],
+        "mean_confidence": _mean_confidence(served),
+        "calibration_error": served["calibration_error"],
+        "calibration_error_debiased": served["calibration_error_debiased"],
+        "calibration_error_debiased_interval": served["intervals"]["calibration_error_debiased"],
+    }
+    columns = [own, *sets.values()]
+    names = [f"{figures['served']['photographs']} test images of Oxford 102"]
+    names += [f"{row['photographs']} images of {row['groups']} other websites" for row in sets.values()]
+    rows = [
+        ("top-1 (95 % interval)", [_top1(row) for row in columns]),
+        ("label among the best five", [_percent(row["top5"]) for row in columns]),
+        ("mean confidence", [_percent(row["mean_confidence"]) for row in columns]),
+        ("expected calibration error", [_percent(row["calibration_error"]) for row in columns]),
+        ("the same without its bias (95 % interval)", [_debiased_of(row) for row in columns]),
+    ]
+    head = [f"| int8, as served | {' | '.join(names)} |", "|---|" + "---|" * len(columns)]
+    return "\n".join([*head, *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows)])
+
+
+def _debiased_of(row: Mapping[str, Any]) -> str:
+    low, high = row["calibration_error_debiased_interval"]
+    return f"{_percent(row['calibration_error_debiased'])} ({100 * low:.1f}-{100 * high:.1f})"
+
+
+def _mean_confidence(served: Mapping[str, Any]) -> float:
+    rows = served["reliability"]
+    return float(sum(count * confidence for count, confidence, _ in rows) / sum(count for count, _, _ in rows))
 
 
 def robustness() -> str:
@@ -175,6 +221,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "details": details,
     "robustness": robustness,
     "drift-study": drift_study,
+    "external": external,
 }
 
 if __name__ == "__main__":

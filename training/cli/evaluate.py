@@ -30,11 +30,27 @@ def evaluate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", choices=SPLITS, default="test", help="default: %(default)s")
     parser.add_argument(
         "--outside",
-        type=_named_folder,
+        type=named_folder,
         action="append",
         default=[],
         metavar="NAME=DIR",
         help="images of other things, anywhere below a folder: measures novelty; may be repeated",
+    )
+    parser.add_argument(
+        "--more",
+        type=named_folder,
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="folder of a further source that the bundle learnt from (manifest-NAME.csv): measures its held-out groups",
+    )
+    parser.add_argument(
+        "--external",
+        type=named_folder,
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="labelled images of any origin: class folders, a folder with a labels.csv, or a CSV file; may be repeated",
     )
     parser.add_argument(
         "--shifted", type=Path, metavar="DIR", help="class folders of images from elsewhere: measures accuracy"
@@ -69,6 +85,8 @@ def evaluate(args: argparse.Namespace) -> int:
         raise BundleError(f"a bundle's own figures are those of its test split: leave out --split {args.split}")
     if len(dict(args.outside)) < len(args.outside):
         raise BundleError("two folders of --outside have the same name: write --outside NAME=DIR")
+    if len({name for name, _ in (*args.more, *args.external)}) < len(args.more) + len(args.external):
+        raise BundleError("two sets of --more and --external have the same name: write --external NAME=PATH")
     if args.names is not None and args.shifted is None:
         raise BundleError("--names says what the folders of --shifted DIR show: give both")
     manifest = _manifest(args)
@@ -174,7 +192,7 @@ def pointing_game(args: argparse.Namespace) -> int:
     return 0
 
 
-def _named_folder(text: str) -> tuple[str, Path]:
+def named_folder(text: str) -> tuple[str, Path]:
     """Read NAME=DIR; a folder alone is named after itself."""
     name, separator, folder = text.partition("=")
     return (name, Path(folder)) if separator else (Path(text).name, Path(text))
@@ -194,8 +212,18 @@ def _manifest(args: argparse.Namespace) -> "Manifest":
 
 def _optional_sections(args: argparse.Namespace, data: "EvaluationData") -> "Iterator[Section]":
     """Yield the sections that need images or time of their own."""
-    from training.evaluation.report import distribution_shift, novelty, robustness
+    from training.data import manifest as manifests
+    from training.evaluation.report import distribution_shift, external, novelty, robustness
 
+    labels = data.card.labels
+    further = manifests.load_further(args.bundle, labels, dict(args.more)) if args.more else {}
+    if not args.changed:
+        for manifest in further.values():
+            manifest.verify()
+    sets = [external.Labelled.of_manifest(name, manifest) for name, manifest in further.items()]
+    sets += [external.read(name, path, labels) for name, path in args.external]
+    if sets:
+        yield external.section(data, sets)
     if args.shifted is not None:
         yield distribution_shift.section(data, args.shifted, args.names)
     if args.outside:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.cli import Command
-from training.cli.evaluate import size_and_crop
+from training.cli.evaluate import named_folder, size_and_crop
 from visionserve.errors import BundleError
 
 if TYPE_CHECKING:
@@ -153,6 +153,14 @@ def resize_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--bundle", type=Path, required=True, help="the bundle whose weights are taken")
     parser.add_argument("--data.root", dest="root", type=Path, required=True, help="folder of its images")
+    parser.add_argument(
+        "--more",
+        type=named_folder,
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="folder of a further source that the bundle learnt from; may be repeated",
+    )
     parser.add_argument("--input", type=size_and_crop, required=True, metavar="SIZE/CROP", help="such as 176/0.875")
     parser.add_argument("--version", required=True, help="of the new bundle, such as 1.1: its answers differ")
     parser.add_argument("--output", type=Path, required=True, help="folder of the new bundle; --bundle replaces it")
@@ -167,7 +175,10 @@ def resize(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.version == ModelCard.load(args.bundle / FILE_NAME).version:
         raise BundleError(f"{args.bundle} is version {args.version} already: its answers change, so give another one")
-    print_headline(bundles.resize(args.bundle, args.root, Preprocessing(*args.input), args.version, args.output))
+    made = bundles.resize(
+        args.bundle, args.root, Preprocessing(*args.input), args.version, args.output, dict(args.more)
+    )
+    print_headline(made)
     return 0
 
 

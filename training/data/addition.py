@@ -93,7 +93,7 @@ def add_reviewed(
 def _old(data: Data) -> tuple[Collection, Manifest]:
     if data.manifest is None:
         raise BundleError("--data.manifest names the manifest that is to grow, such as RUN/manifest.csv")
-    collection = collect(data.source, Path(data.root) if data.root is not None else None)
+    collection = collect(data.source, Path(data.root) if data.root is not None else None, csv=data.csv)
     old = manifests.load(Path(data.manifest), collection.root, collection.labels)
     old.verify(_REMOVED)
     return collection, old
