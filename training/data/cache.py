@@ -32,8 +32,13 @@ class Cache:
     """All images of a manifest as (H, W, 3) uint8 arrays, shorter side at most ``side`` pixels."""
 
     def __init__(self, pixels: Path, index: Path) -> None:
+        self._files = pixels, index
         self._pixels: Pixels = np.memmap(pixels, np.uint8, mode="r")
         self._index = np.load(index)
+
+    def __reduce__(self) -> tuple[type["Cache"], tuple[Path, Path]]:
+        """Give another process the files' names: NumPy would send it all pixels."""
+        return Cache, self._files
 
     def __len__(self) -> int:
         return len(self._index)

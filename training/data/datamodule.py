@@ -27,6 +27,8 @@ from visionserve.transforms import Preprocessing, load
 
 Batch = tuple[Tensor, Tensor]
 VAL_BATCH = 64
+# Workers begin in milliseconds. Python's own default is another one from 3.14 on, in which each imports torch first.
+START_METHOD = "fork"
 
 
 class SampleSpec(NamedTuple):
@@ -158,6 +160,7 @@ class ImageDataModule(LightningDataModule):
             sampler=sampler,
             generator=torch.Generator(),  # a loader samples a number, in a resumed epoch earlier: not from dropout's
             num_workers=workers,
+            multiprocessing_context=START_METHOD if workers else None,
             persistent_workers=False,
             prefetch_factor=4 if workers else None,
             drop_last=len(sampler) >= sampler.share,

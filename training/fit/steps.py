@@ -61,6 +61,7 @@ def endless(images: ImageDataModule) -> DataLoader[Any]:
         like.batch_size,
         sampler=_Epochs(like.sampler),  # type: ignore[arg-type]  # it is the one that ImageDataModule gave it
         num_workers=like.num_workers,
+        multiprocessing_context=like.multiprocessing_context,
         prefetch_factor=like.prefetch_factor,
         pin_memory=like.pin_memory,
     )

@@ -1,3 +1,4 @@
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,14 @@ def test_without_a_cache_the_pixels_are_the_same(images: manifest.Manifest, tmp_
     assert cached.size == sum(cached[place].size for place in range(12))
     for place in range(12):
         assert np.array_equal(cached[place], fresh[place])
+
+
+def test_another_process_is_sent_the_files_names_and_not_the_pixels(images: manifest.Manifest, tmp_path: Path) -> None:
+    cached = open_cache(images, tmp_path, 24)
+    sent = pickle.dumps(cached)
+    assert len(sent) < cached.size / 4
+    other = pickle.loads(sent)
+    assert all(np.array_equal(other[place], cached[place]) for place in range(12))
 
 
 def test_a_cache_larger_than_memory_says_what_else_there_is(

@@ -1,5 +1,6 @@
 """Fitting on drawn images: the same every time, also when it was stopped on the way."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(whole: Run
         run = Run(tmp_path / str(seed))
         fit(synthetic_images.recipe(images, seed=seed), run)
         assert (run.weights.read_bytes() == whole.weights.read_bytes()) is same
+
+
+# Python 3.12 and later mention that this process has threads; the workers use none of their locks.
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_processes_that_augment_give_the_same_weights(whole: Run, images: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    recipe = synthetic_images.recipe(images)
+    fit(replace(recipe, data=replace(recipe.data, workers=2)), run)
+    assert run.weights.read_bytes() == whole.weights.read_bytes()
 
 
 def test_a_killed_run_goes_on_to_the_same_result(
