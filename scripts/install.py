@@ -16,6 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 WITH_JAVA = ("serve", "train", "dev")
+# Of the wheels of ONNX Runtime and OpenVINO.
+OLDEST_GLIBC = {"x86_64": (2, 28), "aarch64": (2, 35)}
 FREE_GIB = 9  # torch and the CUDA libraries it brings are 6 GiB on disk
 
 
@@ -47,8 +49,7 @@ def make_environment():  # type: () -> None
     """Create .venv with a supported Python, and install uv into it."""
     if (VENV / "bin" / "uv").exists():
         return
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        raise Missing("the pinned wheels exist for Linux on x86-64 only.")
+    check_platform()
     free = shutil.disk_usage(str(ROOT)).free >> 30
     if free < FREE_GIB:
         raise Missing("%d GiB of disk space are needed in %s, %d are free." % (FREE_GIB, ROOT, free))  # noqa: UP031
@@ -58,6 +59,22 @@ def make_environment():  # type: () -> None
         [*pip, "--require-hashes", "-r", str(ROOT / "requirements" / "uv.txt")],
         "pip could not install uv; see above.",
     )
+
+
+def check_platform():  # type: () -> None
+    """Require a system that the pinned wheels exist for."""
+    if sys.platform != "linux" or platform.machine() not in OLDEST_GLIBC:
+        raise Missing(
+            "the server runs on Linux (x86-64 or arm64), this is %s on %s: use the image (make image, make up); "  # noqa: UP031
+            "`pip install .` brings the client and the command line." % (platform.system(), platform.machine())
+        )
+    name, version = platform.libc_ver()
+    needed = OLDEST_GLIBC[platform.machine()]
+    if name != "glibc" or tuple(int(part) for part in version.split(".")[:2]) < needed:
+        raise Missing(
+            "the pinned wheels need glibc %d.%d (Debian 12, Ubuntu 22.04), this system has %s: use the image "  # noqa: UP031
+            "(make image, make up)." % (needed[0], needed[1], (name + " " + version).strip() or "another C library")
+        )
 
 
 def supported():  # type: () -> list[int]

@@ -68,8 +68,49 @@ def test_a_full_disk_is_named(
 def test_another_kind_of_machine_is_named(
     install: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(install.platform, "machine", lambda: "riscv64")
+    assert "this is Linux on riscv64: use the image (make image, make up)" in complaint(install, capsys)
+
+
+@pytest.mark.parametrize(("system", "platform"), [("Darwin", "darwin"), ("Windows", "win32")])
+def test_another_system_is_told_of_the_image_and_of_the_client(
+    install: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    system: str,
+    platform: str,
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(install.platform, "system", lambda: system)
+    said = complaint(install, capsys)
+    assert f"this is {system} on x86_64: use the image (make image, make up); `pip install .` brings the client" in said
+
+
+@pytest.mark.parametrize(
+    ("machine", "libc", "words"),
+    [
+        ("aarch64", ("glibc", "2.31"), "need glibc 2.35 (Debian 12, Ubuntu 22.04), this system has glibc 2.31: use"),
+        ("x86_64", ("glibc", "2.17"), "need glibc 2.28"),
+        ("x86_64", ("", ""), "this system has another C library: use the image"),
+    ],
+)
+def test_a_c_library_that_is_too_old_is_named(
+    install: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    machine: str,
+    libc: tuple[str, str],
+    words: str,
+) -> None:
+    monkeypatch.setattr(install.platform, "machine", lambda: machine)
+    monkeypatch.setattr(install.platform, "libc_ver", lambda: libc)
+    assert words in complaint(install, capsys)
+
+
+def test_arm64_is_a_platform_of_the_wheels(install: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(install.platform, "machine", lambda: "aarch64")
-    assert "Linux on x86-64 only" in complaint(install, capsys)
+    monkeypatch.setattr(install.platform, "libc_ver", lambda: ("glibc", "2.36"))
+    install.check_platform()
 
 
 def test_an_environment_that_is_there_is_left_alone(install: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
