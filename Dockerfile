@@ -11,7 +11,9 @@
 #   base + packages + archive -> server            base + their own packages -> ui, loadtest
 #   installed-gpu + training's packages -> train   (the training job in Kubernetes)
 
-# Pin it for a release: --build-arg BASE=python:3.11-slim-bookworm@sha256:...
+# Python 3.11: the published figures were measured with it, and tests/container runs it. The others of pyproject.toml
+# are `--build-arg BASE=python:3.13-slim-trixie` and the like. Pin it for a release:
+#   --build-arg BASE=python:3.11-slim-bookworm@sha256:...
 ARG BASE=python:3.11-slim-bookworm
 # cpu or gpu: the archive's profile, and which packages are installed.
 ARG DEVICE=cpu

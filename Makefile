@@ -134,5 +134,5 @@ $(foreach pair,$(RENAMED),$(firstword $(subst =, ,$(pair)))):
 	@echo "make $@ is now: make $(patsubst $@=%,%,$(filter $@=%,$(RENAMED)))" >&2; exit 2
 
 $(SETS): .venv/.%: requirements/%.txt scripts/install.py
-	@$(PYTHON) scripts/install.py $*
+	@TORCH_INDEX='$(TORCH_INDEX)' $(PYTHON) scripts/install.py $*
 	@touch $@

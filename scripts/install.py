@@ -18,6 +18,7 @@ VENV = ROOT / ".venv"
 WITH_JAVA = ("serve", "train", "dev")
 # Of the wheels of ONNX Runtime and OpenVINO.
 OLDEST_GLIBC = {"x86_64": (2, 28), "aarch64": (2, 35)}
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 FREE_GIB = 9  # torch and the CUDA libraries it brings are 6 GiB on disk
 
 
@@ -103,8 +104,35 @@ def install(name):  # type: (str) -> None
     """Install a locked set; packages that are already there stay as they are."""
     print("installing requirements/%s.txt into .venv ..." % name, flush=True)  # noqa: UP031
     uv = [str(VENV / "bin" / "uv"), "pip", "install", "--quiet", "--python", str(VENV / "bin" / "python")]
-    locked = ["--require-hashes", "-r", str(ROOT / "requirements" / (name + ".txt"))]
-    run([*uv, *locked], "uv could not install the locked packages; see above.")
+    locked = ROOT / "requirements" / (name + ".txt")
+    index = torch_index()
+    if index and re.search("(?m)^torch==", locked.read_text()):
+        # The index has other files than those whose hashes are locked: its packages are installed by version.
+        torch, rest = select(locked, "--only-torch"), select(locked, "--without-torch")
+        run([*uv, "--no-deps", "--index-url", index, "-r", str(torch)], "uv could not install torch; see above.")
+        run([*uv, "--no-deps", "--require-hashes", "-r", str(rest)], "uv could not install the packages; see above.")
+    else:
+        run([*uv, "--require-hashes", "-r", str(locked)], "uv could not install the locked packages; see above.")
+
+
+def torch_index():  # type: () -> str
+    """Return the index that torch comes from, from TORCH_INDEX; a .venv keeps to the one that it was made with."""
+    kept = VENV / "torch-index"
+    if kept.exists():
+        return kept.read_text()
+    index = os.environ.get("TORCH_INDEX", "")
+    if not index and not Path("/proc/driver/nvidia").exists():
+        print("This machine has no NVIDIA GPU: TORCH_INDEX=%s saves 4 GB (README.md)." % CPU_INDEX)  # noqa: UP031
+    kept.write_text(index)
+    return index
+
+
+def select(locked, which):  # type: (Path, str) -> Path
+    """Write the part of a lock file that a machine without a GPU needs, and return the file."""
+    command = [str(VENV / "bin" / "python"), str(ROOT / "docker" / "filter_requirements.py"), str(locked)]
+    part = VENV / ("requirements" + which + ".txt")
+    part.write_bytes(subprocess.check_output([*command, "--device", "cpu", which]))
+    return part
 
 
 def install_project():  # type: () -> None

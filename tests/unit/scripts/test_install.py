@@ -1,9 +1,15 @@
 """The set-up says in one sentence what is missing, on Pythons that cannot run the rest of the project."""
 
+import functools
+import http.server
 import importlib.util
 import shutil
+import subprocess
 import sys
+import threading
+import zipfile
 from collections import namedtuple
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -118,3 +124,73 @@ def test_an_environment_that_is_there_is_left_alone(install: ModuleType, monkeyp
     (install.VENV / "bin" / "uv").touch()
     monkeypatch.setattr(install, "run", lambda *_arguments: pytest.fail("something was run"))
     install.make_environment()
+
+
+def wheel(folder: Path, name: str, version: str) -> None:
+    """Write a package of one empty module."""
+    folder.mkdir(parents=True)
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+        archive.writestr(f"{name}/__init__.py", "")
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[str]:
+    """An index whose builds of torch and torchvision have a local version, as PyTorch's have."""
+    wheel(tmp_path / "index" / "torch", "torch", "2.14.1+cpu")
+    wheel(tmp_path / "index" / "torchvision", "torchvision", "0.29.2+cpu")
+    handler = functools.partial(QuietHandler, directory=str(tmp_path / "index"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_arguments: object) -> None: ...
+
+
+@pytest.fixture
+def checkout(install: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A checkout whose locked set is torch and what it brings for a GPU, and a .venv with uv."""
+    uv = Path(sys.executable).with_name("uv")
+    if not uv.exists():
+        pytest.skip("uv is not in this environment")
+    root = SCRIPT.parents[1]
+    (tmp_path / "docker").symlink_to(root / "docker")
+    (tmp_path / "requirements").mkdir()
+    locked = [
+        f"{name} \\\n    --hash=sha256:{'0' * 64}"
+        for name in ("nvidia-cublas==13.1", "torch==2.14.1", "torchvision==0.29.2", "triton==3.8.0")
+    ]
+    (tmp_path / "requirements" / "serve.txt").write_text("\n".join(locked) + "\n")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", install.VENV], check=True)
+    (install.VENV / "bin" / "uv").symlink_to(uv)
+    monkeypatch.setattr(install, "ROOT", tmp_path)
+    return install
+
+
+def test_torch_comes_without_cuda_from_the_index_that_is_named(
+    checkout: ModuleType, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_INDEX", index)
+    checkout.install("serve")
+    (site,) = checkout.VENV.glob("lib/python*/site-packages")
+    installed = {path.name for path in site.glob("*.dist-info")}
+    assert installed == {"torch-2.14.1+cpu.dist-info", "torchvision-0.29.2+cpu.dist-info"}
+    monkeypatch.delenv("TORCH_INDEX")
+    assert checkout.torch_index() == index, "another set would bring torch with CUDA"
+
+
+def test_without_an_index_a_machine_without_a_gpu_is_told_of_it_once(
+    checkout: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("TORCH_INDEX", raising=False)
+    monkeypatch.setattr(Path, "exists", lambda path: path.name != "nvidia" and path.is_file())
+    assert [checkout.torch_index(), checkout.torch_index()] == ["", ""]
+    assert capsys.readouterr().out.count("TORCH_INDEX=https://download.pytorch.org/whl/cpu") == 1
