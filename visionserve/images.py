@@ -6,18 +6,20 @@
 Training and serving have no other decoder.
 """
 
+import io
 import re
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from visionserve.errors import CorruptImage, ImageTooLarge, ServiceError
-from visionserve.formats import decoders, signatures
+from visionserve.formats import decoders, heif, signatures
 from visionserve.formats.limits import Limits
 from visionserve.formats.orientation import orientation
 
-__all__ = ["DEFAULT_LIMITS", "Limits", "decode", "orientation"]
+__all__ = ["DEFAULT_LIMITS", "Header", "Limits", "decode", "read_header"]
 
 DEFAULT_LIMITS = Limits()
 _PILLOW = re.compile(r"PIL\.")
@@ -57,6 +59,36 @@ def decode(
             f"The {image_format} file does not decode: it is truncated, corrupt or uses an unsupported "
             "feature. Send the complete file, or re-save it as JPEG or PNG."
         ) from error
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the header of an image file states.
+
+    Attributes:
+        format: Pillow's name of the file format.
+        mode: Pillow's name of the colours, as stored.
+        size: Width and height in pixels, as stored.
+        turn: The EXIF orientation, 1-8, that `decode` undoes; 1 for HEIC, whose size is that of the upright image.
+    """
+
+    format: str
+    mode: str
+    size: tuple[int, int]
+    turn: int
+
+
+def read_header(data: bytes) -> Header:
+    """Return what a file's header states, without decoding the image: for files that `decode` has accepted."""
+    image_format = signatures.recognise(data)
+    if image_format == "HEIF":
+        opened = heif.HeicFile(data)
+        return Header(image_format, opened.mode, opened.size, 1)
+    _silence_pillow()
+    file = io.BytesIO(data)
+    with heif.open_avif(file) if image_format == "AVIF" else Image.open(file, formats=[image_format]) as image:
+        turn = orientation(image)
+        return Header(image.format or image_format, image.mode, image.size, turn if 1 <= turn <= 8 else 1)
 
 
 def _silence_pillow() -> None:

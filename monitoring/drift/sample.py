@@ -4,7 +4,6 @@ images -> Classifier -> sample              (in process: references, studies, fo
 lines of the prediction log -> sample       (answered by the service)
 """
 
-import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from monitoring.drift.properties import Properties, measure
 from visionserve.classifier import Classification, Classifier
 from visionserve.errors import BundleError, ServiceError
 from visionserve.files import is_image
+from visionserve.images import read_header
 
 # The features with an order, and the decimals that each is compared with: those of the service's answers and of the
 # prediction log. Values that differ in their rounding only would differ for the Kolmogorov-Smirnov test. The label,
@@ -134,8 +133,7 @@ def view(classifier: Classifier, file: Path) -> View | str:
 def prepare(classifier: Classifier, data: bytes) -> View:
     """Return what the network sees of an image file's bytes; ServiceError where they cannot be used."""
     prepared = classifier.prepare(data)
-    with Image.open(io.BytesIO(data)) as image:  # reads the header only
-        return View(prepared, min(image.size))
+    return View(prepared, min(read_header(data).size))
 
 
 def load_classifier(bundle: Path) -> Classifier:

@@ -6,13 +6,11 @@ Positions are (x, y) with the origin in the upper left corner, whole numbers bet
 0.5.
 """
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from visionserve.images import decode, orientation
+from visionserve.images import decode, read_header
 from visionserve.transforms import Preprocessing
 
 Position = tuple[float, float]
@@ -74,7 +72,6 @@ def look(data: bytes, preprocessing: Preprocessing) -> tuple[np.ndarray, View]:
         ServiceError: the file cannot be decoded.
     """
     image = decode(data, min_side=preprocessing.min_side)
-    with Image.open(io.BytesIO(data)) as file:
-        stored, turn = file.size, orientation(file)
+    header = read_header(data)
     height, width = image.shape[:2]
-    return preprocessing(image), View(preprocessing, (height, width), stored, turn)
+    return preprocessing(image), View(preprocessing, (height, width), header.size, header.turn)

@@ -38,6 +38,7 @@ class HeicFile:
         images = _pillow_heif().open_heif(io.BytesIO(file), convert_hdr_to_8bit=True)
         self._image: Any = images[images.primary_index]
         self.size: tuple[int, int] = self._image.size
+        self.mode: str = self._image.mode
         self.info: dict[str, Any] = self._image.info
 
     def decode(self) -> Image.Image:

@@ -1,10 +1,12 @@
 """The gateway in front of a real TorchServe: the contract holds, and what TorchServe gets wrong is made right."""
 
+import gzip
 import json
 import os
 import re
 import signal
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -51,6 +53,24 @@ def test_an_answer_is_the_same_with_and_without_the_gateway(
     )
     form = requests.post(gateway.url("predictions/flowers"), files={"f": photograph}, data={"top_k": "3"}, timeout=60)
     assert curls.content == form.content == direct.content
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_compressed_body_is_answered_and_a_bomb_refused_with_and_without_the_gateway(
+    service: Service, gateway: Gateway, photograph: bytes, encoding: str
+) -> None:
+    compress = gzip.compress if encoding == "gzip" else zlib.compress
+    plain = service.put(photograph)
+    bomb = compress(bytes(100_000_000))
+    for put in (service.put, gateway.put):
+        answer = put(compress(photograph), content_encoding=encoding)
+        assert (answer.status_code, answer.content) == (200, plain.content)
+        refused = put(bomb, content_encoding=encoding)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (413, "image_too_large")
+        broken = put(compress(photograph)[:-100], content_encoding=encoding)
+        assert broken.status_code == 400
+        unknown = put(photograph, content_encoding="br")
+        assert (unknown.status_code, unknown.json()["error"]["code"]) == (415, "unsupported_encoding")
 
 
 def test_an_explanation_can_be_asked_for_as_a_picture(gateway: Gateway, photograph: bytes) -> None:

@@ -1,12 +1,10 @@
 """One pass over the images: what each file is, how large it is upright, and its perceptual hash."""
 
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import ExifTags, Image
 from tqdm.contrib.concurrent import thread_map
 
 from training.data import corrupt_files
@@ -15,7 +13,7 @@ from training.data.corrupt_files import CorruptFile
 from training.data.datasets import Collection, ImageFile
 from training.data.duplicates import Hash, perceptual_hash
 from visionserve.errors import ServiceError
-from visionserve.images import decode
+from visionserve.images import decode, read_header
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,8 @@ def _measure(file: Path, image: ImageFile) -> Measured | CorruptFile:
         pixels = decode(data)
     except ServiceError as error:
         return CorruptFile(image.path, corrupt_files.reason(error))
-    with Image.open(io.BytesIO(data)) as header:
-        kind, mode, turned = header.format or "", header.mode, header.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    header = read_header(data)
     height, width = pixels.shape[:2]
     digest = hashlib.sha256(data).hexdigest()
-    return Measured(image, digest, len(data), width, height, kind, mode, turned, perceptual_hash(pixels))
+    colours = (header.format, header.mode, header.turn != 1)
+    return Measured(image, digest, len(data), width, height, *colours, perceptual_hash(pixels))

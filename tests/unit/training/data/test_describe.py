@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import ExifTags, Image, ImageEnhance
 
@@ -46,6 +47,21 @@ def test_images_are_counted_by_label_format_and_colour(facts: dict[str, Any]) ->
     assert facts["images"] == 34
     assert facts["formats"] == {"PNG": 32, "JPEG": 2}
     assert facts["colours"] == {"RGB": 33, "L": 1}
+
+
+def test_what_phones_write_is_described_too(tmp_path: Path) -> None:
+    turn = Image.Exif()
+    turn[ExifTags.Base.Orientation] = TURNED_LEFT
+    pillow_heif.register_heif_opener()
+    for number, kind in enumerate(("heic", "avif", "webp", "tiff")):
+        label = ("blue", "red")[number % 2]
+        (tmp_path / "set" / label).mkdir(parents=True, exist_ok=True)
+        drawn = synthetic_images.image((90, 9, 9), number).resize((70, 82))
+        drawn.save(tmp_path / "set" / label / f"{number}.{kind}", exif=turn.tobytes())
+    described = describe("imagefolder", tmp_path / "set", tmp_path / "report")
+    assert described["formats"] == {"HEIF": 1, "AVIF": 1, "WEBP": 1, "TIFF": 1}
+    assert described["turned_by_exif"] == 3, "libheif turns a HEIC itself"
+    assert described["sizes"]["width"] == {"least": 82, "median": 82, "most": 82}
 
 
 def test_sizes_are_those_of_upright_images(facts: dict[str, Any]) -> None:
