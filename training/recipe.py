@@ -290,7 +290,7 @@ class Recipe:
         data_note: what the images are, for the card; left out when empty.
         licence: of the resulting weights, for the card; left out when empty.
         probe: first fit a logistic regression on the initial network's features: training begins with its head, and
-            keeps it if no epoch is better on validation. For small data sets; ``init`` must be trained weights.
+            keeps it if no epoch is better on validation. For small data sets; not for random weights.
         least_steps: epochs, and with them the patience, are multiplied until the run has this many steps: a small data
             set has few in an epoch. 0 takes the epochs as they are.
         patience: epochs without a better validation accuracy before the run stops early.
@@ -342,8 +342,6 @@ class Recipe:
             )
         if self.probe and self.data.more:
             raise BundleError("probe knows one source: set it to false with data.more")
-        if self.probe and self.init == "none":
-            raise BundleError("probe needs trained weights to begin with: set init, or probe to false")
         ends = [stage.until for stage in self.stages]
         if not ends or ends != sorted(ends) or ends[0] <= 0 or ends[-1] != 1.0:
             raise BundleError(f"the stages must end in rising order, the last one at 1.0, not {ends}")
@@ -353,13 +351,17 @@ class Recipe:
             )
 
     def sized(self, images: int) -> "Recipe":
-        """Return the recipe with the epochs, patience and rate that so many training images get."""
+        """Return the recipe with the epochs, patience and rate that so many training images get, as it is trained.
+
+        Random weights have no probe: their features say nothing.
+        """
         steps = self.epochs * max(1, images // self.batch_size)
         factor = max(1, -(-self.least_steps // steps))
         full = self.optimizer.full_rate_images
         rate = self.optimizer.learning_rate * (min(1.0, images / full) ** 0.5 if full else 1.0)
         optimizer = replace(self.optimizer, learning_rate=rate)
-        return replace(self, epochs=self.epochs * factor, patience=self.patience * factor, optimizer=optimizer)
+        epochs, patience, probe = self.epochs * factor, self.patience * factor, self.probe and self.init != "none"
+        return replace(self, epochs=epochs, patience=patience, probe=probe, optimizer=optimizer)
 
     def stage(self, epoch: int) -> Stage:
         """Return the stage of ``epoch``, counted from 0; the last stage goes on for ever."""

@@ -86,11 +86,19 @@ def describe_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     from training.recipe import SourceName
 
-    parser.add_argument("source", choices=get_args(SourceName), help="layout of the folder")
-    parser.add_argument("--root", type=Path, help="the folder; default: what the source publishes, downloaded")
+    names = get_args(SourceName)
+    parser.add_argument("source", nargs="?", choices=names, help="layout of the folder; the same as --data.source")
+    parser.add_argument("--data.source", dest="data_source", choices=names, help="layout of the folder")
+    parser.add_argument(
+        "--data.root", "--root", dest="root", type=Path, help="the folder; default: what the source publishes"
+    )
     parser.add_argument("--output", type=Path, help="folder of the report; default: runs/describe/SOURCE")
-    parser.add_argument("--seed", type=int, default=1, help="of the stratified split (default: %(default)s)")
-    parser.add_argument("--manifest", type=Path, help="a manifest whose split is looked at too")
+    parser.add_argument(
+        "--data.seed", "--seed", dest="seed", type=int, default=1, help="of the stratified split (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--data.manifest", "--manifest", dest="manifest", type=Path, help="a manifest whose split is looked at too"
+    )
 
 
 def describe(args: argparse.Namespace) -> int:
@@ -99,10 +107,13 @@ def describe(args: argparse.Namespace) -> int:
     from training.data.datasets import collect
     from training.data.describe import report
 
-    collection = collect(args.source, args.root)
+    source = args.data_source or args.source
+    if source is None or {source} != {args.data_source or source, args.source or source}:
+        raise BundleError("name the layout of the folder once: --data.source imagefolder")
+    collection = collect(source, args.root)
     manifest = prepare.given(args.manifest, collection) if args.manifest is not None else None
-    folder = args.output if args.output is not None else Path("runs", "describe", args.source)
-    facts = report.describe(args.source, collection, folder, args.seed, manifest)
+    folder = args.output if args.output is not None else Path("runs", "describe", source)
+    facts = report.describe(source, collection, folder, args.seed, manifest)
     balance, duplicates = facts["balance"], facts["duplicates"]
     print(f"{facts['images']} images of {balance['labels']} labels, {balance['least']}-{balance['most']} each")
     print(f"files that cannot be used: {len(facts['corrupt'])}")

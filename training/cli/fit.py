@@ -127,7 +127,8 @@ def lr_find_options(parser: "ArgumentParser") -> None:
     parser.add_argument("--lowest", type=float, default=1e-4, help="first learning rate; default: 0.0001")
     parser.add_argument("--highest", type=float, default=3.0, help="last learning rate; default: 3")
     parser.add_argument("--steps", type=int, default=120, help="steps between the two; default: 120")
-    parser.add_argument("--output", default="lr.png", help="the plot; default: lr.png")
+    parser.add_argument("--run", help="folder of the run; default: runs/NAME")
+    parser.add_argument("--output", help="the plot; default: lr.png in the folder of the run")
     parser.add_argument("--cache", help="folder of decoded images; default: runs/cache")
 
 
@@ -139,9 +140,12 @@ def lr_find(args: "Namespace") -> int:
     recipe = recipes.resolve(args)
     cache = Path(args.cache) if args.cache else Path("runs/cache")
     test = lr_finder.range_test(recipe, cache, args.lowest, args.highest, args.steps)
-    lr_finder.draw(test, recipe.optimizer.learning_rate, Path(args.output))
+    run = Path(args.run if args.run is not None else f"runs/{recipe.name}")
+    plot = Path(args.output) if args.output else run / "lr.png"
+    plot.parent.mkdir(parents=True, exist_ok=True)
+    lr_finder.draw(test, recipe.optimizer.learning_rate, plot)
     print(lr_finder.table(test))
-    print(f"{'the loss diverged' if test.diverged else 'no divergence'} at {test.rates[-1]:.2g}; plot: {args.output}")
+    print(f"{'the loss diverged' if test.diverged else 'no divergence'} at {test.rates[-1]:.2g}; plot: {plot}")
     if test.suggested is None:
         raise BundleError("the loss falls at none of the rates: begin with a lower --lowest, or look at the recipe")
     print(f"to begin with: --optimizer.learning_rate {test.rates[test.suggested]:.2g}")

@@ -6,6 +6,7 @@ The normalisation is put in front here, node by node, so that quantize.py can fi
 """
 
 import copy
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +51,15 @@ def export(network: nn.Module, card_input: Input, path: Path, *, half: bool = Fa
     onnx.save(core, path)
 
 
+def _quiet() -> None:
+    """Leave out the exporter's notes on its passes: they tell a user nothing."""
+    for name in ("onnx_ir", "onnxscript", "torch.onnx"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 def _trace(core: nn.Module, size: int, half: bool) -> onnx.ModelProto:
     example = torch.zeros(2, 3, size, size, dtype=torch.float16 if half else torch.float32)
+    _quiet()
     program = torch.onnx.export(
         core,
         (example,),

@@ -110,7 +110,9 @@ def begin(
 
 def _sized(recipe: Recipe, images: int) -> Recipe:
     sized = recipe.sized(images)
-    if sized != recipe and distributed.is_rank_zero():
+    if recipe.probe and not sized.probe:
+        _log.warning("no linear probe: the network begins with random weights, whose features say nothing")
+    if (sized.epochs, sized.optimizer) != (recipe.epochs, recipe.optimizer):
         _log.info(
             "%d training images: %d epochs instead of %d, patience %d, learning rate %.2g instead of %.2g",
             *(images, sized.epochs, recipe.epochs, sized.patience),
@@ -197,6 +199,10 @@ def _published(architecture: str) -> dict[str, Tensor]:
 def make_trainer(recipe: Recipe, **settings: Any) -> Trainer:
     """Return a Trainer that computes as the recipe says; ``settings`` are Lightning's, on what else it does."""
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # a choice of the recipe
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")  # Lightning's own
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logger = logging.getLogger(name)  # it logs the machine, an advertisement and its own progress
+        logger.setLevel(max(logger.level, logging.WARNING))
     # A debugging aid of deterministic mode: it writes every new tensor twice.
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return Trainer(

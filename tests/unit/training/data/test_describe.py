@@ -18,7 +18,10 @@ TURNED_LEFT = 8
 
 
 def describe(source: str, root: Path, folder: Path, *more: str) -> dict[str, Any]:
-    assert main(["data", "describe", source, "--root", str(root), "--output", str(folder), *more]) == 0
+    assert (
+        main(["data", "describe", "--data.source", source, "--data.root", str(root), "--output", str(folder), *more])
+        == 0
+    )
     facts: dict[str, Any] = json.loads((folder / "describe.json").read_text(encoding="utf-8"))
     return facts
 

@@ -44,10 +44,10 @@ def checkout(tmp_path: Path) -> Path:
     for name in CODE:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, place / name)
-    synthetic_images.image_folder(place / "photographs")
-    recipes.save(synthetic_images.recipe(Path("photographs"), epochs=2), place / "recipe.yaml")
+    synthetic_images.image_folder(place / "my photographs")
+    recipes.save(synthetic_images.recipe(Path("my photographs"), epochs=2), place / "recipe.yaml")
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params |= {"source": "imagefolder", "root": "photographs", "recipe": "recipe.yaml", "init": "none"}
+    params |= {"source": "imagefolder", "root": "my photographs", "recipe": "recipe.yaml", "init": "none"}
     (place / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     return place
 

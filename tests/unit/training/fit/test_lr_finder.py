@@ -51,7 +51,11 @@ def test_the_test_ends_when_the_loss_runs_away_and_leaves_a_plot_alone(
     status = main([*command, "--highest", "1e6"])
     answer = capsys.readouterr()
     assert "the loss diverged at" in answer.out
-    assert [path.name for path in (tmp_path / "here").iterdir()] == ["lr.png"]
+    files = [
+        path.relative_to(tmp_path / "here").as_posix() for path in (tmp_path / "here").rglob("*") if path.is_file()
+    ]
+    assert files == ["runs/colours/lr.png"]
+    assert "plot: runs/colours/lr.png" in answer.out
     if status == 0:
         suggested = float(answer.out.split("--optimizer.learning_rate ")[1])
         assert 1e-4 <= suggested < 1e6

@@ -18,7 +18,6 @@ from training.fit.run import Run, read_manifest
 from training.fit.trainer import begin, fit
 from training.recipe import Optimizer, Recipe, Stage
 from visionserve import network
-from visionserve.errors import BundleError
 from visionserve.model_card import Input, ModelCard
 from visionserve.transforms import Preprocessing
 
@@ -137,6 +136,9 @@ def test_the_better_one_is_more_accurate_or_as_accurate_with_a_lower_loss(
     assert probe.better_than(accuracy, loss) is better
 
 
-def test_a_probe_of_random_weights_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="probe needs trained weights"):
-        synthetic_images.recipe(tmp_path, probe=True)
+def test_random_weights_get_no_probe_and_the_log_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    recipe = synthetic_images.recipe(synthetic_images.image_folder(tmp_path / "colours"), probe=True, epochs=1)
+    module, _ = begin(recipe, Run(tmp_path / "run"))
+    assert not module.recipe.probe
+    assert not (tmp_path / "run" / probes.FILE_NAME).exists()
+    assert "no linear probe" in caplog.text
