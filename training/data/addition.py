@@ -16,7 +16,7 @@ import numpy as np
 from training.data import corrupt_files, growth, prepare, review_list
 from training.data import manifest as manifests
 from training.data.corrupt_files import CorruptFile
-from training.data.datasets import Collection, ImageFile, collect, imagefolder
+from training.data.datasets import Collection, ImageFile, collect, imagefolder, labels_csv
 from training.data.duplicates import Hash
 from training.data.growth import Copies, Growth, Side
 from training.data.manifest import Manifest, hash_file
@@ -24,6 +24,7 @@ from training.recipe import Data
 from visionserve.errors import BundleError
 from visionserve.files import atomic_write, is_image
 
+REVIEWED = "reviewed"  # the group of images that came from a review list
 _REMOVED = (
     "bring it back. If it was moved or removed on purpose, the manifest cannot grow: make another one with "
     "`python -m training data manifest`"
@@ -75,10 +76,10 @@ def add_reviewed(
     Raises:
         BundleError: as for `add_folder`; or the list is wrong, or has an unknown label.
     """
-    if data.source != "imagefolder":
-        raise BundleError(f"images can be added to folders of class folders only, not to source {data.source}")
+    if data.source not in ("imagefolder", "labels-csv"):
+        raise BundleError(f"images can be added to the sources imagefolder and labels-csv only, not to {data.source}")
     collection, old = _old(data)
-    candidates = _reviewed(path, collection, {row.label for row in old.rows}, new_labels, memory)
+    candidates = _reviewed(path, data, collection, {row.label for row in old.rows}, new_labels, memory)
     labels = tuple(sorted({*collection.labels, *(image.label for image in candidates.images)}))
     images = (*collection.images, *candidates.images)
     grown = _grown(Collection(collection.root, labels, images), old, candidates, side, copies, data.seed, memory)
@@ -86,6 +87,8 @@ def add_reviewed(
         target = collection.root / row.path
         with atomic_write(target) as unfinished:
             shutil.copyfile(candidates.files[row.path], unfinished)
+    if data.source == "labels-csv" and grown.added:
+        labels_csv.append(collection.root, data.csv, [(row.path, row.label) for row in grown.added], REVIEWED)
     listed = {target: file.relative_to(path.parent).as_posix() for target, file in candidates.files.items()}
     return replace(grown, left_out=tuple(replace(f, path=listed.get(f.path, f.path)) for f in grown.left_out))
 
@@ -118,7 +121,7 @@ def _grown(
 
 
 def _reviewed(
-    path: Path, collection: Collection, known: set[str], new_labels: Sequence[str], memory: Path | None
+    path: Path, data: Data, collection: Collection, known: set[str], new_labels: Sequence[str], memory: Path | None
 ) -> _Candidates:
     """Read the list; what is not accepted, missing, changed or corrupt is left out."""
     accepted: dict[str, review_list.Entry] = {}
@@ -135,7 +138,7 @@ def _reviewed(
     listed = Collection(path.parent, tuple(sorted({image.label for image in files})), files)
     scan = corrupt_files.scan(listed, digests, memory)
     targets = {
-        file: f"{imagefolder.folder_of(collection, entry.label)}/{digests[file]}{Path(file).suffix.lower()}"
+        file: f"{_folder(data, collection, entry.label)}{digests[file]}{Path(file).suffix.lower()}"
         for file, entry in accepted.items()
         if file in scan.hashes
     }
@@ -146,6 +149,13 @@ def _reviewed(
         {target: np.asarray(scan.hashes[file]) for file, target in targets.items()},
         (*left_out, *scan.corrupt),
     )
+
+
+def _folder(data: Data, collection: Collection, label: str) -> str:
+    """Return where a new image of a label goes below the root, with a slash."""
+    if data.source == "labels-csv":
+        return f"{data.csv.folder}/".removeprefix("/").removeprefix("./")
+    return f"{imagefolder.folder_of(collection, label)}/"
 
 
 def _refused(entry: review_list.Entry, file: Path) -> str:

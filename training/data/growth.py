@@ -59,7 +59,9 @@ def grow(
     among_new = {image.path for image in joining}
     pairs = [pair for pair in alike if among_new.issuperset(pair)]
     assigned = _assigned(joining, digests, pairs, known, side, seed)
-    rows = tuple(Row(i.path, i.label, assigned[i.path], digests[i.path]) for i in joining)
+    if side == "divide":
+        assigned |= _by_group(old, joining, seed)
+    rows = tuple(Row(i.path, i.label, assigned[i.path], digests[i.path], i.accept, i.group) for i in joining)
     labels = tuple(label for label in collection.labels if label in known or label in new_labels)
     grown = replace(old, labels=labels, rows=tuple(sorted((*old.rows, *rows), key=lambda row: row.path)))
     return Growth(grown, rows, tuple(CorruptFile(path, reason) for path, reason in copies.items()))
@@ -103,6 +105,23 @@ def _assigned(
     if lacking:
         raise BundleError(f"the new label {lacking[0]!r} has no images to train on: add some or remove the label")
     return given
+
+
+def _by_group(old: Manifest, images: Sequence[ImageFile], seed: int) -> dict[str, Split]:
+    """Return path -> split of images with a group, where the manifest has each of its groups on one side.
+
+    A group that is known stays on its side; a new one goes by the number of its name, as `splits.by_group` does it.
+    """
+    sides: dict[str, set[Split]] = defaultdict(set)
+    for row in old.rows:
+        sides[row.group].add(row.split)
+    if not all(row.group for row in old.rows) or any(len(splits) > 1 for splits in sides.values()):
+        return {}
+    return {
+        image.path: next(iter(sides[image.group])) if image.group in sides else splits.side_of(seed, image.group)
+        for image in images
+        if image.group
+    }
 
 
 def _copies(

@@ -103,10 +103,7 @@ def by_group(
             f"{without[0]} and {len(without) - 1} other images have no group to be divided by: name the column that "
             "says where an image comes from with csv.group, or use --data.split stratified"
         )
-    splits: dict[str, Split] = {}
-    for image in images:
-        number = _number(seed, image.group)
-        splits[image.path] = "test" if number < held_out else "val" if number < 2 * held_out else "train"
+    splits: dict[str, Split] = {image.path: side_of(seed, image.group, held_out) for image in images}
     missing = set(SPLITS) - set(splits.values())
     if missing:
         groups = len({image.group for image in images})
@@ -225,6 +222,12 @@ def _connected(paths: Sequence[str], digests: Mapping[str, str], alike: Alike) -
         for path in smaller:
             groups[path] = larger
     return groups
+
+
+def side_of(seed: int, name: str, held_out: float = HELD_OUT) -> Split:
+    """Return the side that follows from the number of a file's digest or a group's name."""
+    number = _number(seed, name)
+    return "test" if number < held_out else "val" if number < 2 * held_out else "train"
 
 
 def _number(seed: int, digest: str) -> float:

@@ -18,7 +18,7 @@ from training.data.datasets import SPLITS, Collection, ImageFile, Split
 from training.data.datasets.imagefolder import SPLIT_NAMES
 from training.recipe import LabelsCsv
 from visionserve.errors import BundleError
-from visionserve.files import is_image
+from visionserve.files import is_image, write_text
 
 _DEFAULT = LabelsCsv()
 _COLUMNS = ("file", "label", "index", "accept", "group", "split")
@@ -53,6 +53,28 @@ def collect(root: Path, csv: LabelsCsv = _DEFAULT, labels: Sequence[str] | None 
     used = {image.label for image in images.values()}
     order = tuple(label for label in names.values() if label in used)
     return Collection(root, order, tuple(images.values()), _others(root / csv.folder, root, images))
+
+
+def append(root: Path, csv_: LabelsCsv, lines: Sequence[tuple[str, str]], group: str) -> None:
+    """Add lines for (path below the root, label) to the file, in its own columns; ``group`` is what they come from.
+
+    Raises:
+        BundleError: the file has positions, of which new images have none, or gives no label.
+    """
+    table = root / csv_.name
+    text = table.read_text(encoding="utf-8-sig")
+    first = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=first.count)
+    header = [name.strip() for name in next(csv.reader([first.rstrip("\r")], delimiter=delimiter))]
+    if csv_.label not in header or csv_.index in header:
+        raise BundleError(f"{table} has positions of labels: add the lines of new images to it by hand")
+    rows = io.StringIO(newline="")
+    writer = csv.DictWriter(rows, header, delimiter=delimiter, lineterminator="\n", restval="")
+    for path, label in lines:
+        name = PurePosixPath(path).relative_to(csv_.folder).as_posix() if csv_.folder else path
+        known = {csv_.file: name, csv_.label: label, csv_.group: group}
+        writer.writerow({column: value for column, value in known.items() if column in header})
+    write_text(table, text + ("" if text.endswith("\n") else "\n") + rows.getvalue())
 
 
 def find(path: Path, csv: LabelsCsv | None = None) -> LabelsCsv | None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from training.__main__ import main
 from training.data import manifest as manifests
-from training.data import review_list
+from training.data import review_list, splits
 from training.data.addition import add_folder, add_reviewed
 from training.data.datasets import ImageFile, collect
 from training.data.growth import grow
@@ -265,3 +265,42 @@ def test_the_command_says_how_the_splits_grew_and_what_is_next(
     with (tmp_path / "new" / manifests.LEFT_OUT).open() as file:
         assert [row["path"] for row in csv.DictReader(file)] == ["images/502.png"]
     assert len(loaded(root, tmp_path / "new" / "grown.csv").rows) == 25
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_accepted_images_become_lines_of_a_labels_file(tmp_path: Path, separator: str) -> None:
+    root = folder(tmp_path / "images")
+    lines = [("file", "label", "note")]
+    lines += [(p.relative_to(root).as_posix(), p.parent.name, "") for p in sorted(root.rglob("*.png"))]
+    (root / "labels.csv").write_text("\n".join(separator.join(line) for line in lines))  # no newline at the end
+    settings = Data(source="labels-csv", root=str(root), manifest=str(tmp_path / "old.csv"))
+    manifests.build(collect("labels-csv", root, csv=settings.csv), "stratified", 1).save(tmp_path / "old.csv")
+    path = review(tmp_path, (501, "yes", "dog"), (502, "no", "dog"))
+    [row] = add_reviewed(settings, path, [], "train", "near").added
+    assert (row.label, row.split) == ("dog", "train")
+    again = collect("labels-csv", root, csv=settings.csv)
+    assert [image.label for image in again.images if image.path == row.path] == ["dog"]
+    assert len(again.images) == 25
+
+
+def test_images_of_a_group_stay_on_its_side_and_new_groups_are_divided_by_name(root: Path) -> None:
+    def images(first: int, groups: int, each: int) -> list[ImageFile]:
+        return [
+            ImageFile(f"cat/{group}-{first + index}.png", "cat", None, (), f"site {group}")
+            for group in range(groups)
+            for index in range(each)
+        ]
+
+    collection = collect("imagefolder", root)
+    before = images(0, 40, 2)
+    digests = {image.path: f"digest of {image.path}" for image in [*before, *images(50, 80, 2)]}
+    sides = splits.by_group(before, digests, 1)
+    rows = tuple(manifests.Row(i.path, i.label, sides[i.path], digests[i.path], (), i.group) for i in before)
+    old = Manifest(collection.root, ("cat", "dog"), rows)
+    grown = grow(old, collection, images(50, 80, 2), digests, [])
+    by_group: dict[str, set[str]] = {}
+    for row in grown.manifest.rows:
+        by_group.setdefault(row.group, set()).add(row.split)
+    assert len(by_group) == 80
+    assert all(len(split) == 1 for split in by_group.values())
+    assert {row.split for row in grown.added} == {"train", "val", "test"}
