@@ -17,7 +17,7 @@ BUILD = DOCKER_BUILDKIT=1 docker build --build-arg VERSION=$(VERSION) --build-ar
 export PYTHONWARNINGS ?= ignore::FutureWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve gateway predict ui archive image up monitoring down smoke manifests dashboard train pipeline evaluate evaluate-live drift loadtest bench soak tune restart-test screenshots test test-unit docs lint format lock clean
+.PHONY: help setup serve gateway release rollback predict ui archive image up monitoring down smoke manifests dashboard train pipeline evaluate evaluate-live drift loadtest bench soak tune restart-test screenshots test test-unit docs lint format lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,19 +29,25 @@ serve: .venv/.serve ## install dependencies, build the archive, start the server
 	@exec $(BIN)/python -m launcher serve --model $(MODEL) $(ARGS)
 
 gateway: .venv/.serve ## start the nginx gateway in front of the running server: make gateway [ARGS="--port 8000"]
-	@exec $(BIN)/python -m gateway run $(ARGS)
+	@exec $(BIN)/python -m gateway run --releases-file model_store/releases.json $(ARGS)
+
+release: .venv/.serve ## choose the version that answers: make release MODEL=mine TO=1.1 [SHARE=10 | SHADOW=100]; without TO: say it
+	@$(BIN)/python -m launcher release --model $(MODEL) $(TO:%=--version %) $(SHARE:%=--share %) $(SHADOW:%=--shadow %) $(ARGS)
+
+rollback: .venv/.serve ## undo the last release: make rollback MODEL=mine
+	@$(BIN)/python -m launcher release --model $(MODEL) --back $(ARGS)
 
 predict: .venv/.serve ## send an image to the running server: make predict FILE=photo.jpg
-	@$(BIN)/visionserve predict --name $(MODEL) $(or $(FILE),$(wildcard $(DAHLIA))) $(ARGS)
+	@$(BIN)/visionserve predict --name $(MODEL) $(if $(FILE),"$(FILE)",$(wildcard $(DAHLIA))) $(ARGS)
 
 ui: .venv/.serve .venv/.ui ## start the web UI at http://127.0.0.1:8501; needs the running server
 	@exec $(BIN)/python -m ui $(ARGS)
 
-archive: .venv/.serve ## build model_store/MODEL.mar: make archive [MODEL=flowers] [PROFILE=auto|cpu|gpu]
-	@$(BIN)/python -m training package --if-changed --bundle $(BUNDLE) --profile $(PROFILE) --output $(ARCHIVE)
+archive: .venv/.serve ## build model_store/MODEL.mar: make archive [MODEL=flowers] [PROFILE=auto|cpu|gpu] [KEEP=1: another version stays beside it]
+	@$(BIN)/python -m training package --if-changed $(KEEP:%=--keep) --bundle $(BUNDLE) --profile $(PROFILE) --output $(ARCHIVE)
 
-image: ## build the container images: make image [DEVICE=cpu|gpu] [ARGS="--network host"]
-	$(BUILD) --build-arg DEVICE=$(DEVICE) --tag visionserve:$(VERSION)$(if $(filter gpu,$(DEVICE)),-gpu) $(ARGS) .
+image: ## build the container images: make image [MODEL=flowers] [DEVICE=cpu|gpu] [ARGS="--network host"]
+	$(BUILD) --build-arg DEVICE=$(DEVICE) --build-arg MODEL=$(MODEL) --tag visionserve:$(VERSION)$(if $(filter gpu,$(DEVICE)),-gpu) $(ARGS) .
 	$(BUILD) --target ui --tag visionserve-ui:$(VERSION) $(ARGS) .
 
 up: ## start server and gateway in containers and wait until they are ready: make up [ARGS="--build"]

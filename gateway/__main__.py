@@ -7,6 +7,7 @@ Precedence: command line > environment > default.
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -18,11 +19,13 @@ from visionserve import missing_package
 with missing_package.explained("python -m gateway", "serve"):
     import psutil
 
-    from gateway import process, render
+    from gateway import canary, process, render
     from gateway.options import OPTIONS, OptionError, resolve
     from gateway.slow_uploads import SlowUploads
 
 _UNUSABLE = 2
+# How often a run looks at uploads and at the releases.
+UPLOADS_S, RELEASES_S = 5.0, 0.5
 # nginx's workers drop root privileges and must still reach the folders for bodies inside.
 _TRAVERSABLE = 0o711
 
@@ -84,7 +87,37 @@ def _run(options: dict[str, Any]) -> int:
         render.check(program, configuration)
         address = f"http://{options['host']}:{options['port']}"
         command = [program, "-e", "stderr", "-c", str(configuration)]
-        return process.run(command, lambda: process.say(f"Gateway at {address}; Ctrl-C stops it."), _watch(options))
+
+        def started() -> None:
+            process.say(f"Gateway at {address}; Ctrl-C stops it.")
+            if options["releases_file"]:
+                _say_candidates(options)
+
+        watches = [(UPLOADS_S, _watch(options)), (RELEASES_S, _follow(options, folder, program))]
+        return process.run(command, started, watches)
+
+
+def _follow(options: dict[str, Any], folder: Path, program: str) -> Callable[[int], None]:
+    """Return what lets nginx read its configuration again when the releases have changed; open requests go on."""
+    follower = canary.Follower(options["releases_file"])
+
+    def follow(master: int) -> None:
+        if not follower.changed():
+            return
+        try:
+            render.check(program, render.render({**options, "temp": folder}, folder))
+        except OptionError as error:
+            process.say(f"{error} Until then requests go where they went before.")
+            return
+        os.kill(master, signal.SIGHUP)
+        _say_candidates(options)
+
+    return follow
+
+
+def _say_candidates(options: dict[str, Any]) -> None:
+    sentences = [candidate.sentence for candidate in canary.read(options["releases_file"])]
+    process.say(" ".join(sentences or ["All requests that name no version go to the default one."]))
 
 
 def _watch(options: dict[str, Any]) -> Callable[[int], None]:

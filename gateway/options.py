@@ -95,6 +95,10 @@ def _file(text: str) -> Path | None:
     return _folder(text) if text else None
 
 
+def _any_file(text: str) -> Path | None:
+    return Path(text).absolute() if text else None
+
+
 def _entries(text: str) -> tuple[str, ...]:
     return tuple(part for part in re.split(r"[\s,]+", text) if part)
 
@@ -129,6 +133,12 @@ def _ui_path(text: str) -> str:
 OPTIONS = (
     Option("host", "127.0.0.1", _host, "the address it listens on; 0.0.0.0 in a container"),
     Option("port", "8000", _integer(1, 65535), "the port it listens on"),
+    Option(
+        "port_offset",
+        "0",
+        _integer(0, 50_000),
+        "added to every port and address of this machine that no option gives, as the launcher's --port-offset is",
+    ),
     Option("inference", "127.0.0.1:8080", _address, "TorchServe's inference address"),
     Option("status", "127.0.0.1:8083", _address, "address of the status server: health, models, metadata"),
     Option(
@@ -163,6 +173,12 @@ OPTIONS = (
     Option("drain_timeout_s", "30", _integer(1, 3600), "seconds after SIGQUIT until open connections are cut"),
     Option("trusted_proxies", "", _networks, "networks whose X-Forwarded-For header is trusted"),
     Option("api_keys_file", "", _file, "a file of name:key lines; without it no key is needed"),
+    Option(
+        "releases_file",
+        "",
+        _any_file,
+        "releases.json of the folder of archives, whose shares and shadows it follows while it runs",
+    ),
     Option("cors_origins", "", _origins, "origins allowed to call from a browser, separated by commas, or *"),
     Option("tls_certificate", "", _file, "a PEM file; with it the plain-HTTP port answers health checks only"),
     Option("tls_key", "", _file, "the certificate's key, a PEM file"),
@@ -170,6 +186,10 @@ OPTIONS = (
     Option("ui_url", "", _ui_url, "address of the web UI, such as http://127.0.0.1:8501"),
     Option("ui_path", "/", _ui_path, "path of the web UI: / or a folder such as /ui/"),
 )
+
+
+# What --port-offset shifts: the launcher's ports, and the gateway's own.
+_PORTS = ("port", "tls_port", "inference", "status", "records")
 
 
 def resolve(arguments: Mapping[str, str | None], environment: Mapping[str, str]) -> dict[str, Any]:
@@ -180,9 +200,18 @@ def resolve(arguments: Mapping[str, str | None], environment: Mapping[str, str])
     """
     _check_unknown(environment)
     values = {option.name: _value(option, arguments.get(option.name), environment) for option in OPTIONS}
+    for option in OPTIONS:
+        if option.name in _PORTS and arguments.get(option.name) is None and not environment.get(option.variable):
+            values[option.name] = option.parse(_shifted(option.default, values["port_offset"]))
     if (values["tls_certificate"] is None) != (values["tls_key"] is None):
         raise OptionError("TLS needs both --tls-certificate and --tls-key: give the other one too.")
     return values
+
+
+def _shifted(default: str, offset: int) -> str:
+    """Return a default port, or an address with one, that many higher."""
+    host, separator, port = default.rpartition(":")
+    return f"{host}{separator}{int(port) + offset}"
 
 
 def _check_unknown(environment: Mapping[str, str]) -> None:

@@ -31,7 +31,6 @@ _READ_BYTES = 65536
 # A pipe that is writable takes this much without blocking.
 _WRITE_BYTES = 4096
 _POLL_S = 0.2
-_WATCH_S = 5
 # At the end, for whoever reads late.
 _FLUSH_S = 2
 _FAILED = 1
@@ -81,10 +80,13 @@ class LogPump:
             self.dropped = 0
 
 
-def run(command: Sequence[str], started: Callable[[], None], watch: Callable[[int], None]) -> int:
+Watch = tuple[float, Callable[[int], None]]
+
+
+def run(command: Sequence[str], started: Callable[[], None], watches: Sequence[Watch]) -> int:
     """Run nginx until it exits and return its exit code; signals to this process are forwarded to it.
 
-    ``started`` is called once, ``watch`` every few seconds with the process id.
+    ``started`` is called once, each of ``watches`` every so many seconds with the process id.
     """
     parent = os.getpid()
     child = subprocess.Popen(
@@ -106,7 +108,7 @@ def run(command: Sequence[str], started: Callable[[], None], watch: Callable[[in
             signal.signal(number, forward)
     started()
     assert child.stdout is not None and child.stderr is not None  # noqa: S101  # pipes, as asked for above
-    _pump(child, [LogPump(child.stdout.fileno(), 1), LogPump(child.stderr.fileno(), 2)], watch)
+    _pump(child, [LogPump(child.stdout.fileno(), 1), LogPump(child.stderr.fileno(), 2)], watches)
     code = child.wait()
     if code < 0:
         with contextlib.suppress(ProcessLookupError):
@@ -122,8 +124,8 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def _pump(child: "subprocess.Popen[bytes]", pumps: Sequence[LogPump], watch: Callable[[int], None]) -> None:
-    watched = time.monotonic()
+def _pump(child: "subprocess.Popen[bytes]", pumps: Sequence[LogPump], watches: Sequence[Watch]) -> None:
+    due = [time.monotonic() + seconds for seconds, _ in watches]
     with selectors.DefaultSelector() as selector:
         for pump in pumps:
             selector.register(pump.source, selectors.EVENT_READ, pump)
@@ -134,9 +136,10 @@ def _pump(child: "subprocess.Popen[bytes]", pumps: Sequence[LogPump], watch: Cal
             for pump in pumps:
                 pump.write()
                 pump.report()
-            if time.monotonic() > watched + _WATCH_S:
-                watch(child.pid)
-                watched = time.monotonic()
+            for index, (seconds, watch) in enumerate(watches):
+                if time.monotonic() > due[index]:
+                    watch(child.pid)
+                    due[index] = time.monotonic() + seconds
         deadline = time.monotonic() + _FLUSH_S
         for pump in pumps:
             pump.read()

@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from gateway import api_keys, error_bodies, routes
+from gateway import api_keys, canary, error_bodies, routes
 from gateway.limits import Limits
 from gateway.options import OptionError
 from visionserve.files import write_text
@@ -50,6 +50,7 @@ def text(options: Mapping[str, Any], keys_file: Path | None) -> str:
     return environment.get_template("nginx.conf.j2").render(
         **options,
         limits=Limits.of(options),
+        candidates=canary.read(options["releases_file"]),
         keys_file=keys_file,
         routes=routes,
         errors=error_bodies.errors(options["max_body_mib"]),

@@ -6,6 +6,7 @@ to a request is noted beside each line that depends on it.
 
 import contextlib
 import http
+import json
 import logging
 import math
 import os
@@ -53,6 +54,8 @@ _PROBE_HEADER, _WORKER_HEADER = "x-visionserve-probe", "x-visionserve-worker"
 _PROBE_VARIABLE = "VISIONSERVE_PROBE"
 # In the launcher's temporary folder, followed by the process id: touched with each batch.
 _ACTIVITY_FILE = "visionserve-worker-"
+# The gateway's, while two versions are compared: the prediction as a header, for its log.
+_LOG_HEADER, _PREDICTION_HEADER = "x-log-prediction", "x-prediction"
 # The gateway's: when the body had arrived, in seconds since 1970, and for how many more somebody waits.
 _ARRIVAL_HEADER, _TIMEOUT_HEADER = "x-request-arrival", "x-request-timeout"
 # GPUs by UUID or MIG name: TorchServe's Java fails on them as CUDA_VISIBLE_DEVICES, so they come under this name.
@@ -116,6 +119,8 @@ class ImageHandler:
         total_s = time.perf_counter() - started
         for index, (request, reply) in enumerate(zip(requests, outcome.replies, strict=True)):
             _set_response(context, index, request, reply, outcome.inference_s, total_s)
+            if _LOG_HEADER in request.headers:
+                context.set_response_header(index, _PREDICTION_HEADER, _prediction(self._classifier.card, reply))
         probes = [bool(self._probe) and request.headers.get(_PROBE_HEADER) == self._probe for request in requests]
         for index in (index for index, probe in enumerate(probes) if probe and outcome.replies[index].status == 200):
             context.set_response_header(index, _WORKER_HEADER, str(os.getpid()))
@@ -212,6 +217,13 @@ def _set_response(
         # A proxy in front replaces TorchServe's own error bodies by status and keeps this one, which it finds here:
         # JSON in ASCII without line breaks, so it is a legal header whatever the client sent.
         context.set_response_header(index, "x-error-body", reply.content.body.decode())
+
+
+def _prediction(card: ModelCard, reply: Reply) -> str:
+    """Return the version, and the best label of each image with its probability, as JSON in ASCII on one line."""
+    best = [classification.top(1)[0] for classification in reply.classifications]
+    entries = [{"label": top.label, "probability": round(top.probability, 6)} for top in best]
+    return json.dumps({"version": card.version, "best": entries}, separators=(",", ":"))
 
 
 @contextlib.contextmanager

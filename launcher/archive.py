@@ -1,5 +1,6 @@
 """Archives: reads the card and the version of a .mar, and checks that what it holds is whole, without unpacking it."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -90,6 +91,16 @@ def read_all(paths: Iterable[Path], stated: Mapping[str, Release]) -> list[Archi
             )
     answering = defaults(served.values(), stated)
     return sorted(served.values(), key=lambda archive: archive.version != answering[archive.name])
+
+
+def only_name(paths: Iterable[Path]) -> str | None:
+    """Return the name of the model that all readable archives hold; None if there are several, or none."""
+    names = set()
+    for path in paths:
+        broken = contextlib.suppress(OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError)
+        with broken, zipfile.ZipFile(path) as content:
+            names.add(str(json.loads(content.read(_MANIFEST))["model"]["modelName"]))
+    return names.pop() if len(names) == 1 else None
 
 
 def defaults(archives: Collection[Archive], stated: Mapping[str, Release]) -> dict[str, str]:

@@ -29,6 +29,7 @@ LAUNCHER_OPTIONS: Mapping[str, str] = {
     "drain_timeout": "30",
 }
 HOST = "127.0.0.1"
+_MOST_OFFSET = 50_000
 # Made for the Java and the TorchServe of this Python environment, so it is kept there.
 CLASS_DATA = Path(sys.prefix, "share", "visionserve", "classes.jsa")
 
@@ -77,6 +78,7 @@ def resolve(
         SetupError: the configuration cannot be read, or a value is not usable.
     """
     properties = read_properties(config)
+    offset = _offset(options, environment)
     ports: dict[str, int] = {}
     overrides: dict[str, str] = {}
     for option, key in PORTS.items():
@@ -84,12 +86,17 @@ def resolve(
         number = options.get(option)
         if number is not None:
             overrides[variable] = f"http://{HOST}:{number}" if key.endswith("_address") else str(number)
-        text = overrides.get(variable) or environment.get(variable) or properties.get(key, "")
+        text = overrides.get(variable) or environment.get(variable) or _shifted(properties.get(key, ""), offset)
         digits = text.rstrip("/").rsplit(":", 1)[-1]
         if not digits.isdecimal() or not 0 < int(digits) < 65536:
             raise SetupError(f"{key} has no usable port ({text!r}): set it in {config}, or {variable}, or --{option}.")
         ports[option] = int(digits)
+        if offset and variable not in overrides and not environment.get(variable):
+            overrides[variable] = text
     values = {name: _value(name, options, environment) for name in LAUNCHER_OPTIONS}
+    for name in ("status_port", "access_port"):
+        if options.get(name) is None and not environment.get(f"VISIONSERVE_{name.upper()}"):
+            values[name] = _shifted(values[name], offset)
     return Settings(
         model,
         model_store,
@@ -103,6 +110,21 @@ def resolve(
         drain_delay_s=_seconds("drain_delay", values),
         drain_timeout_s=_seconds("drain_timeout", values),
     )
+
+
+def _offset(options: Mapping[str, object], environment: Mapping[str, str]) -> int:
+    """Return what is added to each port that neither an option nor a variable states, for services side by side."""
+    option = options.get("port_offset")
+    text = str(option) if option is not None else environment.get("VISIONSERVE_PORT_OFFSET") or "0"
+    if not text.isdecimal() or int(text) > _MOST_OFFSET:
+        raise SetupError(f"{_names('port_offset')} must be a whole number from 0 to {_MOST_OFFSET}, not {text!r}.")
+    return int(text)
+
+
+def _shifted(text: str, offset: int) -> str:
+    """Return a port, or an address with one, that many higher."""
+    start, separator, port = text.rstrip("/").rpartition(":")
+    return f"{start}{separator}{int(port) + offset}" if offset and port.isdecimal() else text
 
 
 def _value(name: str, options: Mapping[str, object], environment: Mapping[str, str]) -> str:

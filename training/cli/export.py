@@ -5,6 +5,8 @@ import logging
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -217,6 +219,11 @@ def package_options(parser: argparse.ArgumentParser) -> None:
         "--profile", choices=["cpu", "gpu", "auto"], default="auto", help="auto (default): gpu where a GPU is usable"
     )
     parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="where the archive holds another version of the model, keep it beside the new one, as NAME-VERSION.mar",
+    )
+    parser.add_argument(
         "--if-changed",
         action="store_true",
         help="do nothing where the archive has the bundle's present content and this code; contents decide, not times",
@@ -236,7 +243,8 @@ def package(args: argparse.Namespace) -> int:
 
     profile: Profile = args.profile if args.profile != "auto" else "gpu" if torch.cuda.is_available() else "cpu"
     try:
-        findings = build(args.bundle, output, profile)
+        with _other_version(output, args.bundle, keep=args.keep):
+            findings = build(args.bundle, output, profile)
     except BundleError as error:
         print(f"No archive was written:\n{error}", file=sys.stderr)
         return 1
@@ -245,6 +253,33 @@ def package(args: argparse.Namespace) -> int:
     tuned = f", with {args.bundle / TUNED}" if (args.bundle / TUNED).is_file() else ""
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, profile {profile}{tuned}")
     return 0
+
+
+@contextmanager
+def _other_version(archive: Path, bundle: Path, *, keep: bool) -> Iterator[None]:
+    """Keep another version that an archive holds beside it, once the block has replaced it; print what became of it."""
+    from training.export import contents
+    from visionserve.model_card import FILE_NAME, ModelCard
+
+    held = contents.version_of(archive)
+    card = ModelCard.load(bundle / FILE_NAME) if (bundle / FILE_NAME).is_file() else None
+    if held is None or card is None or held[0] != card.name or held[1] == card.version:
+        yield
+        return
+    name, version = held
+    with tempfile.TemporaryDirectory(prefix=".kept-", dir=archive.parent) as folder:
+        copy = Path(folder, archive.name)
+        shutil.copyfile(archive, copy)
+        yield
+        if not keep:
+            print(f"{archive} held {name} {version}, which is replaced (`make archive KEEP=1` keeps it beside)")
+            return
+        kept = archive.with_name(f"{name}-{version}.mar")
+        copy.replace(kept)
+    print(
+        f"{archive} held {name} {version}, which is now {kept}; from the next start on {name} {card.version} answers,"
+    )
+    print(f"unless `make release MODEL={name} TO={version}` says otherwise before")
 
 
 def _up_to_date(archive: Path, bundle: Path, requested: str) -> bool:

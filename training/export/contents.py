@@ -4,6 +4,7 @@ Imports nothing that takes seconds: `make archive` asks before it builds. Conten
 moved back is older than the archive of the one it replaces.
 """
 
+import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -123,6 +124,16 @@ def differences(archive: Path, bundle: Path, profile: Profile) -> list[str]:
     if profile == "gpu":
         packed.pop(MODEL, None)
     return sorted(name for name in expected.keys() | packed.keys() if expected.get(name) != packed.get(name))
+
+
+def version_of(archive: Path) -> tuple[str, str] | None:
+    """Return the name and the version of the model that an archive holds; None when it cannot be read."""
+    try:
+        with zipfile.ZipFile(archive) as content:
+            card = json.loads(content.read(CARD))
+            return str(card["name"]), str(card["version"])
+    except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile):
+        return None
 
 
 def profile_of(archive: Path) -> Profile | None:

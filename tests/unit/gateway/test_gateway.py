@@ -321,3 +321,9 @@ def test_the_warning_about_a_page_beside_keys_is_given_once(
     options = ["--api-keys-file", str(tmp_path / "keys"), "--ui-url", "http://127.0.0.1:8501"]
     assert gateway.main(["render", "--out", str(tmp_path / "out"), *options]) == 0
     assert capsys.readouterr().err.count("the web UI needs no API key") == 1
+
+
+def test_an_offset_shifts_the_ports_of_the_launcher_and_the_gateways_own() -> None:
+    options = resolve({"port_offset": "100", "status": "127.0.0.1:9000"}, {"GATEWAY_TLS_PORT": "9443"})
+    assert (options["port"], options["inference"], options["records"]) == (8100, "127.0.0.1:8180", "127.0.0.1:8184")
+    assert (options["status"], options["tls_port"]) == ("127.0.0.1:9000", 9443)
