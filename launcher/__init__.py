@@ -6,6 +6,7 @@ It speaks to TorchServe over HTTP only and imports neither the library nor Torch
     settings    options and ports                      resources, plan   cgroup limits -> workers and memory
     preflight   checks before a start                  doctor            the same checks, as a report
     supervisor  start, serve, drain, stop              process, guard    TorchServe as a child process
+    releases    which version answers (file)           release_command, default_versions   state it, follow it
     workers     which workers have answered            drain, tcp_info   waits until nothing is in flight
     status_server, metadata   health, models, drain    metrics, access_log   Prometheus text, the gateway's records
 """

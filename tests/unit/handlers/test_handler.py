@@ -159,6 +159,24 @@ def test_only_errors_repeat_their_body_in_a_header(handler: ImageHandler, contex
     assert context.headers[1]["x-error-body"].isprintable()
 
 
+def test_the_prediction_is_a_header_for_the_gateways_log_where_it_asks(
+    handler: ImageHandler, context: FakeContext, tiny: TinyBundle
+) -> None:
+    answers = ask(
+        handler,
+        context,
+        ({"body": png()}, {}),
+        ({"body": png()}, {"X-Log-Prediction": "1"}),
+        ({"body": b"text"}, {"X-Log-Prediction": "1"}),
+    )
+    assert "x-prediction" not in context.headers[0]
+    best = json.loads(answers[1])["predictions"][0]
+    card = ModelCard.load(tiny.directory / "card.json")
+    expected = {"version": card.version, "best": [{"label": best["label"], "probability": best["probability"]}]}
+    assert json.loads(context.headers[1]["x-prediction"]) == expected
+    assert json.loads(context.headers[2]["x-prediction"])["best"] == []
+
+
 def test_a_client_cannot_ask_for_an_explanation_by_a_header_of_its_own(
     handler: ImageHandler, context: FakeContext
 ) -> None:

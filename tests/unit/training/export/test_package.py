@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from tests.unit.conftest import TinyBundle
 from training import golden
 from training.__main__ import main
+from training.cli import export
 from training.export import contents, gates, package
 from training.networks import SYNTHETIC_IMAGES, load_network, synthetic_images
 from visionserve import novelty
@@ -181,3 +182,34 @@ def test_weights_of_another_network_are_refused(bundle: Path, tmp_path: Path) ->
     with pytest.raises(BundleError, match="does not fit resnet18 with 3 labels"):
         load_network(other)
     assert ModelCard.load(other / "card.json").architecture == "resnet18"
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_an_archive_of_another_version_is_kept_beside_or_said_to_be_replaced(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], keep: bool
+) -> None:
+    card = json.loads((bundle / "card.json").read_text())
+    archive = tmp_path / "mine.mar"
+    with zipfile.ZipFile(archive, "w") as old:
+        old.writestr("card.json", json.dumps(card | {"version": "0.1"}))
+    before = archive.read_bytes()
+    with export._other_version(archive, bundle, keep=keep):
+        archive.write_bytes(b"new")
+    kept = tmp_path / f"{card['name']}-0.1.mar"
+    printed = capsys.readouterr().out
+    if keep:
+        assert kept.read_bytes() == before
+        assert f"which is now {kept}" in printed
+    else:
+        assert "which is replaced" in printed
+    assert sorted(tmp_path.iterdir()) == sorted([archive, *([kept] if keep else [])])
+
+
+def test_nothing_is_kept_of_a_build_that_fails(bundle: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "mine.mar"
+    card = json.loads((bundle / "card.json").read_text())
+    with zipfile.ZipFile(archive, "w") as old:
+        old.writestr("card.json", json.dumps(card | {"version": "0.1"}))
+    with pytest.raises(BundleError), export._other_version(archive, bundle, keep=True):
+        raise BundleError("a gate failed")
+    assert list(tmp_path.iterdir()) == [archive]
