@@ -55,7 +55,7 @@ class Model:
 
     ``required`` is the default version of its name. ``answered`` is when the probe was sent that a worker answered
     last, ``active`` when it answered anything; ``answered_at`` when any of them did last; ``incomplete_since`` is 0
-    while all do.
+    while all do. ``uncounted`` workers have ended, and it is not known yet whether on request.
     """
 
     archive: Archive
@@ -66,6 +66,7 @@ class Model:
     active: dict[int, float] = field(default_factory=dict)
     complete: bool = False
     deaths: int = 0
+    uncounted: int = 0
     answered_at: float = 0.0
     incomplete_since: float = 0.0
     ready: int = 0
@@ -215,21 +216,24 @@ class WorkerMonitor:
             self._changed.notify_all()
 
     def register(self, model: Model, description: ModelDescription | None, alive: set[int]) -> None:
-        """Take over what the management API reports of a model, and forget workers that have ended."""
-        dismissed = 0
+        """Take over what the management API reports of a model, and forget workers that have ended.
+
+        Those over the number that there should be were ended by TorchServe on request, one by one: no restarts. What
+        ended while the management API gave no answer is counted when it does.
+        """
+        dead = model.workers - alive
+        ended = model.uncounted + len(dead)
         if description is not None:
-            dismissed = max(0, model.total - description.total)
+            surplus = max(0, len(model.workers) + model.uncounted - description.total)
             model.total = description.total
             model.workers |= description.pids & alive
-        self.mark_dead(model, model.workers - alive, dismissed)
-
-    def mark_dead(self, model: Model, dead: set[int], dismissed: int = 0) -> None:
-        """Forget workers that have ended; those that TorchServe ended on request do not count as restarts."""
-        if dead and not self._stopped:
+            model.deaths += 0 if self._stopped else max(0, ended - surplus)
+            ended = 0
+        model.uncounted = ended
+        if dead:
             model.workers -= dead
             model.answered = {pid: when for pid, when in model.answered.items() if pid not in dead}
             model.active = {pid: when for pid, when in model.active.items() if pid not in dead}
-            model.deaths += max(0, len(dead) - dismissed)
 
     def _note_activity(self, model: Model, idle_s: Mapping[int, float]) -> None:
         """Bring up to date who has answered lately; what a worker answered to others counts too."""

@@ -1,10 +1,12 @@
 """Classify the images of a folder into a table that the next run continues, and report how many have an answer.
 
 An image whose error is the service's (busy, no worker, too slow) has a row too; the same command drops that row and
-tries the image again, after all others. So one image that always fails so keeps no run from the rest.
+tries the image again, after all others. When several in a row end so, a sample image shows whether the service is the
+cause: if it answers that one, the run goes on. So images that always fail, however many, keep no run from the rest.
 """
 
 import argparse
+import base64
 import contextlib
 import os
 import sys
@@ -16,16 +18,20 @@ from typing import Protocol
 from visionserve.cli import exit_codes, image_files, options
 from visionserve.cli.exit_codes import Stop
 from visionserve.cli.parquet import ParquetTable
-from visionserve.cli.predictors import Overlays, stop_for_request
+from visionserve.cli.predictors import Overlays, Predictor, stop_for_request
 from visionserve.cli.resumable_table import Csv, JsonLines, OnRow, Record, ResumableTable, columns, record
-from visionserve.client import ResponseError
+from visionserve.client import ResponseError, ServiceUnreachable
 from visionserve.client.http_messages import BUSY
 from visionserve.files import IMAGE_SUFFIXES
 
 _STANDARD_OUTPUT = "-"
 _TOP_K = 5
-# Images in a row that the service was too busy for; by then it is the service and not an image.
-_GIVE_UP = 8
+# After so many images in a row that the service was too busy for, it gets the sample image.
+_BUSY_IN_A_ROW = 8
+# A grey square of 16 pixels, as PNG.
+SAMPLE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAAAAAA6mKC9AAAAD0lEQVR42mNoQAMMI1sAAAUMgAHjM1mKAAAAAElFTkSuQmCC"
+)
 
 
 class Rows(Protocol):
@@ -36,6 +42,10 @@ class Rows(Protocol):
 
     def add(self, record: Record) -> None:
         """Write a row; Stop when the disk is full."""
+        ...
+
+    def complete(self) -> None:
+        """Make a table of all rows so far."""
         ...
 
 
@@ -106,6 +116,7 @@ def run(folder: Path, args: argparse.Namespace) -> int:
     with (
         _table(args.output, names, tally.add_earlier) as rows,
         options.predictor(args, args.top_k, overlays) as predictor,
+        _completed(rows),
     ):
         try:
             with _progress(total, len(rows.done)) as advance:
@@ -116,21 +127,40 @@ def run(folder: Path, args: argparse.Namespace) -> int:
                     rows.add(row)
                     tally.add(row)
                     advance()
-                    if tally.busy_in_a_row >= _GIVE_UP:
-                        raise _too_busy(row)
+                    if tally.busy_in_a_row >= _BUSY_IN_A_ROW:
+                        _stop_if_busy(predictor)
+                        tally.busy_in_a_row = 0
         finally:
             _report(tally.summary(args.output) + ".")
-        if isinstance(rows, ParquetTable):
-            rows.complete()
         if tally.only_busy:
-            raise _too_busy(row)
+            _stop_if_busy(predictor)
     return exit_codes.OK
 
 
-def _too_busy(row: Record) -> Stop:
-    return Stop(
-        f"The service is too busy or not ready: {row['message']} Repeat the same command later.", exit_codes.UNREACHABLE
-    )
+@contextlib.contextmanager
+def _completed(rows: Rows) -> Iterator[None]:
+    """Complete the table however the run ends, but for Ctrl-C: writing a large one takes a while."""
+    try:
+        yield
+    except Exception:
+        rows.complete()
+        raise
+    rows.complete()
+
+
+def _stop_if_busy(predictor: Predictor) -> None:
+    """Send the sample image; Stop if the service is too busy for that one too."""
+    try:
+        predictor.predict(SAMPLE)
+    except (ResponseError, ServiceUnreachable) as error:
+        if isinstance(error, ServiceUnreachable) and error.cause != "timeout":
+            raise
+        if isinstance(error, ServiceUnreachable) or error.code in BUSY:
+            reason = error.message if isinstance(error, ResponseError) else str(error)
+            raise Stop(
+                f"The service is too busy or not ready: {reason} Repeat the same command later.",
+                exit_codes.UNREACHABLE,
+            ) from error
 
 
 def _new_images(folder: Path, rows: Rows) -> Iterator[Path]:
@@ -190,6 +220,9 @@ class _Printed:
     def add(self, record: Record) -> None:
         """Print a row at once, so that a pipe can follow."""
         print(self._form.line(record), end="", flush=True)
+
+    def complete(self) -> None:
+        """Do nothing: every row is printed."""
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import time
+from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ import pytest
 
 from tests.unit.cli.conftest import COMMAND, Program, environment, serving
 from tests.unit.client.fake_service import FakeService, Scripted
+from visionserve import images
 from visionserve.cli.__main__ import main
+from visionserve.cli.folder import SAMPLE
 
 NOW = {"Retry-After": "0"}
 BUSY = Scripted(503, {"error": {"code": "unavailable", "message": "No worker."}, "request_id": "x"}, NOW)
@@ -36,17 +40,15 @@ def names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("[0-9]*.jpg"))
 
 
-class Failing(FakeService):
-    """Fails for one image with the same reply every time."""
+def fail_for(service: FakeService, images: Collection[bytes], reply: Scripted) -> None:
+    """Let a service give the same reply to these images every time."""
+    answer = service.next_reply
 
-    def __init__(self, service: FakeService, image: bytes, reply: Scripted) -> None:
-        answer = service.next_reply
+    def next_reply(asked: Any) -> Scripted:
+        usual = answer(asked)
+        return reply if asked.body in images else usual
 
-        def next_reply(asked: Any) -> Scripted:
-            usual = answer(asked)
-            return reply if asked.body == image else usual
-
-        service.next_reply = next_reply  # type: ignore[method-assign]
+    service.next_reply = next_reply  # type: ignore[method-assign]
 
 
 WORKER_DIED = Scripted(500, {"code": 500, "type": "InternalServerException", "message": "Worker died."})
@@ -64,7 +66,7 @@ def test_an_image_that_always_fails_has_a_row_and_the_run_goes_on(
     output = tmp_path / f"rows.{suffix}"
     command = ["predict", str(folder), "--output", str(output), "--timeout", "1", "--concurrency", "1"]
     with serving() as service:
-        Failing(service, image.read_bytes(), reply)
+        fail_for(service, [image.read_bytes()], reply)
         assert main([*command, "--url", service.url]) == 0
     assert "5 answered; 1 without an answer" in (report := capsys.readouterr().err)
     assert "The same command tries the 1 again" in report
@@ -92,6 +94,48 @@ def test_a_service_that_is_too_busy_for_all_is_exit_code_three(
     with serving() as service:
         assert main(["predict", str(folder), "--url", service.url, "--output", str(output)]) == 0
     assert sorted(row["path"] for row in rows(output)) == names(folder)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("others", [0, 6])
+def test_images_that_always_fail_however_many_have_rows_and_the_run_goes_on(
+    folder: Path, tmp_path: Path, suffix: str, others: int
+) -> None:
+    failing = [f"busy {number}".encode() for number in range(19)]
+    if not others:
+        for path in folder.rglob("[0-9]*.jpg"):
+            path.unlink()
+    for number, content in enumerate(failing):
+        (folder / f"{number}-busy.jpg").write_bytes(content)
+    output = tmp_path / f"rows.{suffix}"
+    command = ["predict", str(folder), "--output", str(output), "--timeout", "1", "--concurrency", "1"]
+    for _run in range(2):
+        with serving() as service:
+            fail_for(service, failing, BUSY)
+            assert main([*command, "--url", service.url]) == 0
+        assert {asked.body for asked in service.asked} >= set(failing)
+        errors = Counter(row["error"] or "" for row in rows(output))
+        assert errors == {"unavailable": len(failing)} | ({"": others} if others else {})
+    assert sorted(row["path"] for row in rows(output)) == names(folder)
+
+
+@pytest.mark.parametrize("end", ["busy", "gone"])
+def test_a_parquet_table_is_completed_when_the_service_ends_the_run(folder: Path, tmp_path: Path, end: str) -> None:
+    output = tmp_path / "rows.parquet"
+    command = ["predict", str(folder), "--output", str(output), "--timeout", "1", "--concurrency", "1"]
+    with serving(*[Scripted()] * 2, BUSY if end == "busy" else Scripted(None)) as service:
+        for number in range(10, 20):
+            (folder / f"{number}.jpg").write_bytes(b"image")
+        assert main([*command, "--url", service.url]) == 3
+    assert [row["error"] for row in rows(output)] == [None] * 2 + ["unavailable"] * (8 if end == "busy" else 0)
+    assert not list(tmp_path.glob("*.jsonl"))
+    with serving() as service:
+        assert main([*command, "--url", service.url]) == 0
+    assert sorted(row["path"] for row in rows(output)) == names(folder)
+
+
+def test_the_sample_image_is_one() -> None:
+    assert images.decode(SAMPLE).shape == (16, 16, 3)
 
 
 @pytest.mark.parametrize("at", ["before", "after"])

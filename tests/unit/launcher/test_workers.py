@@ -28,6 +28,7 @@ class FakeServer:
         self.idle: dict[int, float] = {}
         self.descriptions = 0
         self.says_who = True
+        self.silent = False
 
     def alive(self, pids: Collection[int]) -> set[int]:
         return set(self.pids) & set(pids)
@@ -37,7 +38,7 @@ class FakeServer:
 
     def describe(self, _model: str) -> ModelDescription | None:
         self.descriptions += 1
-        return ModelDescription(self.total, frozenset(self.pids))
+        return None if self.silent else ModelDescription(self.total, frozenset(self.pids))
 
     def predict(self, _model: str, _timeout_s: float) -> ProbeAnswer:
         if not self.loaded:
@@ -209,6 +210,28 @@ def test_workers_scaled_up_and_down_are_followed_and_no_restart(
     monitor.probe_once(model)
     monitor.tick()
     assert monitor.failure() == ""
+
+
+@pytest.mark.parametrize("silent_api", [False, True], ids=["api-answers", "api-silent-at-first"])
+def test_workers_scaled_down_may_end_one_by_one_and_a_crash_beside_them_counts(
+    monitor: WorkerMonitor, server: FakeServer, silent_api: bool
+) -> None:
+    model = monitor.models["roses"]
+    server.total = 4
+    run(monitor, server, 1, 2, 3, 4)
+    # Scaled to two; 3 and 4 end in different looks, and 2 crashes and is replaced by 5.
+    server.total, server.pids = 2, [1, 2, 4]
+    server.silent = silent_api
+    monitor.tick()
+    server.silent = False
+    monitor.tick()
+    assert (model.total, model.deaths) == (2, 0)
+    server.pids = [1, 2]
+    monitor.tick()
+    assert model.deaths == 0
+    server.pids = [1, 5]
+    monitor.tick()
+    assert (model.workers, model.deaths) == ({1, 5}, 1)
 
 
 def test_workers_that_hang_are_noticed_and_not_before_their_time(
