@@ -1,10 +1,16 @@
-"""Files: which names image files have, and writes that are complete or do not happen. Standard library only."""
+"""Files: which names image files have, reads that cannot block, writes that are complete or do not happen.
 
+Standard library only.
+"""
+
+import errno
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 # The usual names of the formats that images.py decodes. One list, for whoever walks a folder.
 IMAGE_SUFFIXES = (
@@ -28,6 +34,21 @@ ABANDONED_S = 3600.0  # an unfinished file that nobody has written to for so lon
 def is_image(path: Path | str) -> bool:
     """Whether a file's name ends like an image's, in upper or lower case; the file itself is not read."""
     return str(path).lower().endswith(IMAGE_SUFFIXES)
+
+
+def open_regular(path: os.PathLike[str] | str) -> BinaryIO:
+    """Open a file to read; OSError for what is no regular file: a pipe without a writer would block for ever."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
+
+
+def read_regular(path: os.PathLike[str] | str) -> bytes:
+    """Return a file's bytes; OSError as of `open_regular`."""
+    with open_regular(path) as stream:
+        return stream.read()
 
 
 @contextmanager

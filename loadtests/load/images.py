@@ -86,7 +86,7 @@ def read_images(folder: Path, labels: Path | None = None, at_most: int = 64) -> 
     Raises:
         ValueError: the folder has none.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.name.lower().endswith(IMAGE_SUFFIXES))
+    paths = sorted(path for path in folder.rglob("*") if path.name.lower().endswith(IMAGE_SUFFIXES) and path.is_file())
     if not paths:
         raise ValueError(f"{folder} contains no images ({', '.join(IMAGE_SUFFIXES)})")
     if len(paths) > at_most:

@@ -17,7 +17,7 @@ import numpy as np
 from monitoring.drift.properties import Properties, measure
 from visionserve.classifier import Classification, Classifier
 from visionserve.errors import BundleError, ServiceError
-from visionserve.files import is_image
+from visionserve.files import is_image, read_regular
 from visionserve.images import read_header
 
 # The features with an order, and the decimals that each is compared with: those of the service's answers and of the
@@ -123,7 +123,7 @@ def of_views(classifier: Classifier, views: Iterable[View]) -> Sample:
 def view(classifier: Classifier, file: Path) -> View | str:
     """Return what the network sees of a file, or the reason why the file cannot be used."""
     try:
-        return prepare(classifier, file.read_bytes())
+        return prepare(classifier, read_regular(file))
     except OSError as error:
         return error.strerror or str(error)
     except ServiceError as error:

@@ -23,6 +23,7 @@ from monitoring.drift.reference import Reference
 from monitoring.drift.sample import Sample, View
 from training.evaluation.corruptions import MILD, SEVERITIES, corrupt
 from visionserve.classifier import Classifier
+from visionserve.files import read_regular
 from visionserve.images import decode
 
 SIZES = (50, 200, 1000)
@@ -166,7 +167,7 @@ def changed(classifier: Classifier, files: list[Path], change: Change) -> Sample
     """Classify the changed images; the seed of each is its index."""
 
     def one(index: int) -> View:
-        image = np.ascontiguousarray(change(decode(files[index].read_bytes()), index))
+        image = np.ascontiguousarray(change(decode(read_regular(files[index])), index))
         return View(classifier.preprocessing(image), min(image.shape[:2]))
 
     with ThreadPoolExecutor() as pool:

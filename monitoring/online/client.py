@@ -16,6 +16,7 @@ from monitoring.online.prediction_log import UNREADABLE, Entry
 from visionserve.client import Answer, Client, ResponseError
 from visionserve.client.http_messages import Call, NoReply, Reply
 from visionserve.client.transports import Transport
+from visionserve.files import read_regular
 
 Properties = dict[str, float | None]
 Measure = Callable[[bytes], Properties | None]
@@ -78,7 +79,7 @@ class Poster:
         """Post one image; ServiceUnreachable when no service answers."""
         label = image.label if self.labels is None or image.label in self.labels else None
         try:
-            image_bytes = image.file.read_bytes()
+            image_bytes = read_regular(image.file)
         except OSError:
             return Entry(self.run, prediction_log.now(), image.digest, label, None, UNREADABLE, attempts=0)
         properties = self.measure(image_bytes) if self.measure is not None else None

@@ -11,6 +11,7 @@ from monitoring.drift.sample import DECIMALS, load_classifier, prepare
 from monitoring.online.client import Properties
 from monitoring.online.prediction_log import Entry
 from visionserve.errors import ServiceError
+from visionserve.files import read_regular
 
 _SAME = 1e-3  # another processor or engine may round differently; users see percentages
 
@@ -57,7 +58,7 @@ class Offline:
             file = files.get(entry.image)
             if not entry.ok or file is None or entry.probability is None:
                 continue
-            best = self._classifier.classify(self._classifier.prepare(file.read_bytes())[None])[0].top(1)[0]
+            best = self._classifier.classify(self._classifier.prepare(read_regular(file))[None])[0].top(1)[0]
             same_label += best.label == entry.prediction
             differences.append(abs(best.probability - entry.probability) if best.label == entry.prediction else 1.0)
             if entry.label is not None:

@@ -21,7 +21,7 @@ from training.data.manifest import Manifest
 from training.machine import memory
 from visionserve import formats, images
 from visionserve.errors import BundleError, ServiceError
-from visionserve.files import atomic_write
+from visionserve.files import atomic_write, read_regular
 from visionserve.images import decode
 
 Pixels = npt.NDArray[np.uint8]
@@ -94,7 +94,7 @@ def decoder_key() -> str:
 def read(path: Path) -> bytes:
     """Return an image's bytes; a BundleError if it cannot be read."""
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from error
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from training.data import splits
 from training.data.datasets import SPLITS, Collection, Split
 from visionserve.errors import BundleError
-from visionserve.files import write_text
+from visionserve.files import open_regular, write_text
 from visionserve.model_card import FILE_NAME as CARD
 from visionserve.model_card import ModelCard
 
@@ -195,7 +195,7 @@ def seen_by(bundle: Path) -> dict[str, str]:
 def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file, 64 hexadecimal digits."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from error

@@ -4,10 +4,7 @@ image, options -> Call --(a transport)--> Reply -> Answer, Model, bytes | Respon
 """
 
 import base64
-import errno
 import json
-import os
-import stat
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +16,7 @@ from urllib.parse import quote, urlsplit
 import visionserve
 from visionserve.client.errors import Cause, ResponseError, ServiceUnreachable
 from visionserve.client.results import Answer, Model, read_model, read_native, read_v2
+from visionserve.files import read_regular
 
 Protocol = Literal["native", "v2"]
 Image = bytes | bytearray | PathLike[str]
@@ -193,11 +191,7 @@ def content(image: Image) -> bytes:
     """
     if isinstance(image, bytes | bytearray):
         return bytes(image)
-    descriptor = os.open(image, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "Not a regular file", os.fspath(image))
-        return stream.read()
+    return read_regular(image)
 
 
 def png(call: Call, reply: Reply) -> bytes:

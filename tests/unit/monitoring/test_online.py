@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import resource
 from pathlib import Path
 
@@ -96,10 +97,13 @@ def test_the_log_has_no_content_and_no_file_names(tmp_path: Path) -> None:
 def test_an_unreadable_file_is_listed_and_the_rest_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = write_images(tmp_path / "in", rose_1="rose 0.9")
     (images / "rose" / "2.jpg").symlink_to(tmp_path / "gone.jpg")
+    os.mkfifo(images / "rose" / "3.jpg")  # whoever reads it waits for a writer
     with fake_service.running() as service:
         assert post(images, service.url, tmp_path) == 0
-    assert figures(tmp_path)["unreadable"] == 1
-    assert "rose/2.jpg: unreadable" in capsys.readouterr().err
+    assert figures(tmp_path)["unreadable"] == 2
+    output = capsys.readouterr().err
+    assert "rose/2.jpg: unreadable" in output
+    assert "rose/3.jpg: unreadable" in output
 
 
 def test_no_service_is_one_sentence_and_exit_code_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.load import images
-from visionserve.files import ABANDONED_S, IMAGE_SUFFIXES, atomic_write, is_image, write_text
+from visionserve.files import ABANDONED_S, IMAGE_SUFFIXES, atomic_write, is_image, read_regular, write_text
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -25,6 +25,18 @@ def test_files_of_killed_processes_are_removed_and_those_of_running_ones_are_not
     os.utime(dead, (time.time() - 2 * ABANDONED_S,) * 2)
     write_text(tmp_path / "a.txt", "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == [alive.name, "a.txt"]
+
+
+def test_what_is_no_regular_file_is_refused_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "pipe.jpg")
+    for path in (tmp_path / "pipe.jpg", tmp_path / "link.jpg", Path("/dev/zero"), tmp_path):
+        with pytest.raises(OSError, match=r"Not a regular file"):
+            read_regular(path)
+    with pytest.raises(ValueError, match="contains no images"):
+        images.read_images(tmp_path)  # the load tests' own
+    (tmp_path / "a.jpg").write_bytes(b"image")
+    assert read_regular(tmp_path / "a.jpg") == images.read_images(tmp_path)[0].body == b"image"
 
 
 def test_a_secret_is_never_readable_by_others(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Folders as tools and systems leave them: splits by any usual name, hidden files, names that look the same."""
 
+import os
 import shutil
 import unicodedata
 from pathlib import Path
@@ -82,3 +83,12 @@ def test_a_label_without_usable_images_is_refused(root: Path) -> None:
         file.rename(file.with_suffix(".jxl"))
     with pytest.raises(BundleError, match=r"no image for 1 labels, 'red' among them"):
         collect("imagefolder", root)
+
+
+def test_a_pipe_with_the_name_of_an_image_is_refused_by_name(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(root / "red" / "pipe.jpg")  # whoever reads it waits for a writer
+    options = ["--data.source", "imagefolder", "--data.root", str(root)]
+    assert main(["data", "manifest", *options, "--cache", str(tmp_path), "--output", str(tmp_path / "m.csv")]) == 1
+    assert "pipe.jpg cannot be read: Not a regular file" in capsys.readouterr().err
