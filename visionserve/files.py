@@ -9,8 +9,9 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+
 
 # The usual names of the formats that images.py decodes. One list, for whoever walks a folder.
 IMAGE_SUFFIXES = (
@@ -36,7 +37,7 @@ def is_image(path: Path | str) -> bool:
     return str(path).lower().endswith(IMAGE_SUFFIXES)
 
 
-def open_regular(path: os.PathLike[str] | str) -> BinaryIO:
+def open_regular(path: os.PathLike[str] | str) -> BufferedReader:
     """Open a file to read; OSError for what is no regular file: a pipe without a writer would block for ever."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if stat.S_ISREG(os.fstat(descriptor).st_mode):

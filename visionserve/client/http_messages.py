@@ -160,7 +160,7 @@ class Address:
 
     def answer(self, call: Call, reply: Reply) -> Answer:
         """Read a reply to ``classify``."""
-        read = read_v2 if call.url.endswith("/infer") or _is_json(call) else read_native
+        read = read_v2 if _is_json(call) else read_native  # a version may be named infer, so the path does not say
         return _read(call, reply, lambda content: read(content, call.request_id, timings(reply)))
 
     def read_models(self, call: Call, reply: Reply) -> list[Model]:
