@@ -8,7 +8,7 @@
        |        EmptyBody, InvalidRequest, UnsupportedEncoding
        InvalidParameter, Overloaded, Unavailable, DeadlineExceeded
 
-The gateway in front answers Unauthorized, HttpsRequired, NotFound and MethodNotAllowed by itself.
+The gateway in front answers Unauthorized, HttpsRequired, NotFound, MethodNotAllowed and PreconditionFailed by itself.
 
 Every ServiceError carries its status and machine code; its message is for the client: what was wrong and what to do,
 no internals. BundleError is for the operator: it stops a start and is never the response to a request.
@@ -79,6 +79,13 @@ class MethodNotAllowed(ServiceError):
 
     status = 405
     code = "method_not_allowed"
+
+
+class PreconditionFailed(ServiceError):
+    """A header makes the request depend on a version of the answer, and answers have none."""
+
+    status = 412
+    code = "precondition_failed"
 
 
 class ImageTooLarge(ServiceError):

@@ -62,7 +62,9 @@ def test_the_limits_are_the_librarys() -> None:
 
 
 def test_every_status_of_the_error_tree_is_described_for_inference() -> None:
-    statuses = {str(error.status) for error in errors.ServiceError.__subclasses__()} | {"200"}
+    # The gateway's list of routes alone depends on conditions.
+    kinds = set(errors.ServiceError.__subclasses__()) - {errors.PreconditionFailed}
+    statuses = {str(error.status) for error in kinds} | {"200"}
     for path, method, operation in operations():
         if operation["tags"] == ["inference"]:
             assert set(operation["responses"]) == statuses, (path, method)

@@ -247,6 +247,38 @@ def test_a_browser_is_told_how_an_image_is_sent(gateway: Gateway) -> None:
     assert "curl" not in requests.post(gateway.url("models"), timeout=30).text
 
 
+CONDITIONS = {
+    "If-Match": '"a"',
+    "If-None-Match": "*",
+    "If-Modified-Since": "Wed, 21 Oct 2020 07:28:00 GMT",
+    "If-Unmodified-Since": "Wed, 21 Oct 2000 07:28:00 GMT",
+    "Range": "bytes=999999-",
+    "If-Range": '"a"',
+    "Expect": "200-ok",
+    "Upgrade": "h2c",
+}
+
+
+@pytest.mark.parametrize("header", CONDITIONS)
+@pytest.mark.parametrize("method", ["GET", "PUT", "OPTIONS", "PROPFIND", "CONNECT", "MKCOL", "DELETE"])
+def test_no_error_is_nginxs_own_page(gateway: Gateway, method: str, header: str) -> None:
+    for path in ("predictions/flowers", "v2/models/flowers/infer", "models", "readyz", "gateway/livez", "", "nothing"):
+        answer = requests.request(
+            method, gateway.url(path), headers={header: CONDITIONS[header]}, data=b"", allow_redirects=False, timeout=30
+        )
+        if answer.status_code >= 400 and path != "readyz":
+            assert code(answer), (path, answer.text)
+        assert "<html" not in answer.text
+
+
+@pytest.mark.parametrize("header", ["If-Match", "If-Unmodified-Since"])
+def test_a_condition_that_cannot_hold_is_refused_with_what_to_do(gateway: Gateway, header: str) -> None:
+    answer = gateway.get("", **{header.replace("-", "_"): CONDITIONS[header]})
+    assert (answer.status_code, code(answer)) == (412, "precondition_failed")
+    assert "without If-Match" in answer.text
+    assert gateway.put(b"image", If_Match='"a"').status_code == 200
+
+
 @pytest.mark.parametrize("path", ["predictions/flowers", "v2/models/flowers/infer", "models", "", "nothing"])
 def test_trace_is_refused_with_the_methods_that_are_taken(gateway: Gateway, path: str) -> None:
     answer = requests.request("TRACE", gateway.url(path), timeout=30)

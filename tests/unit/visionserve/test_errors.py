@@ -8,7 +8,7 @@ def leaves() -> list[type[ServiceError]]:
 
 def test_every_error_has_its_own_code_and_a_status_that_is_an_error() -> None:
     codes = [kind.code for kind in leaves()]
-    assert len(codes) == 15
+    assert len(codes) == 16
     assert len(set(codes)) == len(codes)
     assert all(400 <= kind.status < 600 for kind in leaves())
 
