@@ -5,6 +5,8 @@ A server that sends a byte now and then never exceeds those. Here each step may 
 
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 _WRITTEN_AT_ONCE = 1 << 16  # bytes, so that the limit also holds for a slow upload
@@ -31,11 +33,44 @@ class DeadlineBackend:
         self._deadline = deadline
 
     def connect_tcp(self, host: str, port: int, timeout: float | None = None, **options: Any) -> Any:
-        """Return a stream whose every step ends at the deadline too."""
+        """Return a stream whose every step ends at the deadline too.
+
+        The look-up of the name has no time limit, and each of its addresses may take the whole of one: so both run in
+        another thread, which is left alone when the time is over.
+        """
         import httpcore
 
         left = self._deadline.left(timeout, httpcore.ConnectTimeout)
-        return _DeadlineStream(self._backend.connect_tcp(host, port, left, **options), self._deadline)
+        connecting = _Connecting(lambda: self._backend.connect_tcp(host, port, left, **options))
+        return _DeadlineStream(connecting.result(left, httpcore.ConnectTimeout), self._deadline)
+
+
+class _Connecting:
+    """Makes a connection in a daemon thread; one that comes too late is closed."""
+
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        self._connect = connect
+        self._future: Future[Any] = Future()
+        threading.Thread(target=self._run, name="visionserve-connect", daemon=True).start()
+
+    def result(self, timeout_s: float, error: type[Exception]) -> Any:
+        """Return the connection; raises ``error`` after ``timeout_s``."""
+        try:
+            return self._future.result(timeout_s)
+        except TimeoutError:
+            self._future.add_done_callback(_close)
+            raise error("timed out") from None
+
+    def _run(self) -> None:
+        try:
+            self._future.set_result(self._connect())
+        except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
+            self._future.set_exception(error)
+
+
+def _close(future: Future[Any]) -> None:
+    if future.exception() is None:
+        future.result().close()
 
 
 class _DeadlineStream:

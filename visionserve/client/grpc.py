@@ -6,10 +6,12 @@ protobuf at run time, in a version that often clashes with what a user's program
     PredictionsRequest  { string model_name = 1; string model_version = 2; map<string, bytes> input = 3; }
     PredictionResponse  { bytes prediction = 1; }
 
-TorchServe's status is always OK; an error is in the body, with the same code as over HTTP.
+An error of the handler is in the body, with the same code as over HTTP, and the status is OK. TorchServe's own errors
+are statuses with the name of a Java class behind their text: INTERNAL for an unknown model and for a worker that died.
 """
 
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -17,11 +19,18 @@ from typing import Any
 from visionserve.client.errors import ResponseError, ServiceUnreachable
 from visionserve.client.http_messages import Image, content
 from visionserve.client.results import Answer, read_native
+from visionserve.client.retry import RETRIED, WORKER_FAILURES, Attempts, Retries
 
 _METHOD = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"
 _LENGTH_DELIMITED = 2
-# gRPC statuses of errors that HTTP has too.
-_STATUSES = {"NOT_FOUND": (404, "not_found"), "RESOURCE_EXHAUSTED": (413, "image_too_large")}
+# gRPC statuses of errors that HTTP has too. TorchServe cancels a message that is over its limit.
+_STATUSES = {
+    "NOT_FOUND": (404, "not_found"),
+    "RESOURCE_EXHAUSTED": (413, "image_too_large"),
+    "CANCELLED": (413, "image_too_large"),
+}
+# Behind the text of TorchServe's own errors: its queue is full, or no worker is there.
+_TORCHSERVES = "org.pytorch.serve"
 # TorchServe's own limit, config.properties.
 _MAX_BYTES = 16 << 20
 
@@ -33,13 +42,23 @@ class GrpcClient:
         answer = client.predict(Path("photo.jpg"), "flowers")
     """
 
-    def __init__(self, address: str, timeout_s: float = 30) -> None:
-        """Create a client; sends nothing yet. ImportError if grpcio is not installed."""
+    def __init__(
+        self,
+        address: str,
+        timeout_s: float = 30,
+        retries: Retries = Retries(),  # noqa: B008 - frozen
+    ) -> None:
+        """Create a client; sends nothing yet. ImportError if grpcio is not installed.
+
+        Args:
+            timeout_s: how long a call may take altogether, its retries included.
+        """
         import grpc
 
         self._grpc: Any = grpc
         self.address = address
         self.timeout_s = timeout_s
+        self.retries = retries
         limits = [("grpc.max_send_message_length", _MAX_BYTES), ("grpc.max_receive_message_length", _MAX_BYTES)]
         self._channel: Any = grpc.insecure_channel(address, options=limits)
         # The messages are bytes already.
@@ -50,12 +69,18 @@ class GrpcClient:
         options = {} if top_k is None else {"top_k": str(top_k).encode()}
         request = _request(model, version or "", {"data": content(image), **options})
         request_id = uuid.uuid4().hex
-        try:
-            answer = self._predictions(request, timeout=self.timeout_s, metadata=[("x-request-id", request_id)])
-        except self._grpc.RpcError as error:
-            details = str(error.details()).partition("\n")[0]  # the rest is names of Java classes
-            raise self._failure(error.code().name, details, request_id) from error
-        return self._read(answer, request_id)
+        attempts, worker_failures = Attempts(self.retries, self.timeout_s), 0
+        while True:
+            try:
+                return self._send(request, request_id, attempts.remaining_s)
+            except (ResponseError, ServiceUnreachable) as failure:
+                if isinstance(failure, WorkerDied):
+                    worker_failures += 1
+                again = _may_help(failure) and worker_failures <= WORKER_FAILURES
+                pause = attempts.pause_s() if again else None
+                if pause is None:
+                    raise
+            time.sleep(pause)
 
     def close(self) -> None:
         """Close the connection."""
@@ -67,13 +92,25 @@ class GrpcClient:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
-    def _failure(self, code: str, details: str, request_id: str) -> ResponseError | ServiceUnreachable:
+    def _send(self, request: bytes, request_id: str, timeout_s: float) -> Answer:
+        try:
+            answer = self._predictions(request, timeout=timeout_s, metadata=[("x-request-id", request_id)])
+        except self._grpc.RpcError as error:
+            raise self._failure(error.code().name, str(error.details()), request_id) from error
+        return self._read(answer, request_id)
+
+    def _failure(self, code: str, text: str, request_id: str) -> ResponseError | ServiceUnreachable:
+        details = text.partition("\n")[0]  # the rest is names of Java classes
         if code == "INTERNAL" and "not found" in details.lower():  # TorchServe's answer for an unknown model
             return ResponseError(404, "not_found", details, request_id)
+        if _TORCHSERVES in text and code in ("INTERNAL", "UNAVAILABLE", "UNKNOWN"):
+            return WorkerDied(503, "unavailable", details, request_id)
         if code in _STATUSES:
             return ResponseError(*_STATUSES[code], details, request_id)
-        if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNIMPLEMENTED"):
-            return ServiceUnreachable(self.address, code.lower().replace("_", " "))
+        if code == "DEADLINE_EXCEEDED":
+            return ServiceUnreachable(self.address, f"no answer within {self.timeout_s:g} s", "timeout")
+        if code in ("UNAVAILABLE", "UNIMPLEMENTED"):
+            return ServiceUnreachable(self.address, code.lower(), "connection" if code == "UNAVAILABLE" else "address")
         return ResponseError(500, "internal_error", details, request_id)
 
     def _read(self, message: bytes, request_id: str) -> Answer:
@@ -84,7 +121,20 @@ class GrpcClient:
                 raise ResponseError(_status(error["code"]), error["code"], error["message"], body["request_id"])
             return read_native(body, request_id, {})
         except (KeyError, TypeError, ValueError):
-            raise ServiceUnreachable(self.address, "its response is not visionserve's; check the address") from None
+            raise ServiceUnreachable(
+                self.address, "its response is not visionserve's; check the address", "address"
+            ) from None
+
+
+class WorkerDied(ResponseError):
+    """TorchServe itself reports that a worker died or could not answer: another one may."""
+
+
+def _may_help(failure: ResponseError | ServiceUnreachable) -> bool:
+    """Return whether to send the request again."""
+    if isinstance(failure, ServiceUnreachable):
+        return failure.cause == "connection"
+    return failure.status in RETRIED
 
 
 def _status(code: str) -> int:

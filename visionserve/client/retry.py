@@ -17,7 +17,7 @@ from visionserve.client.http_messages import NoReply, Reply, is_worker_failure
 # The service is busy, restarting, or its proxy has lost it for a moment.
 RETRIED = (429, 502, 503, 504)
 # An image whose worker died may be the cause: it is sent again only so often, since each time may cost a worker.
-_WORKER_FAILURES = 2
+WORKER_FAILURES = 2
 # Waiting changes nothing about these.
 _FINAL = ("certificate", "address")
 # A share of what Retry-After asks for, on top of it: clients that got the same "1" should not return together.
@@ -61,7 +61,7 @@ class RetryLoop:
         if isinstance(result, Reply):
             if is_worker_failure(result):
                 self._worker_failures += 1
-                if self._worker_failures > _WORKER_FAILURES:
+                if self._worker_failures > WORKER_FAILURES:
                     return result
             elif result.status not in RETRIED:
                 return result

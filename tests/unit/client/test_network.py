@@ -100,6 +100,26 @@ def test_the_time_limit_is_for_the_whole_exchange(make: MakeClient, answer: Call
     assert error.value.cause == "timeout"
 
 
+def test_the_time_limit_includes_the_look_up_of_the_name(make: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a name server does that answers late."""
+    client = make("http://service.example", timeout_s=0.6)
+    ended = threading.Event()
+
+    def slow(*_arguments: Any, **_options: Any) -> Any:
+        ended.wait(20)
+        raise socket.gaierror(socket.EAI_AGAIN, "late")
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    started = time.monotonic()
+    try:
+        with pytest.raises(ServiceUnreachable, match=r"no answer within 0\.6 s") as error:
+            client.predict(IMAGE, "flowers")
+        assert time.monotonic() - started < 10
+    finally:
+        ended.set()
+    assert error.value.cause == "timeout"
+
+
 @pytest.mark.parametrize("status", [500, 503])
 def test_a_worker_that_died_is_replaced_by_another(make: MakeClient, status: int) -> None:
     died = {"code": status, "type": "InternalServerException", "message": "Worker died."}
