@@ -177,9 +177,10 @@ USER 10001:10001
 # For NVIDIA's container runtime; TorchServe counts GPUs with nvidia-smi (utility). Without that runtime they are unused.
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
-    HOME=/tmp
-# The status server. TorchServe is reachable inside the container only; the gateway in front of it is another container.
+    HOME=/tmp \
+    VISIONSERVE_STATUS_HOST=::
+# The status server, at all of IPv6 and IPv4; without IPv6 at IPv4. TorchServe is reachable inside the container only; the gateway in front of it is another container.
 EXPOSE 8083
 HEALTHCHECK --interval=10s --timeout=5s --start-period=300s --retries=3 \
     CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8083/readyz', timeout=4)"]
-ENTRYPOINT ["python", "-m", "launcher", "serve", "--model-store", "/models", "--status-host", "0.0.0.0"]
+ENTRYPOINT ["python", "-m", "launcher", "serve", "--model-store", "/models"]

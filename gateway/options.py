@@ -131,7 +131,7 @@ def _ui_path(text: str) -> str:
 
 
 OPTIONS = (
-    Option("host", "127.0.0.1", _host, "the address it listens on; 0.0.0.0 in a container"),
+    Option("host", "127.0.0.1", _host, "the address it listens on; 0.0.0.0 in a container, :: for IPv6 and IPv4"),
     Option("port", "8000", _integer(1, 65535), "the port it listens on"),
     Option(
         "port_offset",

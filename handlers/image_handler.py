@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,8 @@ _PROBE_VARIABLE = "VISIONSERVE_PROBE"
 _ACTIVITY_FILE = "visionserve-worker-"
 # The gateway's, while two versions are compared: the prediction as a header, for its log.
 _LOG_HEADER, _PREDICTION_HEADER = "x-log-prediction", "x-prediction"
+# Beside it, followed by name and version, if a bundle cannot be served here: why, so that the launcher need not wait.
+_REFUSAL_FILE = "visionserve-refusal-"
 # The gateway's: when the body had arrived, in seconds since 1970, and for how many more somebody waits.
 _ARRIVAL_HEADER, _TIMEOUT_HEADER = "x-request-arrival", "x-request-timeout"
 # GPUs by UUID or MIG name: TorchServe's Java fails on them as CUDA_VISIBLE_DEVICES, so they come under this name.
@@ -69,6 +71,7 @@ class ImageHandler:
     def __init__(self) -> None:
         self._classifier: Classifier
         self._batch_size = 1
+        self._title = ""
         self._metrics: Mapping[str, Any] = {}
         self._metrics_buffer = MetricsBuffer(self._emit, _BOUNDS)
         self._probe = os.environ.get(_PROBE_VARIABLE, "")
@@ -81,12 +84,13 @@ class ImageHandler:
             BundleError: the archive cannot be served here, for instance without a GPU. The reason is logged.
         """
         _log_to_stderr()
-        with _logged("the worker cannot start"):
+        with _logged("the worker cannot start", self._report_refusal):
             properties = context.system_properties
             settings = (context.model_yaml_config or {}).get("handler", {})
             _choose_devices()
             gpu, directory = properties.get("gpu_id"), Path(properties["model_dir"])
             card = ModelCard.load(directory / cards.FILE_NAME)
+            self._title = f"{card.name}-{card.version}"
             if card.device == "cuda" and gpu is None:
                 raise BundleError(
                     f"{card.name} was packaged for a GPU and TorchServe gave this worker none: run it where nvidia-smi "
@@ -130,6 +134,13 @@ class ImageHandler:
             self._report(replace(outcome, replies=counted), total_s)
         self._note_activity()
         return [reply.content.body for reply in outcome.replies]
+
+    def _report_refusal(self, error: BundleError) -> None:
+        """Let the launcher see why no worker of this model can start."""
+        if self._probe and self._title:
+            with contextlib.suppress(OSError):
+                file = self._activity_file.with_name(f"{_REFUSAL_FILE}{self._title}")
+                file.write_text(" ".join(str(error).split()), encoding="utf-8")
 
     def _note_activity(self) -> None:
         """Let the launcher see that this worker answers, so that a busy one needs no probe to prove it."""
@@ -227,11 +238,12 @@ def _prediction(card: ModelCard, reply: Reply) -> str:
 
 
 @contextlib.contextmanager
-def _logged(what: str) -> Iterator[None]:
+def _logged(what: str, report: Callable[[BundleError], None]) -> Iterator[None]:
     try:
         yield
     except BundleError as error:
         logger.error("%s: %s", what, error)
+        report(error)
         raise
     except Exception:
         logger.exception("%s", what)

@@ -22,7 +22,7 @@ _SETUP = 2
 DEFAULT_MODEL = "flowers"
 _HELP = {
     "status_port": "where /livez, /readyz, /metrics and /models are; 0 for nowhere",
-    "status_host": "the address of the status server",
+    "status_host": "the address of the status server; :: is all of IPv6 and IPv4",
     "access_port": "UDP port of this machine for the gateway's records; 0 for none",
     "drain_delay": "seconds from a signal to the earliest stop, for a load balancer to notice",
     "drain_timeout": "seconds after which it stops whatever is in flight",

@@ -20,6 +20,7 @@ _TOTAL = re.compile(r"\btotal;dur=(\d+(?:\.\d+)?)")
 # Bursts wait here instead of being dropped by the kernel.
 _BUFFER_BYTES = 1 << 20
 _DATAGRAM_BYTES = 1 << 16
+_MOST_PLACES = 1 << 20
 
 
 class MalformedRecord(Exception):
@@ -28,12 +29,17 @@ class MalformedRecord(Exception):
 
 @dataclass(frozen=True)
 class Record:
-    """A request as the gateway saw it; ``queue_s`` is what TorchServe's front end and queue took, None when unknown."""
+    """A request as the gateway saw it.
+
+    ``queue_s`` is what TorchServe's front end and queue took, ``places`` how many requests the gateway lets in at once;
+    None when unknown.
+    """
 
     route: str
     status: int
     duration_s: float
     queue_s: float | None
+    places: int | None = None
 
 
 class RecordCounter(Protocol):
@@ -50,12 +56,13 @@ def parse(datagram: bytes) -> Record:
         content = json.loads(datagram[start:])
         route, status = str(content["route"]), int(content["status"])
         duration_s = float(content["duration_s"])
+        places = None if content.get("places") is None else int(content["places"])
         upstream, timing = str(content.get("upstream_s", "")), str(content.get("timing", ""))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise MalformedRecord(str(error)) from error
-    if start < 0 or not 100 <= status <= 599 or not 0 <= duration_s < math.inf:
+    if start < 0 or not 100 <= status <= 599 or not 0 <= duration_s < math.inf or not 0 <= (places or 0) < _MOST_PLACES:
         raise MalformedRecord("a number is out of range")
-    return Record(route if route in ROUTES else "other", status, duration_s, _queue_s(upstream, timing))
+    return Record(route if route in ROUTES else "other", status, duration_s, _queue_s(upstream, timing), places)
 
 
 def _queue_s(upstream: str, timing: str) -> float | None:

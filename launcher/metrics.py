@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -53,6 +53,7 @@ class Metrics:
         self._malformed = Counter(
             "gateway_malformed_records_total", "Datagrams that are not a record of the gateway", registry=self._registry
         )
+        self._places: Gauge | None = None
         for route in _TIMED:
             self._durations.labels(route)
             self._seconds.labels(route)
@@ -70,6 +71,17 @@ class Metrics:
                 self._durations.labels(record.route).observe(record.duration_s)
             if record.queue_s is not None:
                 self._queues.observe(record.queue_s)
+
+        if record.places is not None:
+            self._state_places(record.places)
+
+    def _state_places(self, places: int) -> None:
+        """Say how many the gateway lets in, from its first record on: before that nobody knows."""
+        if self._places is None:
+            self._places = Gauge(
+                "gateway_places", "Requests that the gateway lets into TorchServe at once", registry=self._registry
+            )
+        self._places.set(places)
 
     def count_malformed(self) -> None:
         """Count a malformed datagram."""

@@ -19,7 +19,7 @@ from launcher import archive as archives
 from launcher import gpus, process, releases, resources
 from launcher.archive import Archive
 from launcher.plan import LEAST_BYTES, LEAST_FREE_BYTES, make_plan, share_workers
-from launcher.settings import HOST, Settings, SetupError, java_program
+from launcher.settings import HOST, Settings, SetupError, bindable, java_program
 
 # As in pyproject.toml, which an image does not have.
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)
@@ -196,7 +196,7 @@ def check_java(environment: Mapping[str, str]) -> str:
 
 
 def _check_status_port(settings: Settings) -> str:
-    return check_port("status_port", settings.status_port, settings.status_host)
+    return check_port("status_port", settings.status_port, bindable(settings.status_host))
 
 
 def check_port(option: str, port: int, host: str = HOST, kind: int = socket.SOCK_STREAM) -> str:

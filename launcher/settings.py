@@ -6,6 +6,7 @@ TorchServe's own ports are in config.properties and TS_...; what the launcher ad
 import math
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -125,6 +126,11 @@ def _shifted(text: str, offset: int) -> str:
     """Return a port, or an address with one, that many higher."""
     start, separator, port = text.rstrip("/").rpartition(":")
     return f"{start}{separator}{int(port) + offset}" if offset and port.isdecimal() else text
+
+
+def bindable(host: str) -> str:
+    """Return the address to listen at: for ``::``, all of IPv6 and IPv4, it is 0.0.0.0 where IPv6 is missing."""
+    return "0.0.0.0" if host == "::" and not socket.has_dualstack_ipv6() else host  # noqa: S104 - asked for
 
 
 def _value(name: str, options: Mapping[str, object], environment: Mapping[str, str]) -> str:

@@ -16,12 +16,12 @@ from launcher import access_log, gpus, preflight, process, releases, self_test, 
 from launcher.default_versions import DefaultVersions
 from launcher.drain import Drain
 from launcher.metrics import Metrics
-from launcher.settings import Settings
+from launcher.settings import Settings, bindable
 from launcher.signals import SignalQueue
 from launcher.torchserve_api import TorchServe
 from launcher.workers import WorkerMonitor
 
-DONE, FAILED = 0, 1
+DONE, FAILED, UNUSABLE = 0, 1, 2
 _STARTING_S, _SERVING_S = 0.05, 1.0
 _OPENAPI = Path("docs/openapi.yaml")
 _OUT, _ERR = 1, 2
@@ -51,7 +51,7 @@ def serve(settings: Settings, environment: Mapping[str, str]) -> int:
         defaults = DefaultVersions(settings.model_store / releases.FILE_NAME, monitor, torchserve, _print)
         metrics = Metrics(monitor)
         service = status_server.Service(monitor, metrics, lambda: child.poll() is None, torchserve.metrics, _OPENAPI)
-        stack.enter_context(status_server.serve(settings.status_host, settings.status_port, service))
+        stack.enter_context(status_server.serve(bindable(settings.status_host), settings.status_port, service))
         stack.enter_context(access_log.listen(settings.access_port, metrics))
         stack.callback(monitor.stop)
         monitor.start()
@@ -81,7 +81,7 @@ def _run(
             # Of several workers some may still answer: what they were given is answered first.
             if monitor.answers():
                 _stop(settings, child, monitor, queue)
-            return FAILED
+            return UNUSABLE if monitor.refused() else FAILED
         for model in monitor.left_out():
             if model.archive.key not in left_out:
                 left_out.add(model.archive.key)

@@ -16,6 +16,9 @@ from launcher.settings import HOST, Settings
 
 # A worker's process id follows (handlers/image_handler.py).
 ACTIVITY_FILE = "visionserve-worker-"
+# The name and version of its model follow.
+REFUSAL_FILE = "visionserve-refusal-"
+_LONGEST_REFUSAL = 600
 _TIMEOUT_S = 2.0
 
 
@@ -64,6 +67,12 @@ class TorchServe:
             with contextlib.suppress(OSError):
                 seconds[pid] = max(0.0, now - (self._folder / f"{ACTIVITY_FILE}{pid}").stat().st_mtime)
         return seconds
+
+    def refusal(self, name: str, version: str) -> str:
+        """Return why a worker found that its model can never be served here, in one line; empty as long as none has."""
+        with contextlib.suppress(OSError):
+            return (self._folder / f"{REFUSAL_FILE}{name}-{version}").read_text(encoding="utf-8")[:_LONGEST_REFUSAL]
+        return ""
 
     def describe(self, model: str) -> ModelDescription | None:
         """Ask the management API about a model, such as "birds/1.0"; None while it does not answer."""

@@ -47,6 +47,7 @@ class TorchServeApi(Protocol):
     def describe(self, model: str, /) -> ModelDescription | None: ...  # noqa: D102
     def predict(self, model: str, timeout_s: float, /) -> ProbeAnswer: ...  # noqa: D102
     def idle_s(self, pids: Collection[int], /) -> Mapping[int, float]: ...  # noqa: D102
+    def refusal(self, name: str, version: str, /) -> str: ...  # noqa: D102
 
 
 @dataclass
@@ -67,6 +68,7 @@ class Model:
     complete: bool = False
     deaths: int = 0
     uncounted: int = 0
+    refused: bool = False
     answered_at: float = 0.0
     incomplete_since: float = 0.0
     ready: int = 0
@@ -169,6 +171,11 @@ class WorkerMonitor:
         with self._changed:
             return next((model.failure for model in self._served() if model.failure), "")
 
+    def refused(self) -> bool:
+        """Whether a worker found that a model that has to answer can never be served here."""
+        with self._changed:
+            return any(model.refused and model.required for model in self.models.values())
+
     def answers(self) -> bool:
         """Whether any worker answers."""
         with self._changed:
@@ -252,6 +259,9 @@ class WorkerMonitor:
     def _failure_reason(self, model: Model) -> str:
         name, now = model.archive.title, self._clock()
         if not model.complete:
+            if reason := self._server.refusal(model.archive.name, model.archive.version):
+                model.refused = True
+                return f"{name} cannot be served here: {reason.rstrip('.')}."
             if model.ready == 0 and model.deaths >= _DEATHS_WHILE_LOADING * max(model.total, 1):
                 return f"The workers of {name} end while they load: see their log above."
             if now - self._started > START_TIMEOUT_S:

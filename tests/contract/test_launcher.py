@@ -32,6 +32,7 @@ def test_the_server_says_the_librarys_version() -> None:
 def test_the_launcher_and_the_handler_use_the_same_words() -> None:
     assert image_handler._DEVICES_VARIABLE == gpus.FOR_WORKERS
     assert image_handler._ACTIVITY_FILE == torchserve_api.ACTIVITY_FILE
+    assert image_handler._REFUSAL_FILE == torchserve_api.REFUSAL_FILE
     source = Path(torchserve_api.__file__).read_text()
     assert f'"{image_handler._PROBE_HEADER}"' in source
     assert f'"{image_handler._WORKER_HEADER}"' in source

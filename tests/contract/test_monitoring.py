@@ -10,7 +10,6 @@ import yaml
 
 from handlers import image_handler
 from launcher import workers
-from launcher.plan import make_plan
 from monitoring import reference
 from tests import queries
 from tests.contract.conftest import BUNDLE, ROOT
@@ -123,14 +122,6 @@ def test_budgets_burn_at_the_rates_and_windows_of_the_workbook(promise: str) -> 
 
 def _is_burn(rule: dict[str, Any], promise: str) -> bool:
     return bool(rule["labels"].get("slo") == promise)
-
-
-def test_the_alert_of_a_full_instance_knows_how_many_the_gateway_lets_in() -> None:
-    limit = make_plan(2, None).small_places
-    (rule,) = ALERTS["VisionserveInFlightHigh"]
-    assert rule["expr"] == f"visionserve:in_flight:rate1m > 0.8 * {limit}"
-    assert f"more than {int(0.8 * limit)} requests" in rule["annotations"]["description"]
-    assert f"over {limit}" in rule["annotations"]["description"]
 
 
 def test_each_series_of_a_query_is_recorded_or_exposed_by_a_part_of_the_service() -> None:

@@ -138,6 +138,13 @@ def test_a_chunked_upload_arrives_whole(gateway: Gateway, server: Behind) -> Non
     assert server.seen[-1].body == b"".join(parts)
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="IPv6 is missing here")
+def test_two_colons_are_all_of_ipv6_and_ipv4(server: Behind, tmp_path: Path) -> None:
+    with running(tmp_path, server.address, host="::") as gateway:
+        for host in ("[::1]", "127.0.0.1"):
+            assert requests.get(f"http://{host}:{gateway.port}/", timeout=30).status_code == 200
+
+
 def test_http_1_0_is_answered(gateway: Gateway) -> None:
     answer = gateway.raw(b"PUT /predictions/flowers HTTP/1.0\r\nContent-Length: 5\r\n\r\nimage")
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -499,13 +506,14 @@ def test_each_request_is_a_record_by_syslog(server: Behind, tmp_path: Path) -> N
         listener.bind(("127.0.0.1", 0))
         listener.settimeout(20)
         records = f"127.0.0.1:{listener.getsockname()[1]}"
-        with running(tmp_path, server.address, records=records) as gateway:
+        with running(tmp_path, server.address, records=records, workers=2, concurrency=12) as gateway:
             listener.recv(65536)  # the request by which the test saw that the gateway is open
             gateway.put(b"image", "v2/models/flowers/infer")
             head, _, message = listener.recv(65536).partition(b"gateway: ")
             record = json.loads(message)
             assert head.startswith(b"<190>")
             assert (record["route"], record["status"], record["timing"]) == ("predictions", 200, "total;dur=1.00")
+            assert record["places"] == 12
             assert 0 <= float(record["upstream_s"]) <= record["duration_s"] + 0.01
             gateway.raw(b"PUT /explanations/m HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n")
             record = json.loads(listener.recv(65536).partition(b"gateway: ")[2])

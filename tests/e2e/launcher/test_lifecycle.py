@@ -70,7 +70,11 @@ def test_sigterm_ends_the_service_and_all_that_it_started(model_store: Path, tmp
     litter = {name for name in ("logs", "key_file.json") if (ROOT / name).exists()}
     # At home, libraries like to leave what they report about their use.
     own = {"TMPDIR": str(tmp_path), "HOME": str(tmp_path), "TS_DEFAULT_WORKERS_PER_MODEL": "1"}
+    own["VISIONSERVE_STATUS_HOST"] = "::1" if socket.has_dualstack_ipv6() else "127.0.0.1"
     service = start(model_store, tmp_path / "service.log", **own)
+    with socket.create_connection((own["VISIONSERVE_STATUS_HOST"], service.ports["status_port"]), timeout=30) as status:
+        status.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+        assert status.recv(100).startswith(b"HTTP/1.1 200 ")
     assert len(service.workers()) == 1
     family = psutil.Process(service.process.pid).children(recursive=True)
     assert family
@@ -234,9 +238,11 @@ def test_a_model_that_no_worker_can_load_is_never_ready_and_ends_the_process(mod
         while service.process.poll() is None:
             codes.add(status(service, "readyz")[0])
             time.sleep(0.05)
-        assert service.process.returncode == 1
+        assert service.process.returncode == 2
     assert codes <= {0, 503}
-    assert f"The workers of flowers {VERSION} end while they load" in (tmp_path / "log").read_text()
+    last = (tmp_path / "log").read_text().splitlines()[-1]
+    assert last.startswith(f"flowers {VERSION} cannot be served here: ")
+    assert "model.onnx" in last
 
 
 def test_a_network_that_is_cut_off_is_one_line_and_an_exit(model_store: Path, tmp_path: Path) -> None:

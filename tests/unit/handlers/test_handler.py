@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -251,13 +252,18 @@ def test_a_label_cannot_break_a_metric_line(handler: ImageHandler, context: Fake
     assert label in ("a_b_c__d_", "q__", "colt's foot")
 
 
-def test_a_model_for_a_gpu_refuses_to_start_without_one(tiny: TinyBundle, tmp_path: Path) -> None:
+def test_a_model_for_a_gpu_refuses_to_start_without_one(
+    tiny: TinyBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for file in tiny.directory.iterdir():
         (tmp_path / file.name).symlink_to(file)
     (tmp_path / "card.json").unlink()
     replace(ModelCard.load(tiny.directory / "card.json"), device="cuda").save(tmp_path / "card.json")
+    monkeypatch.setenv("VISIONSERVE_PROBE", "secret")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(BundleError, match="packaged for a GPU"):
         ImageHandler().initialize(FakeContext(tmp_path, gpu=None))
+    assert "packaged for a GPU" in (tmp_path / "visionserve-refusal-shapes-1.0").read_text(), "the launcher reads it"
 
 
 @pytest.mark.parametrize(

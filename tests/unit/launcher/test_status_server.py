@@ -16,7 +16,7 @@ from launcher import archive as archives
 from launcher.access_log import MalformedRecord, Record
 from launcher.archive import Archive
 from launcher.metrics import Metrics
-from launcher.settings import SetupError
+from launcher.settings import SetupError, bindable
 from launcher.status_server import Service
 from launcher.torchserve_api import NoAnswer
 from launcher.workers import WorkerMonitor
@@ -189,6 +189,11 @@ def test_a_crowd_of_silent_clients_keeps_nobody_out(port: int) -> None:
         silent.close()
 
 
+def test_without_ipv6_everything_is_all_of_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    assert [bindable(host) for host in ("::", "::1", "127.0.0.1")] == ["0.0.0.0", "::1", "127.0.0.1"]
+
+
 @pytest.mark.parametrize("host", ["::1", "::"])
 def test_it_listens_on_an_ipv6_address(scene: Scene, host: str) -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as probe:
@@ -256,6 +261,7 @@ def test_a_record_has_the_time_in_the_queue_beside_the_handlers_own() -> None:
     assert access_log.parse(datagram(timing=timing, upstream_s="-")).queue_s is None
     assert access_log.parse(datagram()).queue_s is None
     assert access_log.parse(datagram(route="/etc/passwd")).route == "other"
+    assert access_log.parse(datagram(places=12)).places == 12
 
 
 @pytest.mark.parametrize(
@@ -274,6 +280,8 @@ def test_a_record_has_the_time_in_the_queue_beside_the_handlers_own() -> None:
         datagram(duration_s=-1),
         datagram(duration_s="NaN"),
         datagram(duration_s=None),
+        datagram(places=-1),
+        datagram(places=1e400),
     ],
     ids=lambda data: str(data[:12]),
 )
@@ -284,8 +292,9 @@ def test_a_malformed_record_is_told(broken: bytes) -> None:
 
 def test_datagrams_become_counts_and_broken_ones_do_no_harm(scene: Scene) -> None:
     port = free_ports(1)[0]
+    assert "gateway_places" not in scene.get("/metrics")[1], "no gateway has stated them"
     with access_log.listen(port, scene.metrics), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        for data in (b"", b"{", datagram(), datagram(route="ui", status=404)):
+        for data in (b"", b"{", datagram(), datagram(route="ui", status=404, places=12)):
             sender.sendto(data, ("127.0.0.1", port))
         with pytest.raises(SetupError, match="--access-port"), access_log.listen(port, scene.metrics):
             pass
@@ -293,6 +302,7 @@ def test_datagrams_become_counts_and_broken_ones_do_no_harm(scene: Scene) -> Non
         while 'route="ui"' not in scene.get("/metrics")[1] and time.monotonic() < deadline:
             time.sleep(0.05)
     text = scene.get("/metrics")[1]
+    assert "gateway_places 12.0" in text
     assert "gateway_malformed_records_total 2.0" in text
     assert 'gateway_requests_total{route="ui",status="404"} 1.0' in text
     assert 'gateway_request_duration_seconds_bucket{le="0.5",route="predictions"} 1.0' in text

@@ -29,6 +29,7 @@ class FakeServer:
         self.descriptions = 0
         self.says_who = True
         self.silent = False
+        self.refuses = ""
 
     def alive(self, pids: Collection[int]) -> set[int]:
         return set(self.pids) & set(pids)
@@ -39,6 +40,9 @@ class FakeServer:
     def describe(self, _model: str) -> ModelDescription | None:
         self.descriptions += 1
         return None if self.silent else ModelDescription(self.total, frozenset(self.pids))
+
+    def refusal(self, _name: str, _version: str) -> str:
+        return self.refuses
 
     def predict(self, _model: str, _timeout_s: float) -> ProbeAnswer:
         if not self.loaded:
@@ -216,7 +220,7 @@ def test_workers_scaled_up_and_down_are_followed_and_no_restart(
 def test_workers_scaled_down_may_end_one_by_one_and_a_crash_beside_them_counts(
     monitor: WorkerMonitor, server: FakeServer, silent_api: bool
 ) -> None:
-    model = monitor.models["roses"]
+    model = monitor.models["roses/1.0"]
     server.total = 4
     run(monitor, server, 1, 2, 3, 4)
     # Scaled to two; 3 and 4 end in different looks, and 2 crashes and is replaced by 5.
@@ -340,3 +344,20 @@ def test_its_threads_find_every_worker_and_end(server: FakeServer) -> None:
     with monitor._changed:
         assert monitor._changed.wait_for(lambda: monitor.complete(), timeout=20)
     monitor.stop()
+
+
+def test_a_refused_model_ends_the_start_with_its_reason(monitor: WorkerMonitor, server: FakeServer) -> None:
+    server.pids = [1, 2]
+    monitor.tick()
+    assert monitor.failure() == ""
+    server.refuses = "model.onnx has no outputs."
+    monitor.tick()
+    assert monitor.failure().endswith(" cannot be served here: model.onnx has no outputs.")
+    assert monitor.refused()
+
+
+def test_a_refusal_after_the_start_is_one_worker_less(monitor: WorkerMonitor, server: FakeServer) -> None:
+    run(monitor, server, 1, 2)
+    server.refuses = "the device is lost"
+    monitor.tick()
+    assert (monitor.failure(), monitor.refused()) == ("", False)
