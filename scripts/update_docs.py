@@ -15,12 +15,17 @@ from typing import Any
 from visionserve import missing_package
 
 with missing_package.explained("python -m scripts.update_docs", "train"):
-    from training.evaluation.corruptions import MILD, SEVERITIES
+    from training.evaluation.corruptions import KINDS, MILD, SEVERITIES
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "model_store" / "flowers"
 STUDY = ROOT / "docs" / "drift_study.json"
-DOCUMENTS = (ROOT / "docs" / "model_card.md", ROOT / "docs" / "monitoring.md")
+DOCUMENTS = (
+    ROOT / "README.md",
+    ROOT / "docs" / "evaluation.md",
+    ROOT / "docs" / "model_card.md",
+    ROOT / "docs" / "monitoring.md",
+)
 _BLOCK = re.compile(r"(<!-- (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _WORST = 12
 
@@ -73,6 +78,50 @@ def accuracy() -> str:
 def _debiased(figures: Mapping[str, Any]) -> str:
     low, high = figures["intervals"]["calibration_error_debiased"]
     return f"{_percent(figures['calibration_error_debiased'])} ({100 * low:.1f}-{100 * high:.1f})"
+
+
+def readme_accuracy() -> str:
+    """Return the accuracy of the shipped model in a sentence."""
+    figures = _read(BUNDLE / "metrics.json")
+    served = figures["served"]
+    low, high = served["top1_interval"]
+    return (
+        f"Accuracy of the shipped model, int8 as served: top-1 {_percent(served['top1'])} (95 % interval "
+        f"{100 * low:.1f}-{100 * high:.1f}; fp32 {100 * figures['fp32']['top1']:.1f}) on {served['photographs']} "
+        "held-out images."
+    )
+
+
+def corruptions() -> str:
+    """Return the table of accuracies under the corruptions of the evaluation report, and their mean in a sentence."""
+    figures = _read(BUNDLE / "metrics.json")["robustness"]
+    severities, clean = figures["severities"], figures["clean"]
+    middle = severities[len(severities) // 2]
+    cells = {(cell["kind"], cell["severity"]): cell for cell in figures["cells"]}
+    at_middle = [cell["accuracy"] for (_, severity), cell in cells.items() if severity == middle]
+    low, high = figures["mean_accuracy_interval"]
+    summary = (
+        f"Mean accuracy over kinds and severities {_percent(figures['mean_accuracy'])} ({100 * low:.1f}-"
+        f"{100 * high:.1f}), {_percent(figures['relative_accuracy'])} of the accuracy on the images as they are; at "
+        f"severity {middle} alone {_percent(sum(at_middle) / len(at_middle))}."
+    )
+    named = " | ".join(f"severity {severity}" for severity in severities)
+    head = f"| corruption | {named} | mean probability, {middle} | novelty above 0.95, {middle} |"
+    empty = " |" * (len(severities) - 1)
+    means = f"{_percent(clean['probability_mean'])} | {_percent(clean['novel'])}"
+    whole = f"| as they are | {_interval(clean)} |{empty} {means} |"
+    lines = [summary, "", head, "|---|" + "---:|" * (len(severities) + 2), whole]
+    for kind in dict.fromkeys(kind for kind, _ in cells):
+        accuracies = " | ".join(_interval(cells[kind, severity]) for severity in severities)
+        one = cells[kind, middle]
+        means = f"{_percent(one['probability_mean'])} | {_percent(one['novel'])}"
+        lines.append(f"| {KINDS[kind].group}: {kind} | {accuracies} | {means} |")
+    return "\n".join(lines)
+
+
+def _interval(cell: Mapping[str, Any]) -> str:
+    low, high = cell["interval"]
+    return f"{_percent(cell['accuracy'])} ({100 * low:.1f}-{100 * high:.1f})"
 
 
 def worst_labels() -> str:
@@ -217,6 +266,8 @@ _CHANGES = {
 }
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "accuracy": accuracy,
+    "readme-accuracy": readme_accuracy,
+    "corruptions": corruptions,
     "worst-labels": worst_labels,
     "details": details,
     "robustness": robustness,

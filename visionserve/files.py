@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
-
 # The usual names of the formats that images.py decodes. One list, for whoever walks a folder.
 IMAGE_SUFFIXES = (
     ".jpg",
@@ -40,9 +39,12 @@ def is_image(path: Path | str) -> bool:
 def open_regular(path: os.PathLike[str] | str) -> BufferedReader:
     """Open a file to read; OSError for what is no regular file: a pipe without a writer would block for ever."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
         return os.fdopen(descriptor, "rb")
     os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
 
 

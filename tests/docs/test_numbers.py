@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from scripts import update_docs
+from training.export import gates
 
 
 @pytest.mark.parametrize("path", update_docs.DOCUMENTS, ids=lambda path: path.name)
@@ -25,3 +26,9 @@ def test_a_stale_block_is_written_anew() -> None:
     assert "nonsense" not in fresh
     assert fresh.startswith("before\n<!-- accuracy -->\n| test split |")
     assert fresh.endswith("|\n<!-- end -->\nafter\n")
+
+
+def test_the_counts_of_images_under_which_one_label_may_change_follow_from_the_gates() -> None:
+    text = (update_docs.ROOT / "docs" / "evaluation.md").read_text()
+    fewer = f"fewer than {1 / gates.INT8_CHANGED:.0f} (int8) or {1 / gates.DECODE_CHANGED:.0f} (decode) images"
+    assert fewer in " ".join(text.split())

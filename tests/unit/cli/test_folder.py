@@ -1,5 +1,6 @@
 """A folder whose service fails for some images, whose tables are interrupted, whose files are odd."""
 
+import contextlib
 import csv
 import json
 import os
@@ -214,6 +215,31 @@ def test_an_interrupted_run_ends_at_once_while_the_service_hangs(folder: Path, n
         assert time.monotonic() - started < 5
     assert (run.returncode, "Traceback" in errors) == (130, False)
     assert "Stopped" in errors
+
+
+def test_a_second_ctrl_c_kills_a_run_that_cannot_end(folder: Path) -> None:
+    """Its last sentence goes to a pipe that is full and that nobody reads."""
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writable, bytes(1 << 16))
+    os.set_blocking(writable, True)
+    try:
+        with serving(Scripted(delay_s=20)) as service:
+            command = [*COMMAND, "predict", str(folder), "--url", service.url]
+            run = subprocess.Popen(command, env=environment(), stderr=writable)
+            while not service.asked:
+                assert run.poll() is None
+                time.sleep(0.02)
+            run.send_signal(signal.SIGINT)
+            with pytest.raises(subprocess.TimeoutExpired):
+                run.wait(timeout=2)
+            run.send_signal(signal.SIGINT)
+            assert run.wait(timeout=10) == -signal.SIGINT
+    finally:
+        os.close(readable)
+        os.close(writable)
 
 
 def test_accuracy_by_the_folders_names_counts_earlier_runs_too(

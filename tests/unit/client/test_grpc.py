@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -18,7 +18,7 @@ NO_WORKER = (grpc.StatusCode.UNAVAILABLE, 'Model "flowers" has no worker to serv
 UNKNOWN = (grpc.StatusCode.INTERNAL, "Model not found: roses" + JAVA.replace("http", "archive"))
 QUICK = Retries(4, 0.001)
 
-Step = tuple[grpc.StatusCode, str] | dict[str, object]
+Step = tuple[grpc.StatusCode, str] | Mapping[str, object]
 
 
 class Server:
@@ -43,7 +43,7 @@ class Server:
 @contextlib.contextmanager
 def listening(*steps: Step) -> Iterator[tuple[str, Server]]:
     script = Server(*steps)
-    server = grpc.server(ThreadPoolExecutor(2), handlers=[script])  # type: ignore[list-item]
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[script])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:

@@ -150,6 +150,9 @@ class Server:
     def describe(self, model: str) -> ModelDescription | None:
         return ModelDescription(1, frozenset([self.pids[model]]))
 
+    def refusal(self, _name: str, _version: str) -> str:
+        return ""
+
     def predict(self, model: str, _timeout_s: float) -> ProbeAnswer:
         if model in self.broken:
             raise NoAnswer("nobody")

@@ -31,7 +31,7 @@ def test_what_is_no_regular_file_is_refused_and_nobody_waits_for_it(tmp_path: Pa
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "link.jpg").symlink_to(tmp_path / "pipe.jpg")
     for path in (tmp_path / "pipe.jpg", tmp_path / "link.jpg", Path("/dev/zero"), tmp_path):
-        with pytest.raises(OSError, match=r"Not a regular file"):
+        with pytest.raises(OSError, match=r"Not a regular file|Is a directory"):
             read_regular(path)
     with pytest.raises(ValueError, match="contains no images"):
         images.read_images(tmp_path)  # the load tests' own
