@@ -57,6 +57,7 @@ STATUS = (
     Route("models", "/openapi.yaml", "/openapi\\.yaml", _READ),
     Route("health", "/livez", "/livez", _READ),
     Route("health", "/readyz", "/readyz", _READ),
+    Route("health", "/health", "/health", _READ),
     Route("health", "/v2/health/(live|ready)", "/v2/health/(?:live|ready)", _READ),
     Route(
         *("health", "/v2/models/{model}[/versions/{version}]/ready"),

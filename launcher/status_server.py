@@ -1,7 +1,7 @@
 """Status server: health, readiness, models and metrics over HTTP. All its routes are in this file.
 
 GET  /livez /v2/health/live            is there still something to wait for?
-GET  /readyz /v2/health/ready          should requests be sent here?
+GET  /readyz /health /v2/health/ready  should requests be sent here?
 GET  /metrics                          Prometheus: TorchServe's and the launcher's
 GET  /models /models/{name}[/{version}]   what is served, by which workers
 GET  /v2 /v2/models/{name}[/versions/{version}][/ready]
@@ -65,7 +65,7 @@ class Service:
         """Return the reply to a GET."""
         if path in ("/livez", "/v2/health/live"):
             return self._health("live", "" if self.runs() else "TorchServe has ended")
-        if path in ("/readyz", "/v2/health/ready"):
+        if path in ("/readyz", "/health", "/v2/health/ready"):
             return self._health("ready", self.monitor.not_ready_reason())
         if path == "/metrics":
             return Reply(

@@ -167,7 +167,7 @@ def test_http_1_0_is_answered(gateway: Gateway) -> None:
             "predictions",
             "v1/models/x:drop",
         ),
-        *("models/flowers/1.0", "predictions/a/b/c", "predictions/../metrics", "nothing", "v2/repository"),
+        *("models/flowers/1.0/2", "predictions/a/b/c", "predictions/../metrics", "nothing", "v2/repository"),
         *("predictions/flow%0aers", "predictions/flowers%0a", "predictions/flow ers", "v2/models/a%2fb/infer"),
     ],
 )
@@ -401,7 +401,7 @@ def test_a_request_id_is_kept_or_made_and_said_once_on_every_answer(
         *(("models", "/models"), ("models/flowers", "/models/flowers"), ("v1/models/flowers", "/models/flowers")),
         *(("v2", "/v2"), ("v2/models/flowers", "/v2/models/flowers"), ("livez?x=1", "/livez")),
         *(("v2/models/a/versions/1.0", "/v2/models/a/versions/1.0"), ("v2/models/a/ready", "/v2/models/a/ready")),
-        *(("v2/health/live", "/v2/health/live"), ("v2/health/ready", "/v2/health/ready")),
+        *(("v2/health/live", "/v2/health/live"), ("health", "/health"), ("v2/health/ready", "/v2/health/ready")),
         ("openapi.yaml", "/openapi.yaml"),
     ],
 )

@@ -68,6 +68,7 @@ def test_it_lives_while_torchserve_runs_and_workers_may_come_back(scene: Scene) 
 
 def test_readiness_says_what_is_missing(scene: Scene) -> None:
     status_code, content = scene.get("/readyz")
+    assert scene.get("/health") == (status_code, content)
     assert (status_code, content["ready"]) == (503, False)
     # Also at the gateway's /v1/models/roses.
     status_code, content_v1 = scene.get("/models/roses")
