@@ -17,7 +17,7 @@ BUILD = DOCKER_BUILDKIT=1 docker build --build-arg VERSION=$(VERSION) --build-ar
 export PYTHONWARNINGS ?= ignore::FutureWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve gateway release rollback predict ui archive image up monitoring down smoke manifests dashboard train pipeline evaluate evaluate-live drift loadtest bench soak tune restart-test screenshots test test-unit docs lint format lock clean
+.PHONY: help setup serve gateway release rollback predict ui archive image up monitoring down smoke manifests dashboard train pipeline evaluate evaluate-live drift loadtest bench soak tune restart-test screenshots test test-unit cluster-images test-cluster docs lint format lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -119,6 +119,12 @@ test-unit: .venv/.dev ## run the tests that start no server
 docs: .venv/.docs ## build the documentation site into .cache/site; a link that leads nowhere fails it
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs .cache/site $(ARGS)
 	@echo ".cache/site/index.html"
+
+cluster-images: ## save the images of `make image` and those that only tests need for a cluster: .cache/cluster-images.tar
+	@scripts/cluster_images.sh $(VERSION) .cache/cluster-images.tar $(ARGS)
+
+test-cluster: .venv/.dev ## run the tests on the cluster that KUBECONFIG names, which must be for tests: make test-cluster [ARGS="-k canary"]
+	VISIONSERVE_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/cluster $(ARGS)
 
 lint: .venv/.dev ## format check, lint, type check, import rules
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .

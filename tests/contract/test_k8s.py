@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.contract.conftest import ROOT
-from tests.contract.manifests import K8S, VARIANTS, Manifest, Pod, pods, rendered
+from tests.contract.manifests import K8S, VARIANTS, Manifest, Pod, of_kind, pods, rendered
 
 # The oldest that still gets fixes somewhere, one between, and the newest that there are schemas for.
 VERSIONS = ("1.31", "1.34", "1.37")
@@ -92,6 +92,13 @@ def test_every_container_can_write_to_tmp(variant: str) -> None:
     for pod in pods(rendered(variant)):
         for container in pod.containers:
             assert "/tmp" in {mount["mountPath"] for mount in container["volumeMounts"]}, (pod.owner, container["name"])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_no_list_of_rules_is_empty(variant: str) -> None:
+    """The API server drops an empty one, after which every apply says "configured"; policyTypes forbids as much."""
+    for manifest in of_kind(rendered(variant), "NetworkPolicy"):
+        assert manifest["spec"].get("ingress") != [] != manifest["spec"].get("egress"), manifest["metadata"]["name"]
 
 
 def test_the_generated_manifests_are_up_to_date() -> None:

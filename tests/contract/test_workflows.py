@@ -28,8 +28,8 @@ def steps(path: Path) -> list[dict[str, Any]]:
     return [step for job in load(path)["jobs"].values() for step in job["steps"]]
 
 
-def test_there_are_workflows_for_checks_images_packages_and_deployments() -> None:
-    assert [path.name for path in WORKFLOWS] == ["ci.yml", "deploy.yml", "image.yml", "package.yml"]
+def test_there_are_workflows_for_checks_clusters_images_packages_and_deployments() -> None:
+    assert [path.name for path in WORKFLOWS] == ["ci.yml", "cluster.yml", "deploy.yml", "image.yml", "package.yml"]
 
 
 @each
@@ -91,6 +91,11 @@ def test_every_stage_that_is_built_is_one_of_the_dockerfile() -> None:
     matrix = load(ROOT / ".github" / "workflows" / "image.yml")["jobs"]["push"]["strategy"]["matrix"]["include"]
     assert {entry["target"] for entry in matrix} <= stages
     assert {entry["device"] for entry in matrix} == {"cpu", "gpu"}
+
+
+def test_the_cluster_gets_the_gateway_image_of_the_manifests() -> None:
+    (image,) = yaml.safe_load((ROOT / "k8s" / "base" / "kustomization.yaml").read_text())["images"]
+    assert f"docker pull {image['name']}:{image['newTag']}\n" in (ROOT / ".github/workflows/cluster.yml").read_text()
 
 
 def test_a_deployment_can_go_to_every_overlay_and_to_compose() -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 # fmt: off
 PROGRAMS = frozenset({
-    "amtool", "bash", "cd", "curl", "docker", "git", "kubectl", "locust", "make", "nginx", "pip", "podman", "promtool",
-    "python", "source", "torchserve", "visionserve",
+    "amtool", "bash", "cd", "curl", "docker", "git", "kind", "kubectl", "locust", "make", "nginx", "pip", "podman",
+    "promtool", "python", "source", "torchserve", "visionserve",
 })
 # fmt: on
 _BLOCK = re.compile(
