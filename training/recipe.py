@@ -289,6 +289,8 @@ class Recipe:
         init_note: what the card adds to the name and digest of the initial weights, such as where they come from.
         data_note: what the images are, for the card; left out when empty.
         licence: of the resulting weights, for the card; left out when empty.
+        init_share: of a bundle's weights in those that are kept, the rest being those of the best epoch: fine-tuned
+            networks forget less of what their start was good at (WiSE-FT, arXiv 2109.01903).
         probe: first fit a logistic regression on the initial network's features: training begins with its head, and
             keeps it if no epoch is better on validation. For small data sets; not for random weights.
         least_steps: epochs, and with them the patience, are multiplied until the run has this many steps: a small data
@@ -309,6 +311,7 @@ class Recipe:
     batch_size: int = 64
     least_steps: int = 0
     patience: int = 15
+    init_share: float = 0.0
     probe: bool = False
     precision: PrecisionName = "auto"
     data: Data = field(default_factory=Data)
@@ -340,6 +343,8 @@ class Recipe:
                 f"batch_size {self.batch_size} is that of all {processes} processes together and must give each the "
                 f"same even number of images: take a multiple of {2 * processes}"
             )
+        if not 0 <= self.init_share < 1:
+            raise BundleError(f"init_share is at least 0 and below 1, not {self.init_share}")
         if self.probe and self.data.more:
             raise BundleError("probe knows one source: set it to false with data.more")
         ends = [stage.until for stage in self.stages]

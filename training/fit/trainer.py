@@ -180,6 +180,24 @@ def _initial(recipe: Recipe) -> dict[str, Tensor] | None:
     return adapt_imagenet(load_file(recipe.init))
 
 
+def averaged(weights: dict[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
+    """Return trained weights averaged with those that the run started from, which have ``init_share`` of it.
+
+    Raises:
+        BundleError: the start is no bundle, whose head is for the same labels.
+    """
+    if not recipe.init_share:
+        return weights
+    if not Path(recipe.init).is_dir():
+        raise BundleError(f"init_share needs a bundle as init, not {recipe.init}")
+    start = load_network(Path(recipe.init)).state_dict()
+    _log.info("the weights that are kept have a share of %.2g of those of %s", recipe.init_share, recipe.init)
+    return {
+        name: tensor.lerp(start[name].to(tensor), recipe.init_share) if tensor.is_floating_point() else tensor
+        for name, tensor in weights.items()
+    }
+
+
 def _published(architecture: str) -> dict[str, Tensor]:
     import torchvision
 
@@ -247,7 +265,7 @@ def _finish(trainer: Trainer, module: Classification, run: Run) -> float:
         return accuracy
     best = torch.load(run.checkpoints / BEST, map_location="cpu", weights_only=True)
     module.load_state_dict(best["state_dict"])
-    weights = module.weights()
+    weights = averaged(module.weights(), module.recipe)
     facts: dict[str, Any] = {"val_accuracy": round(accuracy, 4), "epoch": best["epoch"]}
     facts |= {"epochs": module.recipe.epochs, "learning_rate": module.recipe.optimizer.learning_rate}
     if module.recipe.probe:
