@@ -98,7 +98,8 @@ def _elsewhere(row: Mapping[str, Any]) -> str:
     low, high = row["top1_interval"]
     return (
         f" **On {row['photographs']} images of {row['groups']} websites that it has not learnt from: "
-        f"{_percent(row['top1'])}** ({100 * low:.1f}-{100 * high:.1f}; mean confidence {_percent(row['mean_confidence'])}, "
+        f"{_percent(row['top1'])}** ({100 * low:.1f}-{100 * high:.1f}; mean confidence "
+        f"{_percent(row['mean_confidence'])}, "
         f"calibration error {_percent(row['calibration_error'])})."
     )
 
@@ -115,7 +116,8 @@ def corruptions() -> str:
     at_middle = [cell["accuracy"] for (_, severity), cell in cells.items() if severity == middle]
     low, high = figures["mean_accuracy_interval"]
     summary = (
-        f"Version {study['version']}: mean accuracy over kinds and severities {_percent(figures['mean_accuracy'])} ({100 * low:.1f}-"
+        f"Version {study['version']}: mean accuracy over kinds and severities {_percent(figures['mean_accuracy'])} "
+        f"({100 * low:.1f}-"
         f"{100 * high:.1f}), {_percent(figures['relative_accuracy'])} of the accuracy on the images as they are; at "
         f"severity {middle} alone {_percent(sum(at_middle) / len(at_middle))}."
     )
