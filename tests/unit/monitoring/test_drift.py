@@ -246,7 +246,8 @@ def test_the_shipped_reference_belongs_to_the_shipped_model() -> None:
     assert len(reference.sample) == 736
     assert reference.stratified
     assert not any(np.isnan(reference.sample.features[name]).any() for name in FEATURES)
-    assert reference.sample.features["novelty"].mean() == pytest.approx(0.5, abs=0.01)
+    # A rank among Oxford's and the websites' validation images, weighed alike: Oxford's are the less strange.
+    assert 0.25 < reference.sample.features["novelty"].mean() < 0.5
 
 
 @pytest.mark.slow
