@@ -143,7 +143,8 @@ def _completed(rows: Rows) -> Iterator[None]:
     try:
         yield
     except Exception:
-        rows.complete()
+        with contextlib.suppress(Stop):  # such as a full disk: what ended the run is what its user is told
+            rows.complete()
         raise
     rows.complete()
 

@@ -190,7 +190,7 @@ def test_the_page_takes_every_path_that_is_not_the_services(server: Behind, tmp_
         assert gateway.get("").text == "page /"
         assert gateway.get("static/app.js?v=1").text == "page /static/app.js?v=1"
         assert gateway.put(b"image").json() == {"predictions": []}
-        for path in ("metrics", "drain", "workflows", "models/a/b", "predictions", "v2/x", "ping"):
+        for path in ("metrics", "drain", "workflows", "models/a/b/c", "predictions", "v2/x", "ping"):
             assert gateway.get(path).status_code == 404
         asked = b"GET /_stcore/stream HTTP/1.1\r\nHost: h:1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
         with gateway.connect() as connection:
