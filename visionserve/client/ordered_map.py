@@ -6,9 +6,11 @@ The threads are daemons: a program that is interrupted ends at once, however lon
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from queue import SimpleQueue
 from typing import Any, TypeVar
+
+_STEP_S = 0.5
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,12 +28,19 @@ def ordered_map(
         for item in items:
             waiting.append(executor.submit(work, item))
             if len(waiting) >= ahead:
-                yield waiting.popleft().result()
+                yield _result(waiting.popleft())
         while waiting:
-            yield waiting.popleft().result()
+            yield _result(waiting.popleft())
     finally:
         for future in waiting:
             future.cancel()
+
+
+def _result(future: Future[Result]) -> Result:
+    """Wait in steps: Python notices a signal that came just before a wait only when that wait ends."""
+    while not future.done():
+        wait([future], timeout=_STEP_S)
+    return future.result()
 
 
 class DaemonThreads(Executor):
