@@ -47,4 +47,4 @@ def test_the_service_does_what_its_description_says(service: Service, descriptio
             [*command, *checks, *options], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=500
         )
     assert done.returncode == 0, done.stdout
-    assert "Tested: 27" in done.stdout, done.stdout
+    assert "Tested: 29" in done.stdout, done.stdout
