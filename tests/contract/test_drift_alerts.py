@@ -1,7 +1,7 @@
 """The drift alerts' thresholds, held against real images: no alert on held-out flowers, one on other images.
 
-The novelty of the shipped model is a rank among validation images of two sources, weighted alike: Oxford 102 Flowers and
-websites. So the share of novel images is taken as the mean over both.
+The novelty of the shipped model is a rank among validation images of two sources, weighted alike: Oxford 102 Flowers
+and websites. So the share of novel images is taken as the mean over both.
 """
 
 import csv
