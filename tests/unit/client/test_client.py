@@ -106,6 +106,14 @@ def test_without_top_k_and_key_none_is_sent(client_of: Any) -> None:
     assert not {"x-top-k", "authorization", "x-format"} & set(service.asked[0].headers)
 
 
+@pytest.mark.parametrize("version", ["infer", "models", "ready"])
+def test_a_version_may_have_the_name_of_a_route(client_of: Any, version: str) -> None:
+    with serving() as service:
+        answer = client_of(service).predict(IMAGE, "flowers", version=version)
+    assert service.asked[0].path == f"/predictions/flowers/{version}"
+    assert answer.best.label == "rose"
+
+
 def test_v2_sends_a_tensor_and_reads_tensors(client_of: Any) -> None:
     with serving(Scripted(content=TENSORS)) as service:
         answer = client_of(service, protocol="v2").predict(IMAGE, "flowers", version="1.0")
