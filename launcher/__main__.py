@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(args: argparse.Namespace) -> Settings:
-    model = args.model or archive.only_name(args.model_store.glob("*.mar")) or DEFAULT_MODEL
+    model = archive.asked_for(args.model, args.model_store) or DEFAULT_MODEL
     return settings.resolve(model, args.model_store, args.config, vars(args), os.environ)
 
 

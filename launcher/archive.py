@@ -93,14 +93,23 @@ def read_all(paths: Iterable[Path], stated: Mapping[str, Release]) -> list[Archi
     return sorted(served.values(), key=lambda archive: archive.version != answering[archive.name])
 
 
-def only_name(paths: Iterable[Path]) -> str | None:
-    """Return the name of the model that all readable archives hold; None if there are several, or none."""
-    names = set()
-    for path in paths:
-        broken = contextlib.suppress(OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError)
-        with broken, zipfile.ZipFile(path) as content:
-            names.add(str(json.loads(content.read(_MANIFEST))["model"]["modelName"]))
-    return names.pop() if len(names) == 1 else None
+def asked_for(name: str | None, store: Path) -> str | None:
+    """Return the model that is meant: a model's name, or that of an archive's file, as MODEL=mine-1.1 names it.
+
+    Without a name it is the model that all readable archives hold; None if there are several, or none.
+    """
+    names = {path.stem: held for path in store.glob("*.mar") if (held := _name(path)) is not None}
+    if name is None:
+        held_names = set(names.values())
+        return held_names.pop() if len(held_names) == 1 else None
+    return name if name in names.values() else names.get(name, name)
+
+
+def _name(path: Path) -> str | None:
+    broken = contextlib.suppress(OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError)
+    with broken, zipfile.ZipFile(path) as content:
+        return str(json.loads(content.read(_MANIFEST))["model"]["modelName"])
+    return None
 
 
 def defaults(archives: Collection[Archive], stated: Mapping[str, Release]) -> dict[str, str]:

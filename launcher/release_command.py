@@ -80,7 +80,7 @@ def _back(name: str, versions: Sequence[str], present: Release) -> Release:
     if present.candidate:
         return replace(present, candidate="", share=0, shadow=0)
     if not present.previous:
-        raise SetupError(f"{name} has no version before {present.default}: name one with --version.")
+        raise SetupError(f"{name} has no version before {present.default}: name one with TO= (--version).")
     if present.previous not in versions:
         raise SetupError(
             f"No archive holds {name} {present.previous}, which answered before: bring it back, or name one of "
@@ -108,7 +108,8 @@ def _report(settings: Settings, wanted: Release, *, running: bool, switched: boo
         return FAILED
     if wanted.candidate:
         print("The gateway takes it over within a second; its log has the predictions of both versions.")
-    print(f"Undo it with `python -m launcher release --model {settings.model} --back`.")
+    if wanted.candidate or wanted.previous:
+        print(f"Undo it with `make rollback MODEL={settings.model}` (python -m launcher release --back).")
     return DONE
 
 

@@ -43,7 +43,7 @@ def test_an_order_leads_to_a_release(present: Release, order: Order, expected: R
         (Release("1.0"), Order("1.1", share=0), "above 0"),
         (Release("1.0"), Order("1.1", share=101), "0 to 100"),
         (Release("1.0"), Order(share=10), "name it with --version"),
-        (Release("1.0"), Order(back=True), r"no version before 1\.0: name one with --version"),
+        (Release("1.0"), Order(back=True), r"no version before 1\.0: name one with TO= \(--version\)"),
         (Release("1.0", "0.9"), Order(back=True), r"No archive holds mine 0\.9, which answered before: bring it back"),
     ],
 )

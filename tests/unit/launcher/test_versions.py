@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from launcher import preflight, releases
-from launcher.archive import Archive
+from launcher.archive import Archive, asked_for
 from launcher.default_versions import DefaultVersions
 from launcher.releases import Release, ReleaseError
 from launcher.settings import Settings, SetupError, resolve
@@ -35,6 +35,15 @@ def test_versions_are_those_inside_the_archives_whatever_the_files_are_called(se
         pack(settings.model_store / file, name="mine", version=version)
     assert keys(settings) == ["mine/1.10", "mine/1.9"]
     assert preflight.check_archives(settings) == "mine 1.10 for cpu (it answers; beside it 1.9)"
+
+
+@pytest.mark.parametrize(
+    ("asked", "model"), [("mine-1.1", "mine"), ("mine", "mine"), ("others", "others"), (None, "mine")]
+)
+def test_a_model_is_named_by_its_name_or_by_that_of_its_file(tmp_path: Path, asked: str | None, model: str) -> None:
+    pack(tmp_path / "mine-1.1.mar", name="mine", version="1.1")
+    (tmp_path / "broken.mar").write_bytes(b"PK")
+    assert asked_for(asked, tmp_path) == model
 
 
 def test_the_stated_version_answers(settings: Settings) -> None:
