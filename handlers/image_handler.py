@@ -97,7 +97,11 @@ class ImageHandler:
                     "finds a GPU, or package it with --profile cpu"
                 )
             self._classifier = Classifier.load(
-                directory, int(settings.get("threads", 1)), int(gpu or 0), settings.get("runtime", "auto")
+                directory,
+                int(settings.get("threads", 1)),
+                int(gpu or 0),
+                settings.get("runtime", "auto"),
+                settings.get("decoder", "cpu"),
             )
             self._batch_size = int(properties.get("batch_size") or 1)
             # The metrics that metrics.yaml declares, by name: TorchServe keeps them by type, then by name.

@@ -54,6 +54,12 @@ class BatchResult:
 
 
 @dataclass(frozen=True)
+class _Parsed:
+    request: Request
+    parse_s: float
+
+
+@dataclass(frozen=True)
 class _Prepared:
     request: Request
     images: tuple[np.ndarray, ...]
@@ -70,7 +76,7 @@ def answer(classifier: Classifier, batch: Sequence[RawRequest], max_images: int)
         A reply per request. Where the engine failed, every request with a usable image gets its ServiceError or an
         InternalError.
     """
-    prepared = [_prepare(classifier, raw) for raw in batch]
+    prepared = _prepare(classifier, batch)
     images = [image for entry in prepared if isinstance(entry, _Prepared) for image in entry.images]
     started = time.perf_counter()
     outcome = _classify(classifier, images, max_images)
@@ -84,26 +90,59 @@ def answer(classifier: Classifier, batch: Sequence[RawRequest], max_images: int)
     return BatchResult(replies, len(images), inference_s, failure)
 
 
-def _prepare(classifier: Classifier, raw: RawRequest) -> _Prepared | Reply:
+def _prepare(classifier: Classifier, batch: Sequence[RawRequest]) -> list[_Prepared | Reply]:
+    """Parse and decode every request; nvJPEG, where it is on, gets the images of all of them at once."""
+    parsed = [_parse(classifier, raw) for raw in batch]
+    files = [data for entry in parsed if isinstance(entry, _Parsed) for data in entry.request.images]
+    started = time.perf_counter()
+    ahead = iter(classifier.prepare_plain_jpegs(files))
+    ahead_s = time.perf_counter() - started
+    return [
+        entry if isinstance(entry, Reply) else _decode(classifier, raw, entry, ahead, ahead_s)
+        for raw, entry in zip(batch, parsed, strict=True)
+    ]
+
+
+def _parse(classifier: Classifier, raw: RawRequest) -> _Parsed | Reply:
     started = time.perf_counter()
 
-    def attempt() -> _Prepared:
-        if time.time() > raw.expires_at:
-            raise DeadlineExceeded("Nobody waits for this response any longer: it was not begun.")
+    def attempt() -> _Parsed:
+        _check_awaited(raw)
         request = request_parsing.parse(forms.unpack(raw), len(classifier.card.labels))
-        images = tuple(_images(classifier, request, deadline=started + DECODE_BUDGET_S))
-        return _Prepared(request, images, time.perf_counter() - started)
+        return _Parsed(request, time.perf_counter() - started)
 
     return _guarded(attempt, raw, started)
 
 
-def _images(classifier: Classifier, request: Request, deadline: float) -> list[np.ndarray]:
+def _decode(
+    classifier: Classifier, raw: RawRequest, parsed: _Parsed, ahead: Iterator[np.ndarray | None], ahead_s: float
+) -> _Prepared | Reply:
+    """Take this request's images off ``ahead`` and decode those that are not there."""
+    before = list(itertools.islice(ahead, len(parsed.request.images)))
+    started = time.perf_counter() - parsed.parse_s - ahead_s
+
+    def attempt() -> _Prepared:
+        _check_awaited(raw)  # again: what is before it in the batch may have taken seconds
+        images = tuple(_images(classifier, parsed.request, before, time.perf_counter() + DECODE_BUDGET_S))
+        return _Prepared(parsed.request, images, time.perf_counter() - started)
+
+    return _guarded(attempt, raw, started)
+
+
+def _check_awaited(raw: RawRequest) -> None:
+    if time.time() > raw.expires_at:
+        raise DeadlineExceeded("Nobody waits for this response any longer: it was not begun.")
+
+
+def _images(
+    classifier: Classifier, request: Request, ahead: list[np.ndarray | None], deadline: float
+) -> list[np.ndarray]:
     images: list[np.ndarray] = []
-    for index, data in enumerate(request.images):
+    for index, (data, pixels) in enumerate(zip(request.images, ahead, strict=True)):
         if index > 0 and time.perf_counter() > deadline:
             raise DeadlineExceeded(f"Decoding took over {DECODE_BUDGET_S:g} s: send fewer or smaller images at once.")
         try:
-            images.append(classifier.prepare(data))
+            images.append(classifier.prepare(data) if pixels is None else pixels)
         except ServiceError as error:
             raise error if len(request.images) == 1 else type(error)(f"Image {index}: {error.message}") from None
     return images

@@ -1,10 +1,13 @@
 """The classifier: a card, an engine and reference statistics turn image bytes into calibrated classifications."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
+import torch
 from PIL import Image
 
 from visionserve import engines, novelty, transforms
@@ -14,6 +17,10 @@ from visionserve.errors import BundleError
 from visionserve.images import Limits
 from visionserve.model_card import ModelCard
 from visionserve.novelty import Reference
+from visionserve.nvjpeg import JpegDecoder
+
+# Who decodes plain JPEGs; all other images are the CPU's.
+Decoder = Literal["cpu", "nvjpeg"]
 
 
 @dataclass(frozen=True)
@@ -57,21 +64,36 @@ class Classifier:
         self.reference = reference
         self.limits = limits or Limits()
         self.preprocessing = transforms.Preprocessing(card.input.size, card.input.crop)
+        self.jpeg_decoder: JpegDecoder | None = None
         if len(reference.class_means) != len(card.labels):
             raise BundleError(
                 f"the reference statistics have {len(reference.class_means)} classes, the card has {len(card.labels)}"
             )
 
     @classmethod
-    def load(cls, directory: Path, threads: int = 1, gpu: int = 0, runtime: Runtime = "auto") -> "Classifier":
+    def load(
+        cls, directory: Path, threads: int = 1, gpu: int = 0, runtime: Runtime = "auto", decoder: Decoder = "cpu"
+    ) -> "Classifier":
         """Load a bundle or an unpacked archive; BundleError when it cannot be used."""
+        if decoder not in get_args(Decoder):
+            raise BundleError(f"decoder must be one of {', '.join(get_args(Decoder))}, not {decoder!r}")
         card = ModelCard.load(directory / cards.FILE_NAME)
+        if decoder == "nvjpeg" and card.device != "cuda":
+            raise BundleError(f"nvJPEG decodes on a GPU, and {card.name} was packaged for the {card.device}")
         engine = engines.load(directory / card.model, card.device, threads, gpu, runtime)
-        return cls(card, engine, Reference.load(directory / novelty.FILE_NAME))
+        classifier = cls(card, engine, Reference.load(directory / novelty.FILE_NAME))
+        if decoder == "nvjpeg":
+            device = torch.device("cuda", gpu)
+            classifier.jpeg_decoder = JpegDecoder(classifier.preprocessing, classifier.limits, device)
+        return classifier
 
     def prepare(self, data: bytes) -> np.ndarray:
         """Return the network's view, (S, S, 3) uint8 RGB, of an encoded image; raises a ServiceError when it cannot."""
         return transforms.load(data, self.preprocessing, self.limits)
+
+    def prepare_plain_jpegs(self, files: Sequence[bytes]) -> list[np.ndarray | None]:
+        """Return the network's view of those images of a batch that nvJPEG decodes at once; None for all others."""
+        return self.jpeg_decoder(files) if self.jpeg_decoder else [None] * len(files)
 
     def warm_up(self, largest_batch: int) -> None:
         """Decode a JPEG and run every batch size up to the largest once: first runs load, allocate and choose."""
@@ -79,6 +101,8 @@ class Classifier:
         file = io.BytesIO()
         Image.new("RGB", (size, size)).save(file, "JPEG")
         image = self.prepare(file.getvalue())
+        if self.jpeg_decoder:
+            self.jpeg_decoder.check(file.getvalue())
         for count in range(1, largest_batch + 1):
             self.classify(np.stack([image] * count))
 

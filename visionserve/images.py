@@ -61,6 +61,21 @@ def decode(
         ) from error
 
 
+def plain_jpeg(data: bytes, limits: Limits, max_pixels: int) -> int | None:
+    """Return the EXIF orientation, 1-8, of a JPEG that any decoder reads alike; None for whatever `decode` must judge.
+
+    Such a file is within the limits and ``max_pixels``, complete, grey or RGB, and has no colour profile.
+    """
+    try:
+        limits.check_bytes(len(data))
+        if signatures.recognise(data) != "JPEG":
+            return None
+        _silence_pillow()
+        return decoders.plain_jpeg(data, limits, max_pixels)
+    except Exception:  # noqa: BLE001 - `decode` says what is wrong with it
+        return None
+
+
 @dataclass(frozen=True)
 class Header:
     """What the header of an image file states.

@@ -9,7 +9,6 @@ from typing import cast
 
 import numpy as np
 import torch
-import torchvision
 from torch.utils.flop_counter import FlopCounterMode
 
 from loadtests import machine
@@ -18,18 +17,20 @@ from loadtests.load.images import read_images
 from visionserve import engines, network, transforms
 from visionserve.engines import Engine, Runtime
 from visionserve.errors import BundleError
+from visionserve.images import Limits
 from visionserve.model_card import FILE_NAME as CARD
 from visionserve.model_card import ModelCard
+from visionserve.nvjpeg import JpegDecoder
 from visionserve.torch_engine import TorchEngine
 from visionserve.transforms import Preprocessing
 
 _RUNTIMES: dict[str, tuple[Runtime, ...]] = {
-    "cuda": ("torch", "onnxruntime"),
+    "cuda": ("torch", "onnxruntime", "tensorrt"),
     "cpu": ("openvino", "onnxruntime", "torch"),
 }
 _BATCHES, _QUICK_BATCHES = (1, 8, 32, 64, 128, 256, 512), (1, 8)
 _MATRIX, _QUICK_MATRIX = 8192, 1024
-_NVJPEG_BATCH = 64
+_NVJPEG_BATCHES = (1, 32)
 
 
 def environment(job: Job, results: Results) -> None:
@@ -82,10 +83,7 @@ def decode(job: Job, results: Results) -> None:
             results.add(
                 f"CPU decode and resize, {processes} process{'es'[: 2 * (processes > 1)]}", value, images_per_s=rate
             )
-    if job.device == "cuda":
-        _nvjpeg(bodies, card, results, seconds)
-    else:
-        results.leave_out("nvJPEG: it needs a CUDA device")
+    _nvjpeg(job, bodies, card, results, seconds)
 
 
 def agreement(job: Job, results: Results) -> None:
@@ -109,6 +107,7 @@ def agreement(job: Job, results: Results) -> None:
             same_label=same,
             largest_difference=largest,
         )
+    _nvjpeg_agreement(job, [image.body for image in images], pixels, reference, results)
 
 
 def _engines(job: Job, results: Results) -> Iterator[tuple[Runtime, Engine]]:
@@ -191,34 +190,52 @@ def _decode_rate(bodies: list[bytes], size: int, crop: float, seconds: float) ->
     return count / (time.perf_counter() - start)
 
 
-def _nvjpeg(bodies: list[bytes], card: ModelCard, results: Results, seconds: float) -> None:
-    jpegs = [torch.frombuffer(bytearray(body), dtype=torch.uint8) for body in bodies if body.startswith(b"\xff\xd8")]
-    if not jpegs or not results.has_time(2 * seconds + 5, "nvJPEG"):
-        return
-    batch = [jpegs[i % len(jpegs)] for i in range(_NVJPEG_BATCH)]
-    preprocessing = Preprocessing(card.input.size, card.input.crop)
-
-    def decode_() -> list[torch.Tensor]:
-        # The decoder writes to memory that other streams may still use (pytorch/vision issue 9606).
-        torch.cuda.synchronize()
-        images = torchvision.io.decode_jpeg(batch, mode=torchvision.io.ImageReadMode.RGB, device="cuda")
-        torch.cuda.synchronize()
-        return cast(list[torch.Tensor], images)
-
-    def resized() -> None:
-        for image in decode_():
-            top, left, side = preprocessing.square(*image.shape[1:])
-            square = image[None, :, top : top + side, left : left + side].float()
-            torch.nn.functional.interpolate(square, (card.input.size,) * 2, mode="bilinear", antialias=True)
-        torch.cuda.synchronize()
-
-    for name, call in (("nvJPEG decode", decode_), ("nvJPEG decode and resize on the GPU", resized)):
+def _nvjpeg(job: Job, bodies: list[bytes], card: ModelCard, results: Results, seconds: float) -> None:
+    """Measure what workers do with `decoder: nvjpeg`, for batches of one image and of many."""
+    decoder = _nvjpeg_decoder(job, card)
+    for size in _NVJPEG_BATCHES:
+        name = f"{_nvjpeg_name(job)}: decode and resize, one process, batches of {size}"
+        if not results.has_time(seconds + 5, name):
+            continue
+        batch = [bodies[i % len(bodies)] for i in range(size)]
         try:
-            call()
-            rate = _NVJPEG_BATCH / _seconds_per_call(call, seconds)
-            results.add(f"{name}, batches of {_NVJPEG_BATCH}", f"{rate:,.0f} images/s", images_per_s=rate)
-        except RuntimeError as error:
+            decoder.check(bodies[0])
+            plain = sum(pixels is not None for pixels in decoder(batch))
+            rate = plain / _seconds_per_call(partial(decoder, batch), seconds)
+            left = f"; {size - plain} of {size} images are left to the CPU" if plain < size else ""
+            results.add(name, f"{rate:,.0f} images/s{left}", images_per_s=rate)
+        except (RuntimeError, BundleError) as error:
             results.leave_out(f"{name}: {str(error).splitlines()[0]}")
+
+
+def _nvjpeg_decoder(job: Job, card: ModelCard) -> JpegDecoder:
+    return JpegDecoder(Preprocessing(card.input.size, card.input.crop), Limits(), torch.device(job.device))
+
+
+def _nvjpeg_name(job: Job) -> str:
+    return "nvJPEG" if job.device == "cuda" else "nvJPEG's path with the CPU's decoder in its place"
+
+
+def _nvjpeg_agreement(
+    job: Job, bodies: list[bytes], pixels: np.ndarray, reference: np.ndarray, results: Results
+) -> None:
+    """Compare the labels of images that nvJPEG decodes with those of the CPU's decode, by the same network."""
+    card = ModelCard.load(Path(job.bundle, CARD))
+    decoded = _nvjpeg_decoder(job, card)(bodies)
+    plain = [index for index, entry in enumerate(decoded) if entry is not None]
+    if not plain:
+        results.leave_out("agreement of nvJPEG: it decoded none of the images")
+        return
+    stacked = np.stack([entry for entry in decoded if entry is not None])
+    probabilities = _probabilities(TorchEngine(Path(job.bundle), "cpu", _threads(job)), stacked, card)
+    same = float(np.mean(probabilities.argmax(1) == reference[plain].argmax(1)))
+    levels = float(np.abs(stacked.astype(int) - pixels[plain].astype(int)).mean())
+    results.add(
+        f"{_nvjpeg_name(job)} against the reference decode, {len(plain)} images",
+        f"{same:.2%} the same label (serve with it from 99.50 % on), {levels:.2f} of 255 levels apart",
+        same_label=same,
+        levels=levels,
+    )
 
 
 def _seconds_per_call(call: Callable[[], object], seconds: float) -> float:

@@ -12,7 +12,8 @@ import yaml
 CONFIG, CARD, WEIGHTS = "model-config.yaml", "card.json", "weights.safetensors"
 # By the device of the archive. A GPU is shared by a few processes, however many cores decode.
 _BATCHES = {"cpu": (1, 2, 4, 8, 16), "cuda": (8, 16, 32, 64, 128)}
-_RUNTIMES = {"cpu": ("openvino", "onnxruntime"), "cuda": ("torch", "onnxruntime")}
+_RUNTIMES = {"cpu": ("openvino", "onnxruntime"), "cuda": ("torch", "onnxruntime", "tensorrt")}
+_GPU_DECODERS = ("cpu", "nvjpeg")
 _GPU_WORKERS = (1, 2, 4, 6, 8, 12)
 
 
@@ -21,7 +22,7 @@ class Setting:
     """What is searched.
 
     ``batch_size`` images at most, for which a worker waits ``delay_ms``; ``workers`` processes whose engines use
-    ``threads`` threads each; ``runtime`` is the engine's.
+    ``threads`` threads each; ``runtime`` is the engine's, ``decoder`` who decodes plain JPEGs.
     """
 
     workers: int
@@ -29,10 +30,12 @@ class Setting:
     batch_size: int
     delay_ms: int
     runtime: str
+    decoder: str = "cpu"
 
     def __str__(self) -> str:
         share = f"{self.workers} x {self.threads} threads"
-        return f"{share}, batch {self.batch_size}, delay {self.delay_ms} ms, {self.runtime}"
+        decoder = f", {self.decoder}" if self.decoder != "cpu" else ""
+        return f"{share}, batch {self.batch_size}, delay {self.delay_ms} ms, {self.runtime}{decoder}"
 
     def config(self) -> dict[str, Any]:
         """Return it with the keys of model-config.yaml."""
@@ -41,7 +44,7 @@ class Setting:
             "maxBatchDelay": self.delay_ms,
             "minWorkers": self.workers,
             "maxWorkers": self.workers,
-            "handler": {"threads": self.threads, "runtime": self.runtime},
+            "handler": {"threads": self.threads, "runtime": self.runtime, "decoder": self.decoder},
         }
 
 
@@ -54,7 +57,8 @@ def shipped(archive: Path, cores: int) -> Setting:
     if runtime == "auto":
         preferred = _has(archive, WEIGHTS) if device(archive) == "cuda" else bool(find_spec("openvino"))
         runtime = _RUNTIMES[device(archive)][0 if preferred else 1]
-    return Setting(workers, handler["threads"], config["batchSize"], config["maxBatchDelay"], runtime)
+    decoder = handler.get("decoder", "cpu")
+    return Setting(workers, handler["threads"], config["batchSize"], config["maxBatchDelay"], runtime, decoder)
 
 
 def device(archive: Path) -> str:
@@ -68,7 +72,8 @@ def axes(start: Setting, cores: int, device: str = "cpu") -> dict[str, list[Sett
     if device == "cuda":
         counts = [count for count in _GPU_WORKERS if count <= cores]
         workers = [replace(start, workers=count, threads=1) for count in counts]
-        return {"workers": workers, **_other_axes(start, device)}
+        decoders = [replace(start, decoder=name) for name in _GPU_DECODERS]
+        return {"workers": workers, **_other_axes(start, device), "decoder": decoders}
     shares = sorted({(workers, max(1, cores // workers)) for workers in {1, max(1, cores // 2), cores, cores + 1}})
     shares += [(workers, 1) for workers in (1, 2 * cores) if (workers, 1) not in shares]
     return {

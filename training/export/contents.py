@@ -70,8 +70,10 @@ maxWorkers: 4
 handler:
   # CPU threads of one worker's engine: the GPU computes.
   threads: 1
-  # torch (CUDA graphs, from weights.safetensors), onnxruntime, or the faster one that is installed.
+  # torch (CUDA graphs, from weights.safetensors), onnxruntime, tensorrt, or the faster of the first two.
   runtime: auto
+  # cpu, or nvjpeg: plain JPEGs on the GPU, for machines with few cores beside it. `python -m loadtests gpu` compares.
+  decoder: cpu
 """,
 }
 

@@ -73,6 +73,18 @@ def decode(file: bytes | bytearray, image_format: str, limits: Limits, min_side:
     return upright(pixels, orientation(image))
 
 
+def plain_jpeg(file: bytes, limits: Limits, max_pixels: int) -> int | None:
+    """Return the orientation, 1-8, of a complete grey or RGB JPEG without a profile, of so many pixels; else None."""
+    headers.check_jpeg(file)
+    image = Image.open(io.BytesIO(file), formats=["JPEG"])
+    limits.check_pixels(*image.size)
+    plain = image.mode in ("L", "RGB") and not conversion_for(embedded_profile(file, image), image.mode)
+    if not plain or image.width * image.height > max_pixels or not file.rstrip(b"\0").endswith(headers.JPEG_END):
+        return None
+    turn = orientation(image)
+    return turn if 1 <= turn <= 8 else 1
+
+
 def _convert(pixels: np.ndarray, conversion: Conversion | None, deadline: Deadline) -> None:
     if conversion and conversion.mode != "CMYK":  # that one is converted band by band, as it becomes RGB
         conversion.convert_in_place(pixels, deadline)

@@ -22,6 +22,7 @@ MAX_SEGMENTS = 1_000
 _MAX_JUNK = 1 << 16  # bytes between a JPEG's segments; Pillow looks through them one by one
 _SEGMENT = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")  # the markers that libjpeg follows; restarts have no length
 _SCAN, _END = 0xDA, 0xD9
+JPEG_END = bytes([0xFF, _END])
 _COEFFICIENT_BYTES = 2
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))

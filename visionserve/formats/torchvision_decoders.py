@@ -16,6 +16,22 @@ def decode_jpeg(file: bytes | bytearray, size: tuple[int, int]) -> np.ndarray:
     return _decode("decode_jpeg", file, size, _AS_RGB, False)
 
 
+def planes_of_jpeg(encoded: torch.Tensor) -> torch.Tensor:
+    """Decode the bytes of a JPEG, (N,) uint8, to (3, H, W) uint8."""
+    planes: torch.Tensor = _operators().decode_jpeg(encoded, _AS_RGB, False)
+    return planes
+
+
+def planes_of_jpegs_on_gpu(encoded: list[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
+    """Decode JPEGs, each (N,) uint8 on the CPU, by nvJPEG to (3, H, W) uint8 on the GPU.
+
+    Raises:
+        RuntimeError: This torchvision was built without nvJPEG, or one of the files does not decode.
+    """
+    planes: list[torch.Tensor] = _operators().decode_jpegs_cuda(encoded, _AS_RGB, device)
+    return planes
+
+
 def decode_webp(file: bytes | bytearray, size: tuple[int, int], *, opaque: bool) -> np.ndarray:
     """Decode a WebP of one frame to (H, W, 3) uint8, or (H, W, 4) where it is not opaque."""
     return _decode("decode_webp", file, size, _AS_RGB if opaque else _AS_IT_IS)

@@ -29,4 +29,8 @@ def test_what_runs_on_a_gpu_machine_is_rehearsed_on_a_cpu(
     assert all(rate > 0 for rate in recipe) and (recipe or contents["training"]["left_out"][0] in slow)
     text = capsys.readouterr().out
     assert text.startswith("| part | measured | result |")
-    assert "- Decode: nvJPEG: it needs a CUDA device" in text
+    nvjpeg = next(row for what, row in rows.items() if "nvJPEG" in what and "reference decode" in what)
+    assert nvjpeg["same_label"] >= 0.995 and nvjpeg["levels"] < 1
+    trained = [row["images_per_s"] for what, row in rows.items() if "a training run" in what]
+    assert all(rate > 0 for rate in trained)
+    assert trained or any("training" in entry for entry in contents["training"]["left_out"])

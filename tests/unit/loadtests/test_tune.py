@@ -68,7 +68,8 @@ def test_an_archive_for_a_gpu_is_searched_with_its_engines_larger_batches_and_fe
     axes = settings.axes(shipped, 8, settings.device(path))
     assert {setting.workers for setting in axes["workers"]} == {1, 2, 4, 6, 8}
     assert max(setting.batch_size for setting in axes["batch"]) == 128
-    assert {setting.runtime for setting in axes["runtime"]} == {"torch", "onnxruntime"}
+    assert {setting.runtime for setting in axes["runtime"]} == {"torch", "onnxruntime", "tensorrt"}
+    assert {setting.decoder for setting in axes["decoder"]} == {"cpu", "nvjpeg"}
 
 
 def test_a_copy_of_the_archive_carries_the_setting_and_everything_else(tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_a_copy_of_the_archive_carries_the_setting_and_everything_else(tmp_path:
         "minWorkers": 2,
         "maxWorkers": 2,
         "responseTimeout": 60,
-        "handler": {"threads": 1, "runtime": "openvino", "other": "kept"},
+        "handler": {"threads": 1, "runtime": "openvino", "decoder": "cpu", "other": "kept"},
     }
 
 

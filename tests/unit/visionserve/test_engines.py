@@ -138,6 +138,16 @@ def test_a_gpu_that_is_not_there_is_refused_rather_than_replaced_by_the_cpu(tiny
         OnnxEngine(tiny.directory / "model.fp32.onnx", device="cuda")
 
 
+def test_tensorrt_is_refused_where_it_cannot_run(tiny: TinyBundle) -> None:
+    path = tiny.directory / "model.fp32.onnx"
+    with pytest.raises(BundleError, match="TensorRT computes on a GPU, not on the cpu"):
+        engines.load(path, runtime="tensorrt")
+    if torch.cuda.is_available():
+        pytest.skip("TensorRT may be here")
+    with pytest.raises(BundleError, match="TensorrtExecutionProvider"):
+        engines.load(path, "cuda", runtime="tensorrt")
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(
     not torch.cuda.is_available(), reason="needs a CUDA device: run on one with `make test ARGS='-m gpu'`"
