@@ -19,7 +19,7 @@ CONFIG = ROOT / "config.properties"
 # Read by the `torchserve` program itself (ts/model_server.py) and not by its Java.
 PYTHON_KEYS = {"vmargs", "plugins_path", "model_store"}
 # What the handler reads of its archive's model-config.yaml.
-HANDLER_KEYS = {"handler": {"threads", "runtime"}}
+HANDLER_KEYS = {"handler": {"threads", "runtime", "decoder"}}
 
 
 @pytest.fixture(scope="module")
