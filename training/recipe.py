@@ -105,7 +105,8 @@ class Data:
             then of no account.
         corrupt: images that do not decode end the run, or are left out and listed in its folder.
         cache_side: images wait in memory with this shorter side at most, in pixels.
-        workers: processes that augment; 0 does it in the training process.
+        workers: processes that augment where a CPU trains; 0 does it in the training process.
+        gpu_workers: the same where a GPU trains and would wait: for each GPU, at most its share of the cores.
         cache: keep decoded images on disk; off, every epoch decodes the JPEGs again, to the same pixels.
         csv: of a ``labels-csv`` source.
         weight: how often an epoch shows each training image; 0.5 shows a random half of them.
@@ -121,11 +122,16 @@ class Data:
     corrupt: Literal["error", "skip"] = "error"
     cache_side: int = 256
     workers: int = 2
+    gpu_workers: int = 8
     cache: bool = True
     csv: LabelsCsv = field(default_factory=LabelsCsv)
     weight: float = 1.0
     more: tuple[Source, ...] = ()
     roots: dict[str, str] = field(default_factory=dict)
+
+    def loading_processes(self, processes: int, *, cuda: bool, cores: int) -> int:
+        """Return how many processes augment for each of the ``processes`` that train."""
+        return min(self.gpu_workers, cores // processes) if cuda else self.workers
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.more]

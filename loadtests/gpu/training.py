@@ -82,7 +82,16 @@ def _recipe(job: Job, results: Results) -> None:
         loaders = 0 if job.quick else min(8, machine.usable_cores())
         options = [
             *[sys.executable, "-m", "training", "fit", "--config", _RECIPE, "--data.root", str(folder / "images")],
-            *["--init", "none", "--batch_size", str(batch), "--data.workers", str(loaders)],
+            *[
+                "--init",
+                "none",
+                "--batch_size",
+                str(batch),
+                "--data.workers",
+                str(loaders),
+                "--data.gpu_workers",
+                str(loaders),
+            ],
         ]
         _profile(job, results, [*options, "--run", str(folder / "profile")], folder / "profile", batch, loaders)
         if results.has_time(_STOP_S + (20 if job.quick else 60), "five minutes of training"):

@@ -4,6 +4,7 @@ manifest -> cache -> Augmentation        -> train: uint8 (B, S, S, 3), S as the 
          `-> files -> transforms.load    -> val:   uint8 (B, size, size, 3), exactly as served
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +30,12 @@ Batch = tuple[Tensor, Tensor]
 VAL_BATCH = 64
 # Workers begin in milliseconds. Python's own default is another one from 3.14 on, in which each imports torch first.
 START_METHOD = "fork"
+
+
+def loading_processes(recipe: Recipe) -> int:
+    """Return how many processes augment for each one that trains on this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return recipe.data.loading_processes(recipe.machine.devices, cuda=torch.cuda.is_available(), cores=cores)
 
 
 class SampleSpec(NamedTuple):
@@ -144,7 +151,7 @@ class ImageDataModule(LightningDataModule):
         """Return shuffled, varied batches; the last, incomplete one is dropped unless it is the only one."""
         if self._cache is None:
             raise RuntimeError("setup() comes first")
-        workers = self._recipe.data.workers
+        workers = loading_processes(self._recipe)
         sampler = EpochSampler(
             self._portions, self._recipe, self.trainer.global_rank if self.trainer is not None else 0
         )

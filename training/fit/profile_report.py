@@ -11,6 +11,7 @@ import numpy as np
 
 from training import machine
 from training import recipe as recipes
+from training.data.datamodule import loading_processes
 from training.fit.profiler import Profile, StageProfile
 from training.fit.stopwatch import PARTS
 from training.markdown import table
@@ -43,7 +44,7 @@ def limit(stage: StageProfile, cache: bool) -> str:
 
 def markdown(profile: Profile, facts: dict[str, Any], recipe: Recipe) -> str:
     """Return the tables."""
-    workers = recipe.data.workers
+    workers = loading_processes(recipe)
     source = "the cache" if recipe.data.cache else "the JPEGs"
     rounds = len(profile.stages[0].both)
     lines = [

@@ -29,7 +29,16 @@ from visionserve.files import write_text
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 # Entries that a resumed run may change: they do not change what it learns. Root and manifest are compared by content.
-_FREE = ("tracking.", "machine.", "data.workers", "data.cache", "data.root", "data.manifest", "data.roots")
+_FREE = (
+    "tracking.",
+    "machine.",
+    "data.workers",
+    "data.gpu_workers",
+    "data.cache",
+    "data.root",
+    "data.manifest",
+    "data.roots",
+)
 _APPLIED = ("epochs", "patience", "name", "version", "init_note", "data_note", "licence")
 _log = logging.getLogger(__name__)
 

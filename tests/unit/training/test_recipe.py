@@ -101,3 +101,12 @@ def test_a_name_that_cannot_be_served_is_refused_before_training(name: str) -> N
         Recipe(name=name)
     with pytest.raises(BundleError, match="cannot be served"):
         Recipe(version=name)
+
+
+@pytest.mark.parametrize(
+    ("processes", "cuda", "cores", "expected"),
+    [(1, False, 64, 1), (1, True, 64, 8), (1, True, 4, 4), (8, True, 32, 4), (8, True, 4, 0)],
+)
+def test_a_gpu_is_fed_by_its_share_of_the_cores(processes: int, cuda: bool, cores: int, expected: int) -> None:
+    data = recipes.load(RECIPES / "flowers102.yaml").data
+    assert data.loading_processes(processes, cuda=cuda, cores=cores) == expected
