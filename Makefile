@@ -37,8 +37,8 @@ release: .venv/.serve ## choose the version that answers: make release MODEL=min
 rollback: .venv/.serve ## undo the last release: make rollback MODEL=mine
 	@$(BIN)/python -m launcher release --model $(MODEL) --back $(ARGS)
 
-predict: .venv/.serve ## send an image to the running server: make predict FILE=photo.jpg
-	@$(BIN)/visionserve predict --name $(MODEL) $(if $(FILE),"$(FILE)",$(wildcard $(DAHLIA))) $(ARGS)
+predict: .venv/.serve ## send an image to the running server, by default a test image of the model: make predict [FILE=photo.jpg]
+	@$(BIN)/visionserve predict --name $(MODEL) $(if $(FILE),"$(FILE)",$(or $(wildcard model_store/.samples/$(MODEL).jpg),$(wildcard $(DAHLIA)))) $(ARGS)
 
 ui: .venv/.serve .venv/.ui ## start the web UI at http://127.0.0.1:8501; needs the running server
 	@exec $(BIN)/python -m ui $(ARGS)

@@ -73,7 +73,7 @@ def _list_classes(settings: Settings, environment: Mapping[str, str], java: str,
         start_new_session=True,
     )
     try:
-        torchserve = TorchServe(settings, target.parent, secret="", image=b"")
+        torchserve = TorchServe(settings, target.parent, secret="", images={_NO_MODEL: b""})
         _await(torchserve, child)
         torchserve.describe(_NO_MODEL)
         with contextlib.suppress(NoAnswer):

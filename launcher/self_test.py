@@ -1,21 +1,32 @@
 """Self-test: the image that the launcher's probes send, and the first prediction as a table."""
 
+import contextlib
 from collections.abc import Mapping
 from importlib import util
 from pathlib import Path
 from typing import Any
 
+from launcher.archive import Archive
 from launcher.settings import SetupError
 
 _BAR = 30
+FLOWERS = "flowers"  # the shipped model; its data set may not be passed on
+SAMPLES = ".samples"  # in the folder of the archives, where `python -m training` made a bundle there
 
 
-def probe_image() -> tuple[str, bytes]:
-    """Return a title and an encoded image: a dahlia where scikit-learn is installed, else a drawn flower."""
+def probe_image(archive: Archive, model_store: Path) -> tuple[str, bytes]:
+    """Return a title and an encoded image: one that the model was made for, a dahlia, or a drawn flower.
+
+    The title says where a model that may not know flowers is tried with one.
+    """
+    own = model_store / SAMPLES / f"{archive.name}.jpg"
+    with contextlib.suppress(OSError):
+        return f"One of the test images of {archive.name}, {own}:", own.read_bytes()
+    strange = "" if archive.name == FLOWERS else f"; {archive.name} has no image of its own at {own}"
     try:
-        return "A dahlia, from scikit-learn:", dahlia().read_bytes()
+        return f"A dahlia, from scikit-learn{strange}:", dahlia().read_bytes()
     except (SetupError, OSError):
-        return "A flower, drawn:", Path(__file__).with_name("sample.jpg").read_bytes()
+        return f"A flower, drawn{strange}:", Path(__file__).with_name("sample.jpg").read_bytes()
 
 
 def dahlia() -> Path:

@@ -45,8 +45,9 @@ def serve(settings: Settings, environment: Mapping[str, str]) -> int:
         devices = gpus.for_torchserve(environment, listing)
         server_environment = {**devices, "VISIONSERVE_PROBE": secret}
         child, folder = stack.enter_context(process.running(settings, archives, server_environment))
-        title, image = self_test.probe_image()
-        torchserve = TorchServe(settings, folder, secret, image)
+        images = {archive.key: self_test.probe_image(archive, settings.model_store) for archive in archives}
+        encoded = {key: image for key, (_, image) in images.items()}
+        torchserve = TorchServe(settings, folder, secret, encoded)
         monitor = WorkerMonitor(torchserve, archives)
         defaults = DefaultVersions(settings.model_store / releases.FILE_NAME, monitor, torchserve, _print)
         metrics = Metrics(monitor)
@@ -55,7 +56,8 @@ def serve(settings: Settings, environment: Mapping[str, str]) -> int:
         stack.enter_context(access_log.listen(settings.access_port, metrics))
         stack.callback(monitor.stop)
         monitor.start()
-        return _run(settings, child, monitor, queue, title, defaults)
+        titles = {key: title for key, (title, _) in images.items()}
+        return _run(settings, child, monitor, queue, titles, defaults)
 
 
 def _run(
@@ -63,7 +65,7 @@ def _run(
     child: subprocess.Popen[bytes],
     monitor: WorkerMonitor,
     queue: SignalQueue,
-    title: str,
+    titles: Mapping[str, str],
     defaults: DefaultVersions,
 ) -> int:
     """Print the first prediction and when it serves; return when it should not or cannot serve any longer."""
@@ -88,7 +90,7 @@ def _run(
                 _print(f"{model.failure} It is left out, and the others go on.", _ERR)
         key = monitor.defaults[settings.model].archive.key
         if not printed and (prediction := monitor.first_answers.get(key)):
-            _print(self_test.table(title, prediction))
+            _print(self_test.table(titles[key], prediction))
             printed = True
         if not serving and monitor.complete():
             for line in _versions(settings, monitor):

@@ -4,7 +4,7 @@ import contextlib
 import http.client
 import json
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,13 +43,16 @@ class ProbeAnswer:
 
 
 class TorchServe:
-    """A running TorchServe whose workers write to ``folder``; ``secret`` marks the launcher's probes."""
+    """A running TorchServe whose workers write to ``folder``; ``secret`` marks the launcher's probes.
 
-    def __init__(self, settings: Settings, folder: Path, secret: str, image: bytes) -> None:
+    ``images`` are encoded ones to probe with, by model, such as "birds/1.0".
+    """
+
+    def __init__(self, settings: Settings, folder: Path, secret: str, images: Mapping[str, bytes]) -> None:
         self._settings = settings
         self._folder = folder
         self._headers = {"x-visionserve-probe": secret, "x-top-k": "3", "Content-Type": "application/octet-stream"}
-        self._image = image
+        self._images = images
         self._processes: dict[int, psutil.Process] = {}
 
     def alive(self, pids: Collection[int]) -> set[int]:
@@ -84,13 +87,14 @@ class TorchServe:
             return None
 
     def predict(self, model: str, timeout_s: float) -> ProbeAnswer:
-        """Send the image to a model and return its answer; raises NoAnswer."""
+        """Send a model its image and return its answer; raises NoAnswer."""
         connection = http.client.HTTPConnection(HOST, self._settings.ports["port"], timeout=timeout_s)
         try:
             with contextlib.closing(connection):
                 # A worker does not begin a probe that is not waited for any longer.
                 expiry = {"x-request-arrival": f"{time.time():.3f}", "x-request-timeout": f"{timeout_s:g}"}
-                connection.request("POST", f"/predictions/{quote(model)}", self._image, self._headers | expiry)
+                path = f"/predictions/{quote(model)}"
+                connection.request("POST", path, self._images[model], self._headers | expiry)
                 response = connection.getresponse()
                 body = response.read()
             if response.status != http.client.OK:

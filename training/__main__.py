@@ -1,7 +1,10 @@
 """`python -m training COMMAND`: options are read, or explained, before anything is imported that takes seconds."""
 
 import argparse
+import os
+import signal
 import sys
+from types import FrameType
 
 from training.cli import Command, data, evaluate, export, fit
 from visionserve import missing_package
@@ -49,5 +52,19 @@ def _overview() -> str:
     return "\n".join(["python -m training COMMAND [--help]", "", *lines])
 
 
+def _end_on_sigterm() -> None:
+    """Let SIGTERM end the program as an exception does: what is unfinished is removed on the way out."""
+    process = os.getpid()
+
+    def end(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        if os.getpid() == process:
+            raise SystemExit(128 + signum)
+        os._exit(128 + signum)  # a child that has inherited this handler removes nothing of its parent's
+
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, end)
+
+
 if __name__ == "__main__":
+    _end_on_sigterm()
     sys.exit(main(sys.argv[1:]))

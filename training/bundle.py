@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -44,6 +45,7 @@ from visionserve import engines, novelty
 from visionserve.classifier import Classifier
 from visionserve.engines import WEIGHTS, Outputs
 from visionserve.errors import BundleError
+from visionserve.files import ABANDONED_S
 from visionserve.model_card import FILE_NAME as CARD
 from visionserve.model_card import INT8, Input, ModelCard
 from visionserve.network import MEAN, STD
@@ -142,7 +144,9 @@ def replacement(bundle: Path) -> Iterator[Path]:
     if aside.exists() and not bundle.exists():
         _log.warning("an earlier command was killed while it replaced %s: the old bundle is back", bundle)
         aside.rename(bundle)
-    with tempfile.TemporaryDirectory(dir=bundle.parent, prefix=".") as parent:
+    prefix = f".{bundle.name}.unfinished-"
+    _remove_abandoned(bundle.parent, prefix)
+    with tempfile.TemporaryDirectory(dir=bundle.parent, prefix=f"{prefix}{os.getpid()}-") as parent:
         folder = Path(parent, "bundle")
         folder.mkdir()
         yield folder
@@ -159,6 +163,15 @@ def replacement(bundle: Path) -> Iterator[Path]:
                 aside.rename(bundle)
             raise
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _remove_abandoned(folder: Path, prefix: str) -> None:
+    """Remove what a killed process has left unfinished: of a process that is gone, and an hour old."""
+    for path in folder.glob(f"{prefix}*"):
+        pid = path.name.removeprefix(prefix).partition("-")[0]
+        if not Path("/proc", pid).exists() and time.time() - path.stat().st_mtime > ABANDONED_S:
+            _log.warning("removing %s, which a command that was killed has left", path)
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _announce(old: Path, new: Path) -> None:

@@ -44,6 +44,8 @@ def make_bundle(run: "Run", folder: Path) -> "ModelCard":
     """Make the bundle of a run and keep it where the run is tracked; a bundle of another run there is set aside."""
     from training import bundle as bundles
     from training import tracking
+    from training.export import sample
+    from training.fit.run import read_manifest
     from visionserve.model_card import FILE_NAME, ModelCard
 
     old = ModelCard.load(folder / FILE_NAME) if (folder / FILE_NAME).is_file() else None
@@ -58,6 +60,7 @@ def make_bundle(run: "Run", folder: Path) -> "ModelCard":
             shutil.copytree(copy, aside)
             print(f"{folder} held {old.name} {old.version} of another training, which is now in {aside}")
     tracking.keep(run.folder, folder, card)
+    sample.write(folder, read_manifest(run))
     return card
 
 

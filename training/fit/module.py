@@ -155,7 +155,10 @@ def load_body(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     last = head(network)
     head_ids = {id(parameter) for parameter in last.parameters()}
     skipped = {name for name, parameter in network.named_parameters() if id(parameter) in head_ids}
-    result = network.load_state_dict({n: t for n, t in weights.items() if n not in skipped}, strict=False)
+    try:
+        result = network.load_state_dict({n: t for n, t in weights.items() if n not in skipped}, strict=False)
+    except RuntimeError as error:  # torch's list of all tensors of another size
+        raise BundleError(f"the weights do not fit the network: {str(error).splitlines()[-1].strip()}") from error
     missing = [name for name in result.missing_keys if name not in skipped and not name.endswith("num_batches_tracked")]
     if missing or result.unexpected_keys:
         raise BundleError(f"the weights do not fit the network: {(missing + result.unexpected_keys)[0]}")

@@ -14,6 +14,7 @@ import torch
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers.logger import Logger
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils import deterministic
@@ -35,6 +36,7 @@ from training.fit.module import Classification, compile_network
 from training.fit.probe import Probe
 from training.fit.run import (
     BEST,
+    LAST,
     Run,
     prepare,
     read_facts,
@@ -78,6 +80,9 @@ def fit(
         return _rehearse(recipe, run, callbacks)
     if resume == "unfinished":
         resume = distributed.rank_zero_first(lambda: "auto" if unfinished(recipe, run) else "none", lambda: "auto")
+    if resume == "auto" and run.manifest.is_file() and not (run.finished or (run.checkpoints / LAST).is_file()):
+        _log.warning("no epoch of %s was finished, so it begins again, with the images and options of now", run.folder)
+        resume = "none"
     module, images = begin(recipe, run, cache, fresh=resume == "none")
     tracker = tracking.begin(recipe, read_manifest(run), run.folder, fresh=resume == "none")
     tracked = tracking.callbacks(tracker, read_manifest(run).labels)
@@ -177,7 +182,13 @@ def _initial(recipe: Recipe) -> dict[str, Tensor] | None:
         raise BundleError(
             f"init: file {recipe.init} does not exist; init is 'torchvision', 'none', a bundle or a .safetensors file"
         )
-    return adapt_imagenet(load_file(recipe.init))
+    try:
+        return adapt_imagenet(load_file(recipe.init))
+    except (SafetensorError, OSError) as error:
+        raise BundleError(
+            f"init: {recipe.init} is not a safetensors file ({error}): give one, or 'torchvision', 'none' or a bundle; "
+            "a .pth file is made one with safetensors.torch.save_file(torch.load(FILE, weights_only=True), NEW)"
+        ) from error
 
 
 def averaged(weights: dict[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from launcher import process, self_test
 from launcher.archive import Archive
 from launcher.plan import make_plan
 from launcher.settings import PORTS, Settings, SetupError, resolve
+from training.export import sample
 
 ROOT = Path(__file__).parents[3]
 CONFIG = "inference_address=http://127.0.0.1:8080\nmanagement_address=http://127.0.0.1:8081/\n# a=b\n"
@@ -136,6 +137,20 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_service_is_first_asked_with_an_image_that_its_model_was_made_for(tmp_path: Path) -> None:
+    pets, flowers = (Archive(name, "1.0", "", {}) for name in ("pets", "flowers"))
+    title, image = self_test.probe_image(pets, tmp_path)
+    assert title.startswith("A dahlia, from scikit-learn; pets has no image of its own at ")
+    assert image == self_test.dahlia().read_bytes()
+    assert self_test.probe_image(flowers, tmp_path)[0] == "A dahlia, from scikit-learn:"
+    (tmp_path / ".samples").mkdir()
+    (tmp_path / ".samples" / "pets.jpg").write_bytes(b"a cat")
+    title, image = self_test.probe_image(pets, tmp_path)
+    assert (title.startswith("One of the test images of pets, "), image) == (True, b"a cat")
+    assert sample.FOLDER == self_test.SAMPLES
+    assert f"model_store/{sample.FOLDER}/$(MODEL).jpg" in (ROOT / "Makefile").read_text()
 
 
 def test_the_dahlia_is_there_without_a_download() -> None:

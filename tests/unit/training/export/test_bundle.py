@@ -1,7 +1,12 @@
 """From drawn photographs to a bundle that answers, by the commands a user types."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,7 +142,7 @@ def test_a_failed_gate_keeps_the_old_bundle_and_prints_the_numbers(
     assert "gate int8: FAILED" in printed
     assert "train it longer" in printed
     assert sorted(path.name for path in (made / "bundle").iterdir()) == before
-    assert sorted(path.name for path in made.iterdir()) == ["bundle", "cache", "recipe.yaml", "run"]
+    assert sorted(path.name for path in made.iterdir()) == [".samples", "bundle", "cache", "recipe.yaml", "run"]
 
 
 def test_a_model_of_few_images_whose_int8_fails_is_served_in_fp32_with_a_sentence(
@@ -202,6 +207,49 @@ def test_a_replaced_bundle_leaves_nothing_behind(tmp_path: Path) -> None:
         with bundle.replacement(tmp_path / "flowers") as folder:
             (folder / name).touch()
     assert [path.name for path in tmp_path.rglob("*")] == ["flowers", "second"]
+
+
+def test_what_a_killed_process_left_unfinished_is_removed_and_what_a_running_one_makes_is_not(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    old, running = (tmp_path / f".flowers.unfinished-{pid}-x" for pid in (ended.pid, os.getpid()))
+    for folder in (old, running):
+        folder.mkdir()
+        os.utime(folder, (0, 0))
+    with bundle.replacement(tmp_path / "flowers"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [running.name, "flowers"]
+
+
+def test_sigterm_while_a_bundle_is_made_leaves_nothing_unfinished(made: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "training",
+        "bundle",
+        "--run",
+        str(made / "run"),
+        "--output",
+        str(tmp_path / "new"),
+    ]
+    child = subprocess.Popen(command, cwd=Path(bundle.__file__).parents[1], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".new.unfinished-*/bundle/card.json")):
+        assert child.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    child.terminate()
+    assert child.wait(timeout=120) == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_test_image_for_the_first_answer_lies_beside_the_bundle_and_not_in_it(made: Path) -> None:
+    name = ModelCard.load(made / "bundle" / "card.json").name
+    classifier = Classifier.load(made / "bundle")
+    data = (made / ".samples" / f"{name}.jpg").read_bytes()
+    assert classifier.classify(classifier.prepare(data)[None])[0].probabilities.max() > 0.5
+    assert not list((made / "bundle").rglob("*.jpg"))
+    assert len(data) < 30_000
 
 
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:

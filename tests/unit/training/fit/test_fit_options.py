@@ -11,11 +11,12 @@ from tests.unit.training import synthetic_images
 from tests.unit.training.learning_curves import curves
 from tests.unit.training.markers import LIGHTNING
 from training.data import cache
-from training.fit.module import compile_network
+from training.fit.module import compile_network, load_body
 from training.fit.run import Run
 from training.fit.trainer import fit, precision
 from training.recipe import Machine, Optimizer, Stage
 from visionserve.errors import BundleError
+from visionserve.network import build
 
 pytestmark = LIGHTNING
 
@@ -124,5 +125,27 @@ def test_going_on_with_another_network_is_refused(images: Path, tmp_path: Path) 
     from training.fit.trainer import begin
 
     begin(synthetic_images.recipe(images), Run(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
     with pytest.raises(BundleError, match=r"begun with architecture shufflenet_v2_x0_5, not resnet18.*--resume none"):
         fit(synthetic_images.recipe(images, architecture="resnet18"), Run(tmp_path), resume="auto")
+
+
+def test_a_run_that_failed_before_it_learnt_anything_begins_again_with_other_options(
+    images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where torchvision's weights cannot be downloaded, and the message advises --init FILE."""
+    run, missing = Run(tmp_path / "run"), tmp_path / "weights.safetensors"
+    missing.write_bytes(b"no weights")
+    with pytest.raises(BundleError, match=r"weights\.safetensors is not a safetensors file \(.*weights_only=True"):
+        fit(synthetic_images.recipe(images, init=str(missing)), run, resume="auto")
+    assert run.manifest.is_file()
+    fit(synthetic_images.recipe(images, init="none"), run, resume="auto")
+    assert f"no epoch of {run.folder} was finished, so it begins again" in caplog.text
+    assert run.finished
+
+
+def test_weights_of_another_network_are_refused_in_a_sentence() -> None:
+    other = build("resnet50", 3).state_dict()
+    with pytest.raises(BundleError, match=r"^the weights do not fit the network: size mismatch for .*\.$"):
+        load_body(build("resnet18", 3), other)
