@@ -23,6 +23,7 @@ from visionserve.model_card import check_name
 
 SourceName = Literal["flowers102", "cub200", "cats-and-dogs", "imagefolder", "labels-csv"]
 SplitName = Literal["stratified", "given", "given-test", "by-group"]
+OptimizerName = Literal["sgd", "adam", "adamw"]
 PrecisionName = Literal["auto", "bf16-mixed", "16-mixed", "32-true"]
 RENAMED = {"optimiser": "optimizer", "data.broken": "data.corrupt"}  # entries: former name -> name
 TrackerName = Literal["tensorboard", "mlflow", "wandb", "none"]
@@ -54,6 +55,25 @@ class LabelsCsv:
     accept: str = "accept"
     group: str = "source"
     split: str = "split"
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What of the images, or of their groups, validates and what tests; the rest is trained on."""
+
+    val: float = 0.1
+    test: float = 0.1
+
+    def __post_init__(self) -> None:
+        if min(self.val, self.test) <= 0 or self.val + self.test >= 1:
+            raise BundleError(
+                f"the shares of validation and test are above 0 and leave some to train on, not {self.val:g} and "
+                f"{self.test:g}"
+            )
+
+    def side(self, number: float) -> Literal["train", "val", "test"]:
+        """Return the split of an image with this number of 0-1: the lowest test, the next validate."""
+        return "test" if number < self.test else "val" if number < self.test + self.val else "train"
 
 
 @dataclass(frozen=True)
@@ -96,13 +116,14 @@ class Data:
     Attributes:
         source: layout of the folder.
         root: the folder; None downloads what the source publishes.
-        split: ``stratified`` divides every image on disk 80/10/10 per label; ``given`` takes the source's own
-            split (the official split of Oxford 102, or train/val/test folders); ``given-test`` its test split
-            only, and divides the rest 90/10 per label; ``by-group`` divides the groups of a ``labels-csv`` source
-            80/10/10, so that no group is on two sides.
+        split: ``stratified`` divides every image on disk per label as ``shares`` says; ``given`` takes the source's
+            own split (the official split of Oxford 102, or train/val/test folders); ``given-test`` its test split
+            only, and ``shares.val`` of the others per label validate; ``by-group`` divides the groups of a
+            ``labels-csv`` source as ``shares`` says, so that no group is on two sides.
+        shares: of validation and test, 0.1 each; ``{val: 0.15, test: 0.15}`` divides 70/15/15.
         seed: of the stratified split; kept apart from the run's seed so that runs can be compared.
-        manifest: a split that was written once, to be used again instead of a new one; ``split`` and ``seed`` are
-            then of no account.
+        manifest: a split that was written once, to be used again instead of a new one; ``split``, ``shares`` and
+            ``seed`` are then of no account.
         corrupt: images that do not decode end the run, or are left out and listed in its folder.
         cache_side: images wait in memory with this shorter side at most, in pixels.
         workers: processes that augment where a CPU trains; 0 does it in the training process.
@@ -117,6 +138,7 @@ class Data:
     source: SourceName = "flowers102"
     root: str | None = None
     split: SplitName = "stratified"
+    shares: Shares = field(default_factory=Shares)
     seed: int = 1
     manifest: str | None = None
     corrupt: Literal["error", "skip"] = "error"
@@ -158,9 +180,17 @@ class Augment:
 
     Attributes:
         min_area: smallest share of the image that a random crop keeps.
+        flip: share of the images that are mirrored left to right.
+        flip_vertical: share of the images that are mirrored top to bottom, for what has no upper side.
         colour: largest change of brightness, contrast and saturation, as a share; a tenth of it of the hue.
+        brightness, contrast, saturation, hue: its own largest change for one of them; None is what ``colour`` says.
         colour_probability: share of the images whose colours are changed.
+        grey: share of the images that lose their colours.
         rotate: largest turn, in degrees.
+        translate: largest shift, as a share of the side; what comes in is black.
+        perspective: how far, as a share of half the side, corners move at most where an image is seen from aside.
+        perspective_probability: share of the images that are.
+        erase: share of the images of which a rectangle is made grey (random erasing, arXiv 1708.04896).
         shrink: share of the images that lose detail, as if they had been at most a third as large.
         blur: share of the images that are blurred.
         compress: share of the images that are stored as JPEG of a quality of 25-80, and read again.
@@ -171,9 +201,20 @@ class Augment:
     """
 
     min_area: float = 0.35
+    flip: float = 0.5
+    flip_vertical: float = 0.0
     colour: float = 0.0
+    brightness: float | None = None
+    contrast: float | None = None
+    saturation: float | None = None
+    hue: float | None = None
     colour_probability: float = 0.8
+    grey: float = 0.0
     rotate: float = 0.0
+    translate: float = 0.0
+    perspective: float = 0.0
+    perspective_probability: float = 0.5
+    erase: float = 0.0
     shrink: float = 0.0
     blur: float = 0.0
     compress: float = 0.0
@@ -181,6 +222,45 @@ class Augment:
     policy_probability: float = 1.0
     mixup: float = 0.1
     cutmix: float = 0.3
+
+    def __post_init__(self) -> None:
+        shares = (
+            "flip",
+            "flip_vertical",
+            "colour_probability",
+            "grey",
+            "translate",
+            "perspective",
+            "erase",
+            "perspective_probability",
+            "shrink",
+            "blur",
+            "compress",
+            "policy_probability",
+            "mixup",
+            "cutmix",
+        )
+        for name in shares:
+            if not 0 <= getattr(self, name) <= 1:
+                raise BundleError(f"augment.{name} is a share, 0 to 1, not {getattr(self, name):g}")
+        if not 0 < self.min_area <= 1 or not 0 <= self.rotate <= 180:
+            raise BundleError("augment.min_area is above 0 and at most 1, augment.rotate 0 to 180 degrees")
+        brightness, contrast, saturation, hue = self.colours
+        if min(brightness, contrast, saturation, hue) < 0 or hue > 0.5:
+            raise BundleError(
+                "augment.colour, brightness, contrast and saturation are at least 0, augment.hue is 0 to 0.5"
+            )
+
+    @property
+    def colours(self) -> tuple[float, float, float, float]:
+        """Largest changes of brightness, contrast, saturation and hue, as torchvision's ColorJitter takes them."""
+        names = ("brightness", "contrast", "saturation", "hue")
+        shared = (self.colour, self.colour, self.colour, self.colour / 10)
+        own = (getattr(self, name) for name in names)
+        brightness, contrast, saturation, hue = (
+            one if one is not None else other for one, other in zip(own, shared, strict=True)
+        )
+        return brightness, contrast, saturation, hue
 
 
 @dataclass(frozen=True)
@@ -198,9 +278,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """SGD with Nesterov momentum, a linear warm-up and a cosine down to zero.
+    """How the weights follow the gradient: by default SGD with Nesterov momentum, a linear warm-up, a cosine to zero.
 
     Attributes:
+        name: ``sgd``; ``adam``, whose weight decay is part of the gradient; ``adamw``, whose weight decay is not.
+        schedule: ``cosine`` falls to zero after the warm-up, ``constant`` stays, ``step`` is multiplied by ``factor``
+            after every third of the epochs.
+        factor: of ``step``.
+        momentum: of SGD; of Adam and AdamW the decay of the gradient's average (beta 1).
+        second_moment: decay of the average of its squares (beta 2); Adam and AdamW only.
         learning_rate: for the batch size of the recipe.
         head_factor: the new head learns this many times faster than the rest; 5 times diverged on the flowers.
         head_epochs: at first only the head learns, so that its random start does not damage the rest.
@@ -210,8 +296,12 @@ class Optimizer:
         full_rate_images: with fewer training images the rate falls with the square root of their number; 0 never.
     """
 
+    name: OptimizerName = "sgd"
+    schedule: Literal["cosine", "constant", "step"] = "cosine"
+    factor: float = 0.1
     learning_rate: float = 0.02
     momentum: float = 0.9
+    second_moment: float = 0.999
     weight_decay: float = 5e-4
     label_smoothing: float = 0.1
     head_factor: float = 1.0
@@ -220,6 +310,15 @@ class Optimizer:
     average_decay: float = 0.998
     clip: float = 0.0
     full_rate_images: int = 0
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0 or self.weight_decay < 0:
+            raise BundleError("optimizer.learning_rate is above 0 and optimizer.weight_decay at least 0")
+        if not 0 <= self.momentum < 1 or not 0 <= self.second_moment < 1 or not 0 < self.factor <= 1:
+            raise BundleError(
+                "optimizer.momentum and optimizer.second_moment are at least 0 and below 1, optimizer.factor above 0 "
+                "and at most 1"
+            )
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def add_options(parser: "ArgumentParser") -> None:
     parser.add_argument(
         "--side",
         choices=("divide", "train", "given"),
-        help="divide: 80/10/10 by seed and file; train: all for training; given: the folder's own train, val and test. "
+        help="divide: by seed and file, in data.shares; train: all for training; given: the folder's own splits. "
         "Default: divide, and train with --reviewed",
     )
     parser.add_argument(

@@ -62,7 +62,7 @@ def add_folder(data: Data, side: Side, copies: Copies, memory: Path | None = Non
     usable = tuple(image for image in images if image.path in scan.hashes)
     others = tuple(CorruptFile(path, corrupt_files.reason_of_name(path)) for path in collection.others)
     candidates = _Candidates(usable, {}, digests, scan.hashes, (*scan.corrupt, *others))
-    return _grown(collection, old, candidates, side, copies, data.seed, memory)
+    return _grown(collection, old, candidates, side, copies, data, memory)
 
 
 def add_reviewed(
@@ -82,7 +82,7 @@ def add_reviewed(
     candidates = _reviewed(path, data, collection, {row.label for row in old.rows}, new_labels, memory)
     labels = tuple(sorted({*collection.labels, *(image.label for image in candidates.images)}))
     images = (*collection.images, *candidates.images)
-    grown = _grown(Collection(collection.root, labels, images), old, candidates, side, copies, data.seed, memory)
+    grown = _grown(Collection(collection.root, labels, images), old, candidates, side, copies, data, memory)
     for row in grown.added:
         target = collection.root / row.path
         with atomic_write(target) as unfinished:
@@ -108,7 +108,7 @@ def _grown(
     candidates: _Candidates,
     side: Side,
     copies: Copies,
-    seed: int,
+    data: Data,
     memory: Path | None,
 ) -> Growth:
     alike: list[tuple[str, str]] = []
@@ -116,7 +116,7 @@ def _grown(
         digests = {row.path: row.sha256 for row in old.rows}
         hashes = corrupt_files.scan(collection, digests, memory).hashes
         alike = prepare.alike({**hashes, **candidates.hashes})
-    grown = growth.grow(old, collection, candidates.images, candidates.digests, alike, side, seed)
+    grown = growth.grow(old, collection, candidates.images, candidates.digests, alike, side, data.seed, data.shares)
     return replace(grown, left_out=(*grown.left_out, *candidates.left_out))
 
 

@@ -18,6 +18,7 @@ from training.data.cache import Pixels
 from training.recipe import Augment
 
 _POLICIES = {"trivial": v2.TrivialAugmentWide, "rand": v2.RandAugment}
+GREY = 124  # of an erased rectangle: zero for the network, visionserve.network.MEAN
 CUTMIX_ALPHA = 1.0  # rectangles of every size, as in the paper
 MIXUP_ALPHA = 0.2  # mostly one image with a veil of the other
 SHRUNK = 1 / 3  # of the side: the least that an image may have had before it was enlarged
@@ -29,8 +30,9 @@ class Augmentation:
 
     def __init__(self, settings: Augment) -> None:
         self._settings = settings
-        strength = settings.colour
-        self._jitter = v2.ColorJitter(strength, strength, strength, strength / 10) if strength else None
+        self._jitter = v2.ColorJitter(*settings.colours) if any(settings.colours) else None
+        self._perspective = v2.RandomPerspective(settings.perspective, p=1.0)
+        self._erase = v2.RandomErasing(p=1.0, value=GREY)
         self._policy = _POLICIES[settings.policy]() if settings.policy in _POLICIES else None
 
     def __call__(self, image: Pixels, size: int, seed: int) -> Tensor:
@@ -40,23 +42,40 @@ class Augmentation:
             top, left, height, width = random_box(image.shape[0], image.shape[1], self._settings.min_area)
             piece = torch.from_numpy(image[top : top + height, left : left + width].copy())
             planes = functional.resize(piece.permute(2, 0, 1), [size, size], antialias=True)  # (3, size, size)
-            if _chance(0.5):
+            if _chance(self._settings.flip):
                 planes = functional.horizontal_flip(planes)
-            planes = self._degraded(planes)
+            planes = self._degraded(self._moved(planes))
             varied: Tensor = planes.permute(1, 2, 0).contiguous()
-            if self._policy is None or not _chance(self._settings.policy_probability):
-                return varied
-            augmented: Image.Image = self._policy(Image.fromarray(varied.numpy()))  # 3 times faster than on tensors
-            return torch.from_numpy(np.array(augmented))
+            if self._policy is not None and _chance(self._settings.policy_probability):
+                augmented: Image.Image = self._policy(Image.fromarray(varied.numpy()))  # 3 times faster than on tensors
+                varied = torch.from_numpy(np.array(augmented))
+            if self._settings.erase and _chance(self._settings.erase):
+                varied = self._erase(varied.permute(2, 0, 1)).permute(1, 2, 0).contiguous()
+            return varied
+
+    def _moved(self, planes: Tensor) -> Tensor:
+        """Return (3, S, S) uint8 seen from elsewhere: upside down, from aside, shifted, turned."""
+        settings = self._settings
+        if settings.flip_vertical and _chance(settings.flip_vertical):
+            planes = functional.vertical_flip(planes)
+        if settings.perspective and _chance(settings.perspective_probability):
+            planes = self._perspective(planes)
+        if settings.translate:
+            largest = settings.translate * planes.shape[-1]
+            shift = [round(float(torch.empty(()).uniform_(-largest, largest))) for _ in range(2)]
+            planes = functional.affine(planes, 0.0, shift, 1.0, [0.0, 0.0])
+        if settings.rotate:
+            angle = float(torch.empty(()).uniform_(-settings.rotate, settings.rotate))
+            planes = _turned(planes, angle)
+        return planes
 
     def _degraded(self, planes: Tensor) -> Tensor:
         """Return (3, S, S) uint8 as other cameras, other light and the web would have left it."""
         settings = self._settings
-        if settings.rotate:
-            angle = float(torch.empty(()).uniform_(-settings.rotate, settings.rotate))
-            planes = _turned(planes, angle)
         if self._jitter is not None and _chance(settings.colour_probability):
             planes = self._jitter(planes)
+        if settings.grey and _chance(settings.grey):
+            planes = functional.rgb_to_grayscale(planes, num_output_channels=3)
         if settings.shrink and _chance(settings.shrink):
             size = planes.shape[-1]
             small = int(size * float(torch.empty(()).uniform_(SHRUNK, 0.8)))

@@ -13,6 +13,7 @@ from training.data import splits
 from training.data.corrupt_files import CorruptFile
 from training.data.datasets import SPLITS, Collection, ImageFile, Split
 from training.data.manifest import Manifest, Row
+from training.recipe import Shares
 from visionserve.errors import BundleError
 
 Side = Literal["divide", "train", "given"]
@@ -39,6 +40,7 @@ def grow(
     alike: Sequence[tuple[str, str]],
     side: Side = "divide",
     seed: int = 1,
+    shares: Shares = splits.DEFAULT,
 ) -> Growth:
     """Add images of a collection to a manifest.
 
@@ -58,9 +60,9 @@ def grow(
     new_labels = sorted({image.label for image in joining} - known)
     among_new = {image.path for image in joining}
     pairs = [pair for pair in alike if among_new.issuperset(pair)]
-    assigned = _assigned(joining, digests, pairs, known, side, seed)
+    assigned = _assigned(joining, digests, pairs, known, side, seed, shares)
     if side == "divide":
-        assigned |= _by_group(old, joining, seed)
+        assigned |= _by_group(old, joining, seed, shares)
     rows = tuple(Row(i.path, i.label, assigned[i.path], digests[i.path], i.accept, i.group) for i in joining)
     labels = tuple(label for label in collection.labels if label in known or label in new_labels)
     grown = replace(old, labels=labels, rows=tuple(sorted((*old.rows, *rows), key=lambda row: row.path)))
@@ -87,9 +89,10 @@ def _assigned(
     known: set[str],
     side: Side,
     seed: int,
+    shares: Shares,
 ) -> dict[str, Split]:
     if side == "divide":
-        return splits.additional(images, digests, seed, alike, known)
+        return splits.additional(images, digests, seed, alike, known, shares)
     new = sorted({image.label for image in images} - known)
     if side == "train":
         if new:
@@ -107,7 +110,7 @@ def _assigned(
     return given
 
 
-def _by_group(old: Manifest, images: Sequence[ImageFile], seed: int) -> dict[str, Split]:
+def _by_group(old: Manifest, images: Sequence[ImageFile], seed: int, shares: Shares) -> dict[str, Split]:
     """Return path -> split of images with a group, where the manifest has each of its groups on one side.
 
     A group that is known stays on its side; a new one goes by the number of its name, as `splits.by_group` does it.
@@ -118,7 +121,9 @@ def _by_group(old: Manifest, images: Sequence[ImageFile], seed: int) -> dict[str
     if not all(row.group for row in old.rows) or any(len(splits) > 1 for splits in sides.values()):
         return {}
     return {
-        image.path: next(iter(sides[image.group])) if image.group in sides else splits.side_of(seed, image.group)
+        image.path: next(iter(sides[image.group]))
+        if image.group in sides
+        else splits.side_of(seed, image.group, shares)
         for image in images
         if image.group
     }

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from training.data import splits
 from training.data.datasets import SPLITS, Collection, Split
+from training.recipe import Shares
 from visionserve.errors import BundleError
 from visionserve.files import open_regular, write_text
 from visionserve.model_card import FILE_NAME as CARD
@@ -104,7 +105,7 @@ def build(
     seed: int,
     known_digests: Mapping[str, str] | None = None,
     alike: splits.Alike = (),
-    held_out: float = splits.HELD_OUT,
+    shares: Shares = splits.DEFAULT,
 ) -> Manifest:
     """Hash every image, split them as `splits.divide` says and return the manifest, sorted by path.
 
@@ -112,7 +113,7 @@ def build(
     """
     by_path = known_digests if known_digests is not None else digests(collection)
     images = collection.images
-    assigned = splits.divide(split, images, {p.path: by_path[p.path] for p in images}, seed, alike, held_out)
+    assigned = splits.divide(split, images, {p.path: by_path[p.path] for p in images}, seed, alike, shares)
     rows = (
         Row(p.path, p.label, assigned[p.path], by_path[p.path], p.accept, p.group) for p in images if p.path in assigned
     )

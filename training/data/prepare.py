@@ -12,7 +12,7 @@ from training.data.corrupt_files import CorruptFile
 from training.data.datasets import SPLITS, Collection, ImageFile, collect
 from training.data.duplicates import Hash, near
 from training.data.manifest import Manifest, Row, hash_file
-from training.recipe import Data, Recipe, Source
+from training.recipe import Data, Recipe, Shares, Source
 from visionserve.errors import BundleError
 
 COPY = "a copy of it is in the validation or test split"
@@ -39,7 +39,7 @@ def make(data: Data, memory: Path | None = None) -> tuple[Manifest, tuple[Corrup
     if data.corrupt == "error":
         corrupt_files.refuse_any(collection, scan.corrupt)
     usable = corrupt_files.without(collection, scan.corrupt)
-    manifest = manifests.build(usable, data.split, data.seed, digests, alike(scan.hashes))
+    manifest = manifests.build(usable, data.split, data.seed, digests, alike(scan.hashes), data.shares)
     used = {row.path for row in manifest.rows}
     copies = [CorruptFile(image.path, COPY) for image in usable.images if image.path not in used]
     others = [CorruptFile(path, corrupt_files.reason_of_name(path)) for path in collection.others]
@@ -101,7 +101,8 @@ def _further(
         images=tuple(image for image in collection.images if image.path not in unusable),
         labels=tuple({image.label: 0 for image in collection.images if image.path not in unusable}),
     )
-    manifest = manifests.build(usable, source.split, source.seed, digests, alike(scan.hashes), source.held_out)
+    shares = Shares(source.held_out, source.held_out)
+    manifest = manifests.build(usable, source.split, source.seed, digests, alike(scan.hashes), shares)
     used = {row.path for row in manifest.rows}
     copies = [CorruptFile(image.path, COPY) for image in usable.images if image.path not in used]
     others = [CorruptFile(path, corrupt_files.reason_of_name(path)) for path in collection.others]

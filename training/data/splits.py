@@ -9,9 +9,10 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from training.data.datasets import SPLITS, ImageFile, Split
+from training.recipe import Shares
 from visionserve.errors import BundleError
 
-HELD_OUT = 0.1  # for validation, and as much again for the test
+DEFAULT = Shares()
 ORDER = {split: place for place, split in enumerate(SPLITS)}
 Alike = Iterable[tuple[str, str]]  # pairs of paths of images that look the same
 
@@ -22,25 +23,30 @@ def divide(
     digests: Mapping[str, str],
     seed: int,
     alike: Alike = (),
-    held_out: float = HELD_OUT,
+    shares: Shares = DEFAULT,
 ) -> dict[str, Split]:
     """Return path -> split by the way named ``stratified``, ``given``, ``given-test`` or ``by-group``."""
     if how == "by-group":
-        return by_group(images, digests, seed, alike, held_out)
+        return by_group(images, digests, seed, alike, shares)
     if how == "stratified":
-        return stratified(images, digests, seed, alike)
-    return given(images, digests) if how == "given" else given_test(images, digests, seed, alike)
+        return stratified(images, digests, seed, alike, shares)
+    return given(images, digests) if how == "given" else given_test(images, digests, seed, alike, shares)
 
 
 def stratified(
-    images: Sequence[ImageFile], digests: Mapping[str, str], seed: int, alike: Alike = ()
+    images: Sequence[ImageFile],
+    digests: Mapping[str, str],
+    seed: int,
+    alike: Alike = (),
+    shares: Shares = DEFAULT,
 ) -> dict[str, Split]:
-    """Return path -> split: about 80/10/10 within each label, at least one image of each.
+    """Return path -> split: about the given shares within each label, at least one image of each.
 
-    A file's hash with the seed, a number of 0-1, decides: below 0.1 test, below 0.2 validation. A group of images that
-    look the same has the largest number of its members, so it rather goes to training, where copies do no harm; one
-    whose images have several labels always does. The side of an image depends on its own group only, except in a label
-    that is so small that none of its images fell below a bound: then the one with the lowest number is taken.
+    A file's hash with the seed, a number of 0-1, decides: with the usual shares below 0.1 test, below 0.2 validation. A
+    group of images that look the same has the largest number of its members, so it rather goes to training, where
+    copies do no harm; one whose images have several labels always does. The side of an image depends on its own group
+    only, except in a label that is so small that none of its images fell below a bound: then the one with the lowest
+    number is taken.
 
     Raises:
         BundleError: a label has fewer than three distinct images.
@@ -50,8 +56,9 @@ def stratified(
         count = len(groups)
         if count < 3:
             raise BundleError(f"label {label!r} has {count} distinct images; a split needs three or more")
-        test = max(1, sum(number < HELD_OUT for number, _ in groups))
-        held_out = min(max(test + 1, sum(number < 2 * HELD_OUT for number, _ in groups)), count - 1)
+        sides = [shares.side(number) for number, _ in groups]
+        test = max(1, sides.count("test"))
+        held_out = min(max(test + 1, count - sides.count("train")), count - 1)
         test = min(test, held_out - 1)
         for index, (_, paths) in enumerate(groups):
             side: Split = "test" if index < test else "val" if index < held_out else "train"
@@ -60,7 +67,12 @@ def stratified(
 
 
 def additional(
-    images: Sequence[ImageFile], digests: Mapping[str, str], seed: int, alike: Alike, known: Collection[str]
+    images: Sequence[ImageFile],
+    digests: Mapping[str, str],
+    seed: int,
+    alike: Alike,
+    known: Collection[str],
+    shares: Shares = DEFAULT,
 ) -> dict[str, Split]:
     """Return path -> split of images that join a data set whose images keep their splits.
 
@@ -71,13 +83,12 @@ def additional(
         BundleError: a new label has fewer than three distinct images.
     """
     fresh = [image for image in images if image.label not in known]
-    splits = stratified(fresh, digests, seed, alike)
+    splits = stratified(fresh, digests, seed, alike, shares)
     joining = [image for image in images if image.label in known]
     splits |= {image.path: "train" for image in joining}
     for groups in _groups_of_labels(joining, digests, seed, alike, least=1).values():
         for number, paths in groups:
-            side: Split = "test" if number < HELD_OUT else "val" if number < 2 * HELD_OUT else "train"
-            splits.update(dict.fromkeys(paths, side))
+            splits.update(dict.fromkeys(paths, shares.side(number)))
     return splits
 
 
@@ -86,11 +97,11 @@ def by_group(
     digests: Mapping[str, str],
     seed: int,
     alike: Alike = (),
-    held_out: float = HELD_OUT,
+    shares: Shares = DEFAULT,
 ) -> dict[str, Split]:
     """Return path -> split: all images of a group, such as those of one website, are on one side.
 
-    The group's hash with the seed, a number of 0-1, decides: below ``held_out`` test, below twice that validation.
+    The group's hash with the seed, a number of 0-1, decides, as a file's does in `stratified`.
     What is added later, to a group or as a group, moves no other. Of identical files, and of images that look the
     same, in several splits, only those in the last of train, val, test are kept.
 
@@ -103,7 +114,7 @@ def by_group(
             f"{without[0]} and {len(without) - 1} other images have no group to be divided by: name the column that "
             "says where an image comes from with csv.group, or use --data.split stratified"
         )
-    splits: dict[str, Split] = {image.path: side_of(seed, image.group, held_out) for image in images}
+    splits: dict[str, Split] = {image.path: side_of(seed, image.group, shares) for image in images}
     missing = set(SPLITS) - set(splits.values())
     if missing:
         groups = len({image.group for image in images})
@@ -149,9 +160,13 @@ def given(images: Sequence[ImageFile], digests: Mapping[str, str]) -> dict[str, 
 
 
 def given_test(
-    images: Sequence[ImageFile], digests: Mapping[str, str], seed: int, alike: Alike = ()
+    images: Sequence[ImageFile],
+    digests: Mapping[str, str],
+    seed: int,
+    alike: Alike = (),
+    shares: Shares = DEFAULT,
 ) -> dict[str, Split]:
-    """Return path -> split: the source's own test split; about 10 % of every label's other images validate.
+    """Return path -> split: the source's own test split; ``shares.val`` of every label's other images validate.
 
     This is how figures on a published test split are made, once nothing is left to choose: there is as much to learn
     from as the source allows, and temperature and gates still see images that were not trained on. Files that are in
@@ -168,7 +183,7 @@ def given_test(
             raise BundleError(
                 f"label {label!r} has {len(groups)} distinct images besides its test; a split needs two or more"
             )
-        validated = min(max(1, sum(number < HELD_OUT for number, _ in groups)), len(groups) - 1)
+        validated = min(max(1, sum(number < shares.val for number, _ in groups)), len(groups) - 1)
         splits |= {path: "val" for _, paths in groups[:validated] for path in paths}
     _require_training_images(images, splits)
     return splits
@@ -224,10 +239,9 @@ def _connected(paths: Sequence[str], digests: Mapping[str, str], alike: Alike) -
     return groups
 
 
-def side_of(seed: int, name: str, held_out: float = HELD_OUT) -> Split:
+def side_of(seed: int, name: str, shares: Shares = DEFAULT) -> Split:
     """Return the side that follows from the number of a file's digest or a group's name."""
-    number = _number(seed, name)
-    return "test" if number < held_out else "val" if number < 2 * held_out else "train"
+    return shares.side(_number(seed, name))
 
 
 def _number(seed: int, digest: str) -> float:

@@ -18,7 +18,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from training.data.augment import blend
 from training.data.datamodule import Batch
 from training.fit.distillation import DistillationLoss
-from training.recipe import Recipe
+from training.recipe import Optimizer, Recipe
 from visionserve.errors import BundleError
 from visionserve.network import MEAN, STD, Normalisation, adopt_widths, build, head
 
@@ -127,15 +127,13 @@ class Classification(LightningModule):
         self.log("val/accuracy", accuracies.mean(), prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return SGD with a faster head, and no weight decay on biases and norms; the rate follows ``rate``."""
+        """Return the optimizer with a faster head, and no weight decay on biases and norms, and the rate's schedule."""
         settings = self.recipe.optimizer
-        optimizer = torch.optim.SGD(
-            _groups(self.network, settings.learning_rate, settings.head_factor, settings.weight_decay),
-            momentum=settings.momentum,
-            nesterov=settings.momentum > 0,
+        optimizer = make_optimizer(
+            settings, _groups(self.network, settings.learning_rate, settings.head_factor, settings.weight_decay)
         )
         total = max(1, int(self.trainer.estimated_stepping_batches))
-        schedule = LambdaLR(optimizer, lambda step: rate(step / total, settings.warmup))
+        schedule = LambdaLR(optimizer, lambda step: rate(step / total, settings))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def weights(self) -> dict[str, Tensor]:
@@ -143,10 +141,15 @@ class Classification(LightningModule):
         return {name: tensor.detach().clone() for name, tensor in self.average.module.state_dict().items()}
 
 
-def rate(progress: float, warmup: float) -> float:
-    """Return the share of the learning rate at ``progress`` (0-1) of the run: linear rise, then cosine to zero."""
+def rate(progress: float, settings: Optimizer) -> float:
+    """Return the share of the learning rate at ``progress`` (0-1) of the run: linear rise, then the schedule."""
+    warmup = settings.warmup
     if progress < warmup:
         return max(progress / warmup, 0.01)
+    if settings.schedule == "constant":
+        return 1.0
+    if settings.schedule == "step":
+        return settings.factor ** min(2, int(3 * progress))
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / max(1e-9, 1 - warmup))))
 
 
@@ -180,6 +183,14 @@ def compile_network(network: nn.Module) -> None:
             f"install them or set it to false ({reason})"
         ) from error
     network.compile(dynamic=False)  # every size of image has its own code: there are few, and it is faster
+
+
+def make_optimizer(settings: Optimizer, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """Return the optimizer that the recipe names, for parameter groups with a rate and a decay of their own."""
+    if settings.name == "sgd":
+        return torch.optim.SGD(groups, momentum=settings.momentum, nesterov=settings.momentum > 0)
+    kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
+    return kind(groups, betas=(float(settings.momentum), settings.second_moment))
 
 
 def _groups(network: nn.Module, learning_rate: float, head_factor: float, decay: float) -> list[dict[str, Any]]:

@@ -55,10 +55,26 @@ def test_a_batch_is_left_alone_when_nothing_is_to_be_blended() -> None:
     assert torch.equal(mixed.images, images)
 
 
-@pytest.mark.parametrize("entry", ["colour", "rotate", "shrink", "blur", "compress"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "colour",
+        "hue",
+        "contrast",
+        "grey",
+        "rotate",
+        "translate",
+        "perspective",
+        "erase",
+        "flip_vertical",
+        "shrink",
+        "blur",
+        "compress",
+    ],
+)
 def test_what_cameras_and_the_web_do_changes_the_pixels_and_no_more(entry: str) -> None:
     gentle = Augment(policy="none", colour_probability=1.0)
-    strength = 20.0 if entry == "rotate" else 1.0
+    strength = {"rotate": 20.0, "hue": 0.5, "translate": 0.3}.get(entry, 1.0)
     before = Augmentation(gentle)(PHOTOGRAPH, 32, 5).float()
     after = Augmentation(replace(gentle, **{entry: strength}))(PHOTOGRAPH, 32, 5)  # type: ignore[arg-type]
     assert after.shape == (32, 32, 3)

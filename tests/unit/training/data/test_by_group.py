@@ -7,6 +7,7 @@ import pytest
 
 from training.data import splits
 from training.data.datasets import ImageFile
+from training.recipe import Shares
 from visionserve.errors import BundleError
 
 
@@ -23,7 +24,7 @@ GROUPS = [f"site{number}.example" for number in range(200)]
 
 def test_no_group_is_on_two_sides_and_the_shares_are_as_asked() -> None:
     images = images_of(GROUPS)
-    assigned = splits.divide("by-group", images, digests(images), seed=1, held_out=0.2)
+    assigned = splits.divide("by-group", images, digests(images), seed=1, shares=Shares(0.2, 0.2))
     sides: dict[str, set[str]] = defaultdict(set)
     for image in images:
         sides[image.group].add(assigned[image.path])

@@ -11,7 +11,7 @@ from PIL import Image, ImageEnhance
 
 from training.data import prepare, splits
 from training.data.datasets import ImageFile
-from training.recipe import Data
+from training.recipe import Data, Shares
 from visionserve.errors import BundleError
 
 
@@ -34,6 +34,32 @@ def test_shares_are_80_10_10_within_each_label_and_no_part_is_empty() -> None:
     # A part that would be empty gets one: 12 % of labels of 20, so a little over 10 %.
     assert counts["test"] / 8000 == pytest.approx(0.106, abs=0.012)
     assert counts["val"] / 8000 == pytest.approx(0.106, abs=0.012)
+
+
+@pytest.mark.parametrize(("val", "test"), [(0.15, 0.15), (0.2, 0.1)])
+def test_shares_are_a_setting_and_the_default_is_a_tenth_each(val: float, test: float) -> None:
+    images = folder("rose", 4000) + folder("iris", 3)
+    assigned = splits.divide("stratified", images, digests(images), 1, shares=Shares(val, test))
+    counts = Counter(assigned[i.path] for i in images if i.label == "rose")
+    assert counts["val"] / 4000 == pytest.approx(val, abs=0.025)  # four standard deviations
+    assert counts["test"] / 4000 == pytest.approx(test, abs=0.025)
+    assert {assigned[i.path] for i in images if i.label == "iris"} == {"train", "val", "test"}
+    usual = splits.stratified(images, digests(images), 1)
+    assert usual == splits.divide("stratified", images, digests(images), 1, shares=Shares(0.1, 0.1)) != assigned
+
+
+def test_larger_shares_move_images_from_training_only() -> None:
+    images = folder("rose", 1000)
+    less, more = (
+        splits.stratified(images, digests(images), 1, shares=shares) for shares in (Shares(), Shares(0.15, 0.1))
+    )
+    assert {(less[path], side) for path, side in more.items() if less[path] != side} == {("train", "val")}
+
+
+@pytest.mark.parametrize(("val", "test"), [(0.0, 0.1), (0.1, -0.1), (0.5, 0.5)])
+def test_shares_that_leave_a_split_empty_are_refused(val: float, test: float) -> None:
+    with pytest.raises(BundleError, match="leave some to train on"):
+        Shares(val, test)
 
 
 @pytest.mark.parametrize("per_label", [5, 28, 100])

@@ -14,7 +14,7 @@ from tests.unit.training import synthetic_images
 from tests.unit.training.markers import LIGHTNING
 from training import recipe as recipes
 from training.data.datamodule import EpochSampler
-from training.fit.module import Classification, load_body, rate
+from training.fit.module import Classification, load_body, make_optimizer, rate
 from training.fit.run import Run, read_manifest
 from training.fit.trainer import fit, precision
 from training.recipe import Data, Optimizer, Stage
@@ -44,6 +44,18 @@ def test_a_run_leaves_everything_that_bundling_needs(whole: Run, images: Path) -
     assert torch.load(whole.checkpoints / "last.ckpt", weights_only=True)["epoch"] == 2
     network.build("shufflenet_v2_x0_5", 3).load_state_dict(load_file(whole.weights))
     assert list(whole.folder.glob("version_*/events*"))
+
+
+def test_the_options_of_a_usual_notebook_train(images: Path, tmp_path: Path) -> None:
+    example = recipes.load(Path("training/recipes/flowers102-adamw.yaml"))
+    plain = synthetic_images.recipe(images)
+    data = replace(plain.data, shares=example.data.shares)
+    optimizer = replace(example.optimizer, head_epochs=0)
+    fit(replace(plain, augment=example.augment, optimizer=optimizer, data=data), run := Run(tmp_path / "run"))
+    state = torch.load(run.checkpoints / "last.ckpt", weights_only=True)["optimizer_states"][0]["state"]
+    assert all("exp_avg_sq" in moments for moments in state.values())
+    assert state
+    assert read_manifest(run).part("val")
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(whole: Run, images: Path, tmp_path: Path) -> None:
@@ -134,11 +146,46 @@ def test_published_weights_that_are_not_there_are_refused(images: Path, tmp_path
 
 
 def test_the_rate_rises_and_then_falls_to_nothing() -> None:
-    rates = [rate(progress / 20, warmup=0.2) for progress in range(21)]
+    rates = [rate(progress / 20, Optimizer(warmup=0.2)) for progress in range(21)]
     assert max(rates) == rates[4] == pytest.approx(1.0)
     assert rates[-1] == pytest.approx(0.0)
     assert sorted(rates[:5]) == rates[:5]
     assert sorted(rates[4:], reverse=True) == rates[4:]
+
+
+def test_the_rate_of_the_other_schedules_stays_or_falls_in_steps() -> None:
+    constant, step = (Optimizer(warmup=0.1, schedule=name, factor=0.5) for name in ("constant", "step"))
+    assert [rate(progress, constant) for progress in (0.05, 0.1, 0.5, 1.0)] == [0.5, 1.0, 1.0, 1.0]
+    assert [rate(progress, step) for progress in (0.05, 0.2, 0.4, 0.7, 1.0)] == [0.5, 1.0, 0.5, 0.25, 0.25]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_an_optimizers_first_step_is_the_one_of_its_paper(name: str) -> None:
+    """SGD follows the gradient's size, Adam its sign; AdamW's decay is no part of the gradient."""
+    settings = Optimizer(name=name, learning_rate=0.01, momentum=0, weight_decay=0.1)  # type: ignore[arg-type]
+    weight = torch.nn.Parameter(torch.tensor([[2.0, -2.0]]))
+    optimizer = make_optimizer(settings, [{"params": [weight], "lr": 0.01, "weight_decay": 0.1}])
+    weight.grad = torch.tensor([[3.0, 1.0]])
+    optimizer.step()
+    expected = {
+        "sgd": [2 - 0.01 * 3.2, -2 - 0.01 * 0.8],
+        "adam": [2 - 0.01, -2 - 0.01],
+        "adamw": [2 * 0.999 - 0.01, -2 * 0.999 - 0.01],
+    }
+    assert weight[0].tolist() == pytest.approx(expected[name], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"learning_rate": 0}, "learning_rate is above 0"),
+        ({"momentum": 1.0}, "below 1"),
+        ({"factor": 0.0}, "factor above 0"),
+    ],
+)
+def test_an_optimizer_that_cannot_learn_is_refused(entries: dict[str, float], message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        Optimizer(**entries)  # type: ignore[arg-type]
 
 
 def test_a_machine_without_bf16_trains_in_fp32_and_says_so(
