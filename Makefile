@@ -31,7 +31,7 @@ serve: .venv/.serve ## install dependencies, build the archive, start the server
 gateway: .venv/.serve ## start the nginx gateway in front of the running server: make gateway [ARGS="--port 8000"]
 	@exec $(BIN)/python -m gateway run --releases-file model_store/releases.json $(ARGS)
 
-release: .venv/.serve ## choose the version that answers: make release MODEL=mine TO=1.1 [SHARE=10 | SHADOW=100]; without TO: say it
+release: .venv/.serve ## choose the version that answers: make release MODEL=mine TO=1.1 [SHARE=10 | SHADOW=100]; without TO: say it; ARGS=--help
 	@$(BIN)/python -m launcher release --model $(MODEL) $(TO:%=--version %) $(SHARE:%=--share %) $(SHADOW:%=--shadow %) $(ARGS)
 
 rollback: .venv/.serve ## undo the last release: make rollback MODEL=mine

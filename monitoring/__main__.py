@@ -5,6 +5,7 @@ modules that do the work are imported when a command runs, so that --help stays 
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -63,6 +64,14 @@ def _parser() -> argparse.ArgumentParser:
             "list feedback and mistakes with their images, for a person to decide what becomes training data",
         )
     )
+    _shadow(
+        _command(
+            commands,
+            "shadow",
+            "monitoring.shadow.run",
+            "say how far a version in the shadow agrees with the one that answers, by the gateway's log",
+        )
+    )
     drift = commands.add_parser("drift", help="compare the images that come in with the validation images")
     actions = drift.add_subparsers(required=True, metavar="COMMAND")
     _check(
@@ -107,7 +116,11 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--root", type=Path, help="folder that the CSV file's paths start from (default: its own)")
     parser.add_argument("--split", default="test", help="split to post, of a CSV file with splits (default: test)")
-    parser.add_argument("--url", default="http://127.0.0.1:8080", help="address of the service (default: %(default)s)")
+    parser.add_argument(
+        "--url",
+        default=os.environ.get("VISIONSERVE_URL") or "http://127.0.0.1:8080",
+        help="address of the service (default: VISIONSERVE_URL, else http://127.0.0.1:8080)",
+    )
     parser.add_argument("--model", default="flowers", help="name of the model (default: %(default)s)")
     parser.add_argument("--api-key", help="API key, where the gateway requires one")
     parser.add_argument("--log", type=Path, default=Path("runs/live/log.jsonl"), help="default: %(default)s")
@@ -150,13 +163,17 @@ def _corrections(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kept", help="folder or fsspec address of the images kept with it (UI_FEEDBACK_IMAGES)")
     parser.add_argument("--confirmed", action="store_true", help="list the predictions judged right too")
     parser.add_argument(
-        "--mistakes", type=Path, action="append", default=[], help="a mistakes.csv of evaluate; may be repeated"
+        "--mistakes", type=Path, nargs="+", action="extend", default=[], help="mistakes.csv of evaluate, one or more"
     )
     parser.add_argument("--root", type=Path, help="folder of the evaluated images, where the mistakes' paths start")
     parser.add_argument("--bundle", type=Path, help="the model's bundle: images of its manifest are left out")
     parser.add_argument(
         "--output", type=Path, default=Path("runs/review"), help="folder of the list (default: %(default)s)"
     )
+
+
+def _shadow(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--log", type=Path, required=True, help="what the gateway printed, its access log included")
 
 
 def _check(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ Each image is there once, under its hash. Nothing becomes training data here: a 
 import argparse
 import csv
 import hashlib
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -56,7 +57,12 @@ def run(args: argparse.Namespace) -> int:
     path = args.output / review_list.FILE_NAME
     print(f"{path}: {len(entries)} images, {undecided} to be decided; look at {path.with_name(review_list.PAGE)}")
     print("these are copies, which no retention time deletes: delete the folder when it was reviewed and added")
-    print(f"next: python -m training data add --reviewed {path} --data.manifest MANIFEST --output NEW_MANIFEST ...")
+    manifest = args.bundle / MANIFEST if args.bundle is not None else "model_store/NAME/manifest.csv"
+    print(f"next: fill in `use` (yes or no) and `label` in {path}, then, with the layout and folder of your images:")
+    print(
+        "python -m training data add --data.source imagefolder --data.root IMAGES "
+        f"--data.manifest {shlex.quote(str(manifest))} --reviewed {shlex.quote(str(path))} --output runs/next.csv"
+    )
     return 0
 
 

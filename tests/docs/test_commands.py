@@ -26,7 +26,7 @@ INLINE = [command for document in documents() for command in read_inline(documen
 COMMANDS_OF_DRIFT = ("drift check", "drift reference", "drift study")
 MAKEFILE = (ROOT / "Makefile").read_text()
 # What a document may name without its being there: what is built, and what stands for something of the reader's.
-BUILT = re.compile(r"\.mar$|\.ko$|^runs/|^model_store/(shapes|pets|NAME)|[A-Z]{2,}|\*|\$")
+BUILT = re.compile(r"\.mar$|\.ko$|^runs/|^model_store/(shapes|pets|mine|NAME)|[A-Z]{2,}|\*|\$")
 PORTS = {"8000", "8080", "8081", "8082", "8083", "8443", "8501", "9090", "9093", "3000", "7070"}
 PATHS = re.compile(
     r"^/?$|^/(predictions|explanations)/\w+(/[\w.]+)?$|^/(livez|readyz|metrics|models(/\w+)?|openapi\.yaml|drain|ping)$"
