@@ -175,7 +175,7 @@ class ImageHandler:
         metrics.observe("visionserve_inference_seconds", outcome.inference_s)
         metrics.observe("visionserve_batch_size", images)
         for classification in (entry for reply in outcome.replies for entry in reply.classifications):
-            metrics.add("visionserve_predictions_total", 1, classification.top(1)[0].label)
+            metrics.add("visionserve_predictions_total", 1, classification.labels[classification.best])
             metrics.observe("visionserve_novelty", classification.novelty)
 
     def _emit(self, name: str, value: float, labels: Sequence[str]) -> None:

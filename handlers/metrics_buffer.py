@@ -8,8 +8,8 @@ NAME_bucket for each bound (cumulative, with a label `le`), NAME_sum and NAME_co
 import threading
 import time
 from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 Labels = tuple[str, ...]
 Emit = Callable[[str, float, Labels], None]
@@ -31,6 +31,8 @@ class MetricsBuffer:
             for name, upper in bounds.items()
         }
         self._growth: defaultdict[tuple[str, Labels], float] = defaultdict(float)
+        # How many values fell between two bounds; summed up when they are emitted.
+        self._observed: defaultdict[tuple[str, Labels], Counter[int]] = defaultdict(Counter)
         self._adding, self._emitting = threading.Lock(), threading.Lock()
         self._grown = threading.Event()
         self._thread: threading.Thread | None = None
@@ -52,8 +54,7 @@ class MetricsBuffer:
     def observe(self, histogram: str, value: float, *labels: str) -> None:
         """Count a value in a histogram."""
         with self._adding:
-            for name, bound in self._buckets[histogram][bisect_left(self._bounds[histogram], value) :]:
-                self._growth[name, (*labels, bound)] += 1
+            self._observed[histogram, labels][bisect_left(self._bounds[histogram], value)] += 1
             self._growth[f"{histogram}_sum", labels] += value
             self._growth[f"{histogram}_count", labels] += 1
         self._wake()
@@ -63,8 +64,20 @@ class MetricsBuffer:
         with self._emitting:
             with self._adding:
                 growth, self._growth = self._growth, defaultdict(float)
+                observed, self._observed = self._observed, defaultdict(Counter)
+            for (histogram, labels), counts in observed.items():
+                for name, bound, total in self._cumulative(histogram, counts):
+                    growth[name, (*labels, bound)] += total
             for (name, labels), value in growth.items():
                 self._emit(name, round(value, 6), labels)
+
+    def _cumulative(self, histogram: str, counts: Counter[int]) -> Iterator[tuple[str, str, int]]:
+        """Yield name, bound and growth of each bucket that grew."""
+        total = 0
+        for index, (name, bound) in enumerate(self._buckets[histogram]):
+            total += counts[index]
+            if total:
+                yield name, bound, total
 
     def _wake(self) -> None:
         if self._thread is None:

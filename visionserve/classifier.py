@@ -49,6 +49,11 @@ class Classification:
         order = np.argsort(-self.probabilities, kind="stable")[:k]
         return [Prediction(self.labels[i], int(i), float(self.probabilities[i])) for i in order]
 
+    @property
+    def best(self) -> int:
+        """The index of the most probable label."""
+        return int(self.probabilities.argmax())
+
     def class_map(self, index: int) -> np.ndarray:
         """Return how much each place of the image speaks for a label: (h, w) float32, in logits."""
         class_map: np.ndarray = self.class_maps[index]
@@ -87,11 +92,11 @@ class Classifier:
             classifier.jpeg_decoder = JpegDecoder(classifier.preprocessing, classifier.limits, device)
         return classifier
 
-    def prepare(self, data: bytes) -> np.ndarray:
+    def prepare(self, data: bytes | bytearray) -> np.ndarray:
         """Return the network's view, (S, S, 3) uint8 RGB, of an encoded image; raises a ServiceError when it cannot."""
         return transforms.load(data, self.preprocessing, self.limits)
 
-    def prepare_plain_jpegs(self, files: Sequence[bytes]) -> list[np.ndarray | None]:
+    def prepare_plain_jpegs(self, files: Sequence[bytes | bytearray]) -> list[np.ndarray | None]:
         """Return the network's view of those images of a batch that nvJPEG decodes at once; None for all others."""
         return self.jpeg_decoder(files) if self.jpeg_decoder else [None] * len(files)
 

@@ -42,7 +42,7 @@ class JpegDecoder:
             reason = str(error).splitlines()[0]
             raise BundleError(f"nvJPEG does not work here ({reason}): set handler.decoder to cpu") from error
 
-    def __call__(self, files: Sequence[bytes]) -> list[np.ndarray | None]:
+    def __call__(self, files: Sequence[bytes | bytearray]) -> list[np.ndarray | None]:
         """Return (S, S, 3) uint8 for each plain JPEG, None for what `transforms.load` must decode, or refuse."""
         turns = [images.plain_jpeg(file, self._limits, MAX_PIXELS) for file in files]
         plain = [index for index, turn in enumerate(turns) if turn is not None]
@@ -54,7 +54,7 @@ class JpegDecoder:
                     prepared[index] = self._preprocess(planes, turns[index] or 1)
         return prepared
 
-    def _decode_what_decodes(self, files: list[bytes]) -> Sequence[Tensor | None]:
+    def _decode_what_decodes(self, files: list[bytes | bytearray]) -> Sequence[Tensor | None]:
         """Decode all files at once; where one of them fails, each alone."""
         if not files:
             return []
@@ -66,7 +66,7 @@ class JpegDecoder:
                 return [None]
         return [planes for file in files for planes in self._decode_what_decodes([file])]
 
-    def _decode(self, files: list[bytes]) -> list[Tensor]:
+    def _decode(self, files: list[bytes | bytearray]) -> list[Tensor]:
         """Return (3, H, W) uint8 on the device for each file."""
         encoded = [torch.frombuffer(bytearray(file), dtype=torch.uint8) for file in files]
         if self._device.type == "cpu":

@@ -58,7 +58,7 @@ class RawRequest:
 class Request:
     """A parsed request: encoded images, and what to answer about them."""
 
-    images: tuple[bytes, ...]
+    images: tuple[bytes | bytearray, ...]
     protocol: Protocol
     top_k: int
     format: Format
@@ -75,6 +75,7 @@ def parse(raw: RawRequest, classes: int) -> Request:
         UnsupportedEncoding, ImageTooLarge: the body is compressed in an unknown way, or too large decompressed.
         InvalidParameter: an option has an invalid value, or there are more than MAX_IMAGES images.
     """
+    images: tuple[bytes | bytearray, ...]
     payload, options = _split(raw)
     if isinstance(payload, Mapping):
         protocol, images, body_id = _from_json(payload)
@@ -98,7 +99,7 @@ def is_v2(raw: RawRequest) -> bool:
     return start.lstrip().startswith(b"{") and b'"inputs"' in start
 
 
-def _split(raw: RawRequest) -> tuple[tuple[bytes, ...] | Mapping[str, Any], dict[str, object]]:
+def _split(raw: RawRequest) -> tuple[tuple[bytes | bytearray, ...] | Mapping[str, Any], dict[str, object]]:
     """Return the payload, image files or parsed JSON, and the options beside it, headers included."""
     options: dict[str, object] = {
         name: raw.headers[header] for name in OPTIONS if (header := "x-" + name.replace("_", "-")) in raw.headers
@@ -107,9 +108,9 @@ def _split(raw: RawRequest) -> tuple[tuple[bytes, ...] | Mapping[str, Any], dict
     return _payload(raw), options
 
 
-def _payload(raw: RawRequest) -> tuple[bytes, ...] | Mapping[str, Any]:
+def _payload(raw: RawRequest) -> tuple[bytes | bytearray, ...] | Mapping[str, Any]:
     fields = {name: value for name, value in raw.fields.items() if name not in OPTIONS}
-    files = tuple(bytes(value) for value in fields.values() if isinstance(value, bytes | bytearray) and len(value) > 0)
+    files = tuple(value for value in fields.values() if isinstance(value, bytes | bytearray) and len(value) > 0)
     form_of_several = len(files) > 1 and raw.headers.get("content-type", "").lower().startswith("multipart/")
     body = next((fields[name] for name in _BODY_FIELDS if name in fields), None)
     if body is not None and not form_of_several:
@@ -130,7 +131,7 @@ def _nothing(headers: Mapping[str, str]) -> EmptyBody | MethodNotAllowed:
     return EmptyBody("The body is empty: send an image file with POST or PUT, for instance: curl -T photo.jpg URL")
 
 
-def _body(value: Field, headers: Mapping[str, str]) -> tuple[bytes, ...] | Mapping[str, Any]:
+def _body(value: Field, headers: Mapping[str, str]) -> tuple[bytes | bytearray, ...] | Mapping[str, Any]:
     if isinstance(value, Mapping):
         return value
     data = value.encode() if isinstance(value, str) else value
@@ -144,7 +145,7 @@ def _body(value: Field, headers: Mapping[str, str]) -> tuple[bytes, ...] | Mappi
     # No accepted image format begins with a brace, so JSON is known without its Content-Type too.
     if headers.get("content-type", "").lower().startswith("application/json") or _is_object(data):
         return _json(data)
-    return (bytes(data),)
+    return (data,)
 
 
 def _json(data: bytes | bytearray) -> Mapping[str, Any]:

@@ -42,7 +42,7 @@ def render(
 ) -> Content:
     """Return the response; ``images`` are the prepared ones (S, S, 3), with one classification each."""
     if request.format == "png":
-        return Content(heatmap.overlay_png(images[0], classifications[0].class_map(_best(classifications[0]))), PNG)
+        return Content(heatmap.overlay_png(images[0], classifications[0].class_map(classifications[0].best)), PNG)
     if request.protocol == "v2":
         return _json(_v2(request, classifications, card))
     entries = [_entry(request, classification, card) for classification in classifications]
@@ -89,11 +89,7 @@ def _tensor(name: str, datatype: str, shape: list[int], data: list[Any]) -> dict
 
 
 def _heatmap(classification: Classification, card: ModelCard) -> str:
-    return base64.b64encode(heatmap.grey_png(classification.class_map(_best(classification)), card.input.size)).decode()
-
-
-def _best(classification: Classification) -> int:
-    return classification.top(1)[0].index
+    return base64.b64encode(heatmap.grey_png(classification.class_map(classification.best), card.input.size)).decode()
 
 
 def _json(content: dict[str, Any]) -> Content:

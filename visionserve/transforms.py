@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn.functional import interpolate
 
 from visionserve.images import DEFAULT_LIMITS, Limits, decode
 
@@ -46,12 +45,17 @@ class Preprocessing:
         top, left, side = self.square(*image.shape[:2])
         # A copy: torch resizes pixels that lie together, channels last, in half the time, and refuses read-only ones.
         square = torch.from_numpy(image[top : top + side, left : left + side].copy())  # (side, side, 3)
-        planes = square.permute(2, 0, 1)[None]  # (1, 3, side, side)
-        resized = interpolate(planes, (self.size, self.size), mode="bilinear", antialias=True)  # (1, 3, size, size)
-        # Plane by plane takes a third of the time of numpy's transposition; torch's would wake a thread on every core.
         pixels = np.empty((self.size, self.size, 3), np.uint8)
-        for channel, plane in enumerate(resized[0].numpy()):
-            pixels[:, :, channel] = plane
+        # What interpolate(mode="bilinear", antialias=True) calls. Written in the order of the result it takes half the
+        # time of planes that are interleaved afterwards.
+        torch.ops.aten._upsample_bilinear2d_aa.out(
+            square.permute(2, 0, 1)[None],
+            pixels.shape[:2],
+            False,
+            None,
+            None,
+            out=torch.from_numpy(pixels).permute(2, 0, 1)[None],
+        )
         return pixels
 
 

@@ -26,6 +26,8 @@ JPEG_END = bytes([0xFF, _END])
 _COEFFICIENT_BYTES = 2
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
+_PLAIN_FRAMES, _PLAIN_BITS, _PLAIN_COMPONENTS = (0xC0, 0xC2), 8, (1, 3)
+_METADATA = (0xE1, 0xE2)  # EXIF and XMP; colour profiles and further images
 
 PNG_BIT_DEPTH, _PNG_COLOUR, _PNG_INTERLACE = 24, 25, 28  # where the header has them
 _PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # a pixel, by colour type
@@ -54,17 +56,28 @@ _TIFF_BYTES = (1, 2, 6, 7)  # the types of texts, profiles and other blobs
 _TIFF_STRIPS = (273, 324)  # StripOffsets, TileOffsets
 
 
-def check_jpeg(file: bytes | bytearray) -> float:
-    """Refuse a JPEG whose segments, scans or junk would keep a decoder busy.
+@dataclass(frozen=True)
+class JpegHeader:
+    """What a JPEG states before its pixels.
+
+    ``coefficient_bytes`` is how many bytes a pixel the decoder holds beside its output: coefficients, where they come
+    in several scans. ``plain`` says that nothing but its size has to be known to decode it: 8 bits, grey or three
+    colours, baseline or progressive, and no segment that could hold an orientation or a colour profile.
+    """
+
+    size: tuple[int, int]
+    coefficient_bytes: float
+    plain: bool
+
+
+def read_jpeg(file: bytes | bytearray) -> JpegHeader:
+    """Read the segments of a JPEG; refuse one whose segments, scans or junk would keep a decoder busy.
 
     Counts as the decoder does: not what looks like a scan inside a segment (a thumbnail) or behind the end (a film).
-
-    Returns:
-        How many bytes a pixel the decoder holds beside its output: coefficients, where they come in several scans.
     """
     position, segments, scans, junk = 2, 0, 0, 0
-    frame = _Frame(0, 0, 0.0)
-    buffered = False
+    frame = _Frame((0, 0), 0, 0, 0.0)
+    buffered, plain = False, True
     while (marker := _SEGMENT.search(file, position)) and (kind := marker[1][0]) != _END:
         start = marker.end()
         segments += 1
@@ -72,6 +85,8 @@ def check_jpeg(file: bytes | bytearray) -> float:
         if kind in _FRAMES and not frame.pixels:
             frame = _Frame.read(file, start)
             buffered = kind in _PROGRESSIVE
+            plain &= kind in _PLAIN_FRAMES and frame.bits == _PLAIN_BITS and frame.components in _PLAIN_COMPONENTS
+        plain &= kind not in _METADATA
         if kind == _SCAN:
             scans += 1
             buffered |= file[start + 2 : start + 3] < bytes([frame.components])
@@ -84,23 +99,30 @@ def check_jpeg(file: bytes | bytearray) -> float:
         position = start + int.from_bytes(file[start : start + 2], "big")
     if not scans or junk > _MAX_JUNK:
         raise ValueError("no scan, or too much junk before it")
-    return _COEFFICIENT_BYTES * frame.samples_per_pixel if buffered else 0.0
+    coefficient_bytes = _COEFFICIENT_BYTES * frame.samples_per_pixel if buffered else 0.0
+    return JpegHeader(frame.size, coefficient_bytes, plain and frame.pixels > 0)
 
 
 @dataclass(frozen=True)
 class _Frame:
     """The frame header of a JPEG."""
 
-    pixels: int
+    size: tuple[int, int]
+    bits: int
     components: int
     samples_per_pixel: float
+
+    @property
+    def pixels(self) -> int:
+        return self.size[0] * self.size[1]
 
     @classmethod
     def read(cls, file: bytes | bytearray, start: int) -> "_Frame":
         """Read the header whose length stands at ``start``: precision, height, width, and each component's sampling."""
-        height, width, components = struct.unpack_from(">HHB", file, start + 3)
+        bits, height, width, components = struct.unpack_from(">BHHB", file, start + 2)
         factors = [(code >> 4) * (code & 15) for code in file[start + 9 : start + 8 + 3 * components : 3]]
-        return cls(height * width, components, sum(factors) / max(factors) if any(factors) else float(components))
+        samples = sum(factors) / max(factors) if any(factors) else float(components)
+        return cls((width, height), bits, components, samples)
 
 
 def clean_png(file: bytes | bytearray) -> bytes | bytearray:

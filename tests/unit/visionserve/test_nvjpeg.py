@@ -118,7 +118,7 @@ def test_a_batch_of_requests_is_answered_as_it_is_without(tiny: TinyBundle) -> N
     seen: list[int] = []
 
     class Counting(JpegDecoder):
-        def __call__(self, files: Sequence[bytes]) -> list[np.ndarray | None]:
+        def __call__(self, files: Sequence[bytes | bytearray]) -> list[np.ndarray | None]:
             seen.append(len(files))
             return super().__call__(files)
 
