@@ -48,7 +48,7 @@ from visionserve.errors import BundleError
 from visionserve.files import ABANDONED_S
 from visionserve.model_card import FILE_NAME as CARD
 from visionserve.model_card import INT8, Input, ModelCard
-from visionserve.network import MEAN, STD
+from visionserve.network import MEAN, STD, has_class_maps
 from visionserve.novelty import Reference
 from visionserve.transforms import Preprocessing
 
@@ -206,7 +206,12 @@ def _fill(bundle: Path, card: ModelCard, images: Images, seed: int) -> ModelCard
     with tempfile.TemporaryDirectory() as folder:
         fp32 = Path(folder, "fp32.onnx")
         _log.info("exporting, quantizing, calibrating")
-        export(load_network(bundle), card.input, fp32)
+        network = load_network(bundle)
+        card = replace(card, heatmap=has_class_maps(network))
+        if not card.heatmap:
+            _log.warning("%s has no class maps, so this model has no heatmaps; its card says so", card.architecture)
+        card.save(bundle / CARD)
+        export(network, card.input, fp32)
         card, findings = _quantize_and_check(card, images, bundle, fp32, seed)
     for finding in findings:
         _log.info("%s", finding)
@@ -249,7 +254,7 @@ def _quantize_and_check(
     exact_val, exact_train = (outputs(fp32, images) for images in (val, train))
     exact = np.concatenate([exact_train.logits[sample], exact_val.logits])
     compared = gates.int8_gates(int8, exact, card.temperature)
-    if len(train) + len(val) < FEW_IMAGES and not all(finding.passed for finding in compared):
+    if (len(train) + len(val) < FEW_IMAGES or not card.heatmap) and not all(finding.passed for finding in compared):
         card = _in_fp32(card, bundle, fp32, compared, len(train) + len(val))
         card, compared = _calibrated(card, bundle, (exact_train, train_targets), (exact_val, val_targets), weights), []
     classifier = Classifier.load(bundle, threads=os.cpu_count() or 1)
@@ -286,11 +291,17 @@ def _in_fp32(card: ModelCard, bundle: Path, fp32: Path, compared: list[Finding],
     shutil.copyfile(fp32, bundle / FP32)
     failed = "; ".join(str(finding) for finding in compared if not finding.passed)
     reason = (
-        f"fp32, not int8: of a model of only {count} training and validation images int8 changes too much ({failed}). "
-        "It is about four times as large, and slower; more images make predictions that survive int8"
+        f"fp32, not int8: of {_reason(card, count)} int8 changes too much ({failed}). It is about four times as large, "
+        "and slower; more images make predictions that survive int8"
     )
     _log.warning("this model is served in %s", reason)
     return replace(card, model=FP32, provenance=card.provenance | {SERVED_IN: reason})
+
+
+def _reason(card: ModelCard, count: int) -> str:
+    if count < FEW_IMAGES:
+        return f"a model of only {count} training and validation images"
+    return f"a network without class maps, {card.architecture},"
 
 
 def _measure(card: ModelCard, images: Images, bundle: Path) -> ModelCard:

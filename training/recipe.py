@@ -387,7 +387,8 @@ class Recipe:
 
     Attributes:
         name: of the model and of its bundle.
-        architecture: a network of torchvision, or of timm as ``timm/NAME``, that ends in pool-then-linear.
+        architecture: a network of torchvision, or of timm as ``timm/NAME``, that ends in a linear layer; it has
+            heatmaps where that layer follows a global average pool.
         init: ``torchvision`` downloads ImageNet weights, ``none`` starts at random, a bundle's folder goes on from its
             weights and widths, head included; anything else is a safetensors file with a torchvision state dict for
             ImageNet's normalisation.

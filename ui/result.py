@@ -78,7 +78,11 @@ def _image(result: Result, answer: Answer) -> None:
         square = overlay.view(image, result.card.crop)
         shown = overlay.blend(image, overlay.strength(answer.heatmap), square, opacity / 100)
         st.html(markup.heat_legend())
-    description = f"{result.image.name}, with the parts that support {answer.best.label} in bright colours"
+    else:
+        frame.caption("This model has no heatmap: its network has no class maps.")
+    description = result.image.name
+    if answer.heatmap is not None:
+        description += f", with the parts that support {answer.best.label} in bright colours"
     frame.image(shown, width="stretch", output_format="JPEG", alt=description)
 
 

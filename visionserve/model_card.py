@@ -41,7 +41,10 @@ INT8 = "model.int8.onnx"
 
 @dataclass(frozen=True)
 class ModelCard:
-    """A model's name, version, labels, input, calibration, metrics and where it came from."""
+    """A model's name, version, labels, input, calibration, metrics and where it came from.
+
+    ``heatmap`` is False, and only then in the file, where the network has no class maps.
+    """
 
     name: str
     version: str
@@ -51,6 +54,7 @@ class ModelCard:
     temperature: float = 1.0
     model: str = INT8
     device: Device = "cpu"
+    heatmap: bool = True
     metrics: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -61,6 +65,8 @@ class ModelCard:
             raise BundleError(f"temperature must be above 0, not {self.temperature}")
         if self.device not in ("cpu", "cuda"):
             raise BundleError(f"device must be cpu or cuda, not {self.device!r}")
+        if not isinstance(self.heatmap, bool):
+            raise BundleError(f"heatmap must be true or false, not {self.heatmap!r}")
 
     @property
     def digest(self) -> str:
@@ -94,7 +100,10 @@ class ModelCard:
             raise BundleError(f"{path}: a required entry is missing or of the wrong type ({error})") from error
 
     def _json(self, indent: int | None) -> str:
-        return json.dumps(asdict(self), indent=indent, ensure_ascii=False)
+        content = asdict(self)
+        if self.heatmap:
+            del content["heatmap"]
+        return json.dumps(content, indent=indent, ensure_ascii=False)
 
 
 def check_name(name: str) -> None:

@@ -6,8 +6,12 @@
 
 A network that ends in pool-then-linear gives the same logits whether it pools before or after the linear layer; doing
 it after yields the class activation maps (Zhou et al. 2016, arXiv 1512.04150) without a backward pass.
+
+All other networks (VGG, ConvNeXt, MobileNet v3, transformers) run as they are. They have one class map of one place,
+the logits themselves, so everything that reads outputs takes both; their card says that there is no heatmap.
 """
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -30,23 +34,55 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Triple = tuple[float, float, float]
+# Their further heads, which only training would use, are left out.
+_WITH_SIDE_HEADS = ("googlenet", "inception_v3")
 
 
 def build(architecture: str, classes: int) -> nn.Module:
     """Return a network of torchvision, or of timm (``timm/NAME``), with random weights and ``classes`` labels.
 
     Raises:
-        BundleError: the network does not exist, or its head is deeper than pool-then-linear.
+        BundleError: the network does not exist, or its logits are not those of a linear layer.
     """
     if architecture.startswith(timm_networks.PREFIX):
         return timm_networks.build(architecture, classes)
     if architecture not in torchvision.models.list_models(module=torchvision.models):
         raise BundleError(f"torchvision has no classification network named {architecture!r}")
-    network: nn.Module = torchvision.models.get_model(architecture, weights=None)
-    owner, name = _head_attribute(network, architecture)
-    old = getattr(owner, name)
-    setattr(owner, name, nn.Linear(old.in_features, classes))
+    side_heads = {"aux_logits": False, "init_weights": True} if architecture in _WITH_SIDE_HEADS else {}
+    network: nn.Module = torchvision.models.get_model(architecture, weights=None, **side_heads)
+    if architecture.startswith("squeezenet"):
+        raise BundleError(f"{architecture} ends in a convolution, not in a linear layer; choose another network")
+    old = head(network)
+    network.set_submodule(_name_of(network, old), nn.Linear(old.in_features, classes, bias=old.bias is not None))
     return network
+
+
+def has_class_maps(network: nn.Module) -> bool:
+    """Whether a network of `build` ends in pool-then-linear, so that `ExportForm` gives class maps."""
+    if timm_networks.is_of_timm(network):
+        return timm_networks.pools_then_classifies(network)
+    return _pooled_head(network) is not None
+
+
+def check_size(network: nn.Module, size: int) -> None:
+    """Refuse images of ``size`` x ``size`` pixels that the network cannot take, as transformers of one size only.
+
+    Raises:
+        BundleError: the network does not run on them.
+    """
+    training = network.training
+    network.eval()
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(1, 3, size, size))
+    except Exception as error:  # networks refuse a size in many ways
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(
+            f"the network cannot take images of {size} pixels ({reason}): set input.size and the size of every stage "
+            "to one that it takes, such as 224"
+        ) from error
+    finally:
+        network.train(training)
 
 
 def load(architecture: str, classes: int, weights: Path) -> nn.Module:
@@ -104,8 +140,7 @@ def head(network: nn.Module) -> nn.Linear:
     """Return the network's last linear layer: (D) -> (C)."""
     if timm_networks.is_of_timm(network):
         return timm_networks.head(network)
-    owner, name = _head_attribute(network, type(network).__name__)
-    return cast(nn.Linear, getattr(owner, name))
+    return _pooled_head(network) or [part for part in network.modules() if isinstance(part, nn.Linear)][-1]
 
 
 def features(network: nn.Module) -> nn.Module:
@@ -141,16 +176,22 @@ class Normalisation(nn.Module):
 
 
 class ExportForm(nn.Module):
-    """The served form of a pool-then-linear network; it shares the network's weights."""
+    """The served form of a network; it shares the network's weights."""
 
     def __init__(self, network: nn.Module, mean: Triple, std: Triple) -> None:
         super().__init__()
         linear = head(network)
         self.normalise = Normalisation(mean, std)
+        self.has_class_maps = has_class_maps(network)
+        if not self.has_class_maps:
+            self.features = _without_head(network)
+            self.classify: nn.Module = linear
+            return
         self.features = features(network)
-        self.classify = nn.Conv2d(linear.in_features, linear.out_features, kernel_size=1)
-        self.classify.weight = nn.Parameter(linear.weight.detach()[:, :, None, None])
-        self.classify.bias = nn.Parameter(linear.bias.detach())
+        convolution = nn.Conv2d(linear.in_features, linear.out_features, kernel_size=1)
+        convolution.weight = nn.Parameter(linear.weight.detach()[:, :, None, None])
+        convolution.bias = nn.Parameter(linear.bias.detach())
+        self.classify = convolution
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits (B, C), class maps (B, C, h, w) and embedding (B, D) of uint8 RGB (B, H, W, 3)."""
@@ -158,27 +199,40 @@ class ExportForm(nn.Module):
 
     def from_normalised(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The same from the network's own input, (B, 3, H, W) float."""
+        if not self.has_class_maps:
+            embedding = self.features(inputs)  # (B, D)
+            logits = self.classify(embedding).float()
+            return logits, logits[:, :, None, None], embedding.float()
         feature_maps = self.features(inputs)  # (B, D, h, w)
         class_maps = self.classify(feature_maps).float()  # (B, C, h, w)
         return _average(class_maps), class_maps, _average(feature_maps.float())
 
 
 def adapt_imagenet(weights: Mapping[str, Tensor], mean: Triple = MEAN, std: Triple = STD) -> dict[str, Tensor]:
-    """Return ResNet weights, published for ImageNet's normalisation, that expect ``mean`` and ``std`` instead.
+    """Return weights, published for ImageNet's normalisation, that expect ``mean`` and ``std`` instead.
 
-    The first convolution absorbs the change of scale, the running mean of the batch norm after it the change of offset:
-    exact inside the image, not within three pixels of its border, where padding means another colour than before.
+    The first convolution absorbs the change of scale, its bias or the running mean of the batch norm after it the
+    change of offset: exact inside the image, not where the convolution sees its padding, which is of another colour.
     """
     adapted = {name: tensor.float() for name, tensor in weights.items()}
-    if "conv1.weight" not in adapted or "bn1.running_mean" not in adapted:
-        raise BundleError("only weights of the ResNet family (conv1, bn1) can be adapted")
+    first = next((name for name, tensor in adapted.items() if tensor.ndim == 4 and tensor.shape[1] == 3), "")
+    bias = f"{first.removesuffix('weight')}bias"
+    norm = next((name for name in adapted if name.endswith("running_mean")), "")
+    if not first or (bias not in adapted and (not norm or adapted[norm].shape != adapted[first].shape[:1])):
+        raise BundleError(
+            "only weights that begin with a convolution that has a bias or a batch norm, as those of ResNets, can be "
+            "adapted to this normalisation"
+        )
     old_mean, old_std, new_mean, new_std = (
         torch.tensor(t).view(1, 3, 1, 1) for t in (IMAGENET_MEAN, IMAGENET_STD, mean, std)
     )
-    kernel = adapted["conv1.weight"]  # (64, 3, 7, 7)
+    kernel = adapted[first]  # such as (64, 3, 7, 7)
     shift = (kernel * (new_mean - old_mean) / old_std).sum((1, 2, 3))  # (64,)
-    adapted["conv1.weight"] = kernel * new_std / old_std
-    adapted["bn1.running_mean"] = adapted["bn1.running_mean"] - shift
+    adapted[first] = kernel * new_std / old_std
+    if bias in adapted:
+        adapted[bias] = adapted[bias] + shift
+    else:
+        adapted[norm] = adapted[norm] - shift
     return adapted
 
 
@@ -190,19 +244,29 @@ def _average(maps: Tensor) -> Tensor:
     return functional.avg_pool2d(maps, (maps.shape[2], maps.shape[3])).flatten(1)
 
 
-def _head_attribute(network: nn.Module, architecture: str) -> tuple[nn.Module, str]:
-    """Return (module, attribute) that holds the only linear layer of the head."""
-    with_side_heads = isinstance(network, torchvision.models.GoogLeNet | torchvision.models.Inception3)
-    if isinstance(getattr(network, "fc", None), nn.Linear) and not with_side_heads:
-        return network, "fc"
+def _pooled_head(network: nn.Module) -> nn.Linear | None:
+    """Return the only linear layer of torchvision's networks that pool before it; None where there is more."""
+    fc = getattr(network, "fc", None)
+    if isinstance(fc, nn.Linear):
+        return fc
     classifier = getattr(network, "classifier", None)
     if isinstance(classifier, nn.Linear):
-        return network, "classifier"
+        return classifier
     if isinstance(classifier, nn.Sequential) and hasattr(network, "features"):
-        linears = [name for name, part in classifier.named_children() if isinstance(part, nn.Linear)]
+        linears = [part for part in classifier if isinstance(part, nn.Linear)]
         others = [part for part in classifier if not isinstance(part, nn.Linear | nn.Dropout)]
         if len(linears) == 1 and not others:
-            return classifier, linears[0]
-    raise BundleError(
-        f"{architecture} does not end in pool-then-linear, so it has no class maps; choose another network"
-    )
+            return linears[0]
+    return None
+
+
+def _name_of(network: nn.Module, module: nn.Module) -> str:
+    return next(str(name) for name, part in network.named_modules() if part is module)
+
+
+def _without_head(network: nn.Module) -> nn.Module:
+    """Return a copy of the network that ends before its head: (B, 3, H, W) -> (B, D); it shares the weights."""
+    shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    body = copy.deepcopy(network, shared)
+    body.set_submodule(_name_of(network, head(network)), nn.Identity())
+    return body

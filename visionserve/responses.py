@@ -6,7 +6,8 @@
            of shape [n, top_k], and novelty FP32 [n]
 
 An explanation adds "heatmap", a grey PNG in base64 for the most probable label, to each (in v2 BYTES [n]);
-``format=png`` answers the image under its heatmap instead.
+``format=png`` answers the image under its heatmap instead. A model without class maps has neither: a ``note`` says so
+(in v2 among ``parameters``).
 """
 
 import base64
@@ -19,7 +20,7 @@ import numpy as np
 
 from visionserve import heatmap
 from visionserve.classifier import Classification
-from visionserve.errors import ServiceError
+from visionserve.errors import InvalidParameter, ServiceError
 from visionserve.model_card import ModelCard
 from visionserve.request_parsing import Request
 
@@ -41,6 +42,8 @@ def render(
     request: Request, images: Sequence[np.ndarray], classifications: Sequence[Classification], card: ModelCard
 ) -> Content:
     """Return the response; ``images`` are the prepared ones (S, S, 3), with one classification each."""
+    if request.format == "png" and not card.heatmap:
+        raise InvalidParameter(f"{_no_heatmap(card)} Ask for JSON, or for a prediction.")
     if request.format == "png":
         return Content(heatmap.overlay_png(images[0], classifications[0].class_map(classifications[0].best)), PNG)
     if request.protocol == "v2":
@@ -64,7 +67,13 @@ def _entry(request: Request, classification: Classification, card: ModelCard) ->
         for top in classification.top(request.top_k)
     ]
     entry: dict[str, Any] = {"predictions": predictions, "novelty": round(classification.novelty, _DECIMALS)}
-    return entry | {"heatmap": _heatmap(classification, card)} if request.explain else entry
+    if not request.explain:
+        return entry
+    return entry | ({"heatmap": _heatmap(classification, card)} if card.heatmap else {"note": _no_heatmap(card)})
+
+
+def _no_heatmap(card: ModelCard) -> str:
+    return f"{card.name} has no heatmaps: {card.architecture} has no class maps."
 
 
 def _v2(request: Request, classifications: Sequence[Classification], card: ModelCard) -> dict[str, Any]:
@@ -77,10 +86,12 @@ def _v2(request: Request, classifications: Sequence[Classification], card: Model
         _tensor("index", "INT64", shape, [prediction.index for prediction in predictions]),
         _tensor("novelty", "FP32", [count], novelties),
     ]
-    if request.explain:
+    if request.explain and card.heatmap:
         heatmaps = [_heatmap(classification, card) for classification in classifications]
         outputs.append(_tensor("heatmap", "BYTES", [count], heatmaps))
-    names = {"model_name": card.name, "model_version": card.version}
+    names: dict[str, Any] = {"model_name": card.name, "model_version": card.version}
+    if request.explain and not card.heatmap:
+        names["parameters"] = {"note": _no_heatmap(card)}
     return names | ({"id": request.id} if request.id is not None else {}) | {"outputs": outputs}
 
 

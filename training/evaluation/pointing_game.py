@@ -76,6 +76,8 @@ def point(bundle: Path, manifest: Manifest, split: Split = "test", tolerance: fl
     if not rows or any(row.path not in annotations for row in rows):
         raise BundleError(f"the bundle's manifest has no {split} images that {manifest.root} has annotations of")
     classifier = Classifier.load(bundle, threads=os.cpu_count() or 1)
+    if not classifier.card.heatmap:
+        raise BundleError(f"{bundle} has no heatmaps: {classifier.card.architecture} has no class maps")
     peaks = []
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]

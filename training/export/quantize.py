@@ -65,7 +65,7 @@ def quantize(
             _CalibrationImages(images, scale, zero_point),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv", "Add", "MaxPool", "Concat", "Relu"],
-            nodes_to_exclude=[_classifier(onnx.load(prepared).graph)],
+            nodes_to_exclude=_classifiers(onnx.load(prepared).graph),
             per_channel=True,
             reduce_range=reduce_range,
             activation_type=QuantType.QUInt8,
@@ -121,10 +121,9 @@ def _cut_normalisation(model: onnx.ModelProto) -> onnx.ModelProto:
     return core
 
 
-def _classifier(graph: onnx.GraphProto) -> str:
-    """Return the name of the convolution that makes the class maps: the last one."""
-    last: str = [node.name for node in graph.node if node.op_type == "Conv"][-1]
-    return last
+def _classifiers(graph: onnx.GraphProto) -> list[str]:
+    """Return the name of the convolution that makes the class maps; none where a linear layer is the classifier."""
+    return [node.name for node in graph.node if node.op_type == "Conv" and "class_maps" in node.output]
 
 
 def _join_pixels(model: onnx.ModelProto, images: onnx.ValueInfoProto) -> onnx.ModelProto:

@@ -51,7 +51,7 @@ from training.recipe import PrecisionName, Recipe
 from visionserve import timm_networks
 from visionserve.errors import BundleError
 from visionserve.files import atomic_write
-from visionserve.network import adapt_imagenet
+from visionserve.network import adapt_imagenet, check_size, has_class_maps
 from visionserve.transforms import Preprocessing
 
 Precision = Literal["bf16-mixed", "16-mixed", "32-true"]
@@ -140,6 +140,9 @@ def _module(recipe: Recipe, labels: tuple[str, ...]) -> Classification:
     seed_everything(recipe.seed, workers=True, verbose=False)
     distillation.check_labels(recipe, labels)
     module = Classification(recipe, len(labels), _initial(recipe))
+    if not has_class_maps(module.network):
+        for size in sorted({recipe.input.size, *(stage.size for stage in recipe.stages)}):
+            check_size(module.network, size)
     if recipe.machine.compile:
         compile_network(module.network)
     return module

@@ -30,11 +30,54 @@ def test_the_export_form_gives_the_networks_own_logits_as_the_mean_of_its_class_
     assert embedding.shape == (2, network.head(eager).in_features)
 
 
-@pytest.mark.parametrize("architecture", ["vgg11", "mobilenet_v3_small", "vit_b_32", "googlenet", "squeezenet1_0"])
+@pytest.mark.parametrize(("architecture", "size"), [("mobilenet_v3_small", 64), ("shufflenet_v2_x0_5", 64)])
+def test_the_export_form_of_any_network_gives_its_own_logits(architecture: str, size: int) -> None:
+    check_form(network.build(architecture, 3).eval(), size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("architecture", "size"),
+    [("vgg11", 64), ("alexnet", 64), ("convnext_tiny", 64), ("vit_b_32", 224), ("swin_t", 64), ("maxvit_t", 224)],
+)
+def test_the_export_form_of_every_other_family_gives_its_own_logits(architecture: str, size: int) -> None:
+    eager = network.build(architecture, 3).eval()
+    assert not network.has_class_maps(eager)
+    check_form(eager, size)
+
+
+def check_form(eager: nn.Module, size: int) -> None:
+    form = network.ExportForm(eager, network.MEAN, network.STD).eval()
+    images = torch.randint(0, 256, (2, size, size, 3), dtype=torch.uint8)
+    before = {name: tensor.clone() for name, tensor in eager.state_dict().items()}
+    with torch.no_grad():
+        expected = eager(form.normalise(images.permute(0, 3, 1, 2)))
+        logits, class_maps, embedding = form(images)
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(class_maps.mean((2, 3)), logits)
+    assert (class_maps.shape == (2, 3, 1, 1)) is not network.has_class_maps(eager)
+    assert embedding.shape == (2, network.head(eager).in_features)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in eager.state_dict().items())
+
+
+def test_a_network_that_ends_in_a_convolution_is_refused() -> None:
+    with pytest.raises(BundleError, match="ends in a convolution"):
+        network.build("squeezenet1_0", 3)
+
+
 @pytest.mark.filterwarnings("ignore:The default weight initialization of GoogleNet:FutureWarning")
-def test_a_network_without_class_maps_is_refused(architecture: str) -> None:
-    with pytest.raises(BundleError, match="pool-then-linear"):
-        network.build(architecture, 3)
+def test_googlenet_has_class_maps_without_its_side_heads() -> None:
+    eager = network.build("googlenet", 3).eval()
+    assert network.has_class_maps(eager)
+    check_form(eager, 64)
+
+
+def test_a_size_that_a_transformer_cannot_take_is_refused_in_a_sentence() -> None:
+    eager = network.build("timm/vit_tiny_patch16_224", 3)
+    network.check_size(eager, 224)
+    with pytest.raises(BundleError, match=r"cannot take images of 64 pixels \(.*\): set input\.size"):
+        network.check_size(eager, 64)
+    assert eager.training
 
 
 def test_an_unknown_network_is_refused() -> None:
@@ -64,7 +107,17 @@ def test_adapted_imagenet_weights_answer_as_before_inside_the_picture() -> None:
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
 
 
-def test_weights_of_another_family_cannot_be_adapted() -> None:
+def test_weights_that_begin_with_a_biased_convolution_are_adapted_too() -> None:
+    first = nn.Conv2d(3, 4, 3)
+    adapted = nn.Conv2d(3, 4, 3)
+    state = network.adapt_imagenet({f"features.0.{name}": tensor for name, tensor in first.state_dict().items()})
+    adapted.load_state_dict({name.removeprefix("features.0."): tensor for name, tensor in state.items()})
+    pixels = torch.randint(0, 256, (1, 3, 8, 8))
+    before = first(network.Normalisation(network.IMAGENET_MEAN, network.IMAGENET_STD)(pixels))
+    torch.testing.assert_close(adapted(network.Normalisation(network.MEAN, network.STD)(pixels)), before)
+
+
+def test_weights_without_a_first_convolution_cannot_be_adapted() -> None:
     with pytest.raises(BundleError, match="ResNet"):
         network.adapt_imagenet({"features.0.weight": torch.zeros(1)})
 

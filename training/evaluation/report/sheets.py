@@ -59,6 +59,8 @@ def sheet(groups: Sequence[Sequence[Tile]], across: int, heading: str) -> Figure
 
 def heatmaps(data: EvaluationData) -> Section:
     """Return two sheets of images; they hold no metrics."""
+    if not data.card.heatmap:
+        return Section("Heatmaps", [f"{data.card.architecture} has no class maps, so this model has no heatmaps."])
     probability = probabilities(data.predictions.logits, data.card.temperature)
     predicted = probability.argmax(1)
     right, wrong = np.flatnonzero(predicted == data.targets), np.flatnonzero(predicted != data.targets)
