@@ -12,6 +12,7 @@ import threading
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 from client import body_of  # type: ignore[import-not-found]  # they lie side by side in the pod
 
@@ -40,7 +41,8 @@ class Api(BaseHTTPRequestHandler):
     """Answers the API server and the tests."""
 
     def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
+        # The API server's client writes the asterisk as %2A.
+        path = unquote(self.path.partition("?")[0])
         if path == f"/apis/{VERSION}":
             resource = {"name": f"pods/{METRIC}", "namespaced": True, "kind": "MetricValueList", "verbs": _VERBS}
             content = {"singularName": "", **resource}
@@ -50,7 +52,8 @@ class Api(BaseHTTPRequestHandler):
         elif path == "/ready":
             self._answer(200, {})
         else:
-            self._answer(404, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404})
+            failure = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404}
+            self._answer(404, {**failure, "message": f"nothing at {path}, with the values {_values}"})
 
     def do_POST(self) -> None:
         values = json.loads(body_of(self))

@@ -24,6 +24,7 @@ from tests.cluster.kube import (
     NAMESPACE,
     TOOLS_NAMESPACE,
     apply,
+    attempt,
     get,
     kubectl,
     names,
@@ -46,11 +47,12 @@ needs_prometheus = pytest.mark.skipif(
 pytestmark = [*CLUSTER, needs_prometheus]
 Record = Callable[[str], None]
 METRIC = "visionserve_requests_in_flight"
+METRICS_PATH = f"/apis/custom.metrics.k8s.io/v1beta2/namespaces/{NAMESPACE}/pods/%2A/{METRIC}"
 RULE = yaml.safe_load((K8S / "components" / "autoscaling-hpa" / "prometheus-adapter-values.yaml").read_text())["rules"][
     "custom"
 ][0]
-# Ten requests in flight are two and a half times what a pod should have.
-CLIENTS = 10
+# Twice what two pods should have; the client itself needs part of each second.
+CLIENTS = 16
 # Five minutes are too long for a test.
 DOWN_AFTER_S = 20
 PUSH_S = 3
@@ -109,6 +111,7 @@ def test_the_autoscaler_adds_pods_under_load_and_removes_them_after_it(
     kubectl("apply", "--kustomize", str(compose(tmp_path, "autoscaling-hpa", patches=patches)))
     try:
         with pushing(prometheus):
+            until(lambda: attempt("get", "--raw", METRICS_PATH).returncode == 0, autoscaler, 60)
             started = time.monotonic()
             with steady.load(clients=CLIENTS) as outcome:
                 until(lambda: replicas() == 3, autoscaler, 240)
