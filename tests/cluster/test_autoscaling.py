@@ -21,6 +21,7 @@ import yaml
 
 from tests.cluster.conftest import CLUSTER, TOOLS
 from tests.cluster.kube import (
+    DEPLOYMENT,
     NAMESPACE,
     TOOLS_NAMESPACE,
     apply,
@@ -108,7 +109,10 @@ def test_the_autoscaler_adds_pods_under_load_and_removes_them_after_it(
     }
     few = {"metadata": {"name": "any"}, "spec": {"maxReplicas": 3}}
     patches = [patch("HorizontalPodAutoscaler", content) for content in (sooner, few)]
+    before = names(pods())
+    leave_the_number_of_pods_to_the_autoscaler()
     kubectl("apply", "--kustomize", str(compose(tmp_path, "autoscaling-hpa", patches=patches)))
+    assert replicas() == len(before)
     try:
         with pushing(prometheus):
             until(lambda: attempt("get", "--raw", METRICS_PATH).returncode == 0, autoscaler, 60)
@@ -238,6 +242,14 @@ def value(prometheus: Prometheus, query: str) -> float:
     """Return the value of a query with one sample; 0 while there is none."""
     samples = prometheus.query(query)
     return float(samples[0]["value"][1]) if samples else 0.0
+
+
+def leave_the_number_of_pods_to_the_autoscaler() -> None:
+    """As the documents say: an apply without the number would otherwise set it to its default of 1."""
+    deployment = ("--namespace", NAMESPACE, "--output=yaml", DEPLOYMENT)
+    applied = kubectl("apply", "view-last-applied", *deployment)
+    kept = [line for line in applied.splitlines(keepends=True) if not line.startswith("  replicas:")]
+    kubectl("apply", "set-last-applied", "--filename=-", data="".join(kept))
 
 
 def replicas() -> int:

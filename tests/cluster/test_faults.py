@@ -1,5 +1,6 @@
 """Faults of a running service under a constant load: what is lost, if anything, and that it comes back by itself."""
 
+import json
 import struct
 import subprocess
 import time
@@ -11,6 +12,7 @@ from tests.cluster.conftest import CLUSTER
 from tests.cluster.kube import (
     SELECTOR,
     container_status,
+    events,
     in_namespace,
     kill_process,
     kubectl,
@@ -30,6 +32,9 @@ WORKER, JAVA = "model_service_worker", "java-runtime/bin/java"
 UNREADY_S = 12
 # What a worker has in hand at most.
 BATCH = 4
+# What two workers and Java need, and one large image no more.
+LITTLE_MEMORY = "800Mi"
+OOM_TIMEOUT_S = 90
 _BUDGET = "violate the pod's disruption budget"
 
 
@@ -90,6 +95,35 @@ def test_hostile_images_end_no_container_and_cost_other_clients_nothing(steady: 
             assert status["lastState"].get("terminated", {}).get("reason") != "OOMKilled"
 
 
+def test_a_server_out_of_memory_by_a_hostile_image_comes_back_by_itself(steady: Traffic, record: Record) -> None:
+    """The limit is lowered in place below what the server planned with: within its own the images above end nothing."""
+    name = min(names(pods()))
+    in_namespace("patch", "pod", name, "--subresource=resize", f"--patch={json.dumps(memory_of_server(LITTLE_MEMORY))}")
+    until(lambda: limit_in_force(name) == LITTLE_MEMORY, lambda: events(name), 60)
+    image, statuses = bomb(6_000), list[int]()
+
+    def send(_: int) -> int:
+        status: int = steady.send(body=image)["status"]
+        return status
+
+    with steady.load() as outcome, ThreadPoolExecutor(8) as threads:
+        deadline = time.monotonic() + OOM_TIMEOUT_S
+        while max(statuses, default=0) < 500 and time.monotonic() < deadline:
+            statuses += threads.map(send, range(16))
+        # Whether the kernel ends one process or all of the container is the node's choice (cgroup v1, v2).
+        until(lambda: len(ready_pods()) == 2, overview)
+        time.sleep(15)
+        after = [steady.send()["status"] for _ in range(20)]
+    counts = {status: statuses.count(status) for status in sorted(set(statuses))}
+    restarts = container_status(pod(name), "server")["restartCount"]
+    record(f"hostile images, answered {counts}, in {LITTLE_MEMORY}: restarted {restarts} times; {outcome}")
+    in_namespace("delete", "pod", name, "--timeout=180s")
+    assert set(statuses) <= {200, 503} and 503 in statuses, counts
+    assert set(after) == {200}
+    assert set(outcome.lost) <= {"503"}, outcome
+    assert sum(outcome.lost.values()) <= (UNREADY_S * RATE if restarts else BATCH * counts[503]), outcome
+
+
 def test_a_drain_takes_one_pod_at_a_time_and_loses_nothing(steady: Traffic, node: str, record: Record) -> None:
     """On a single node the second eviction waits until the first pod's replacement runs: after the uncordon."""
     before = names(pods())
@@ -113,6 +147,18 @@ def test_a_drain_takes_one_pod_at_a_time_and_loses_nothing(steady: Traffic, node
     record(f"a node drained, {'the budget honoured' if refused else 'with room for the replacements'}: {outcome}")
     assert _BUDGET in refused or len(names(pods())) == 2
     assert not outcome.lost
+
+
+def memory_of_server(quantity: str) -> dict[str, object]:
+    """Return a patch of a pod: the server's memory, asked for and allowed."""
+    resources = {kind: {"memory": quantity} for kind in ("requests", "limits")}
+    return {"spec": {"containers": [{"name": "server", "resources": resources}]}}
+
+
+def limit_in_force(name: str) -> str:
+    """Return the memory limit that the kubelet says the server has."""
+    limit: str = container_status(pod(name), "server").get("resources", {}).get("limits", {}).get("memory", "")
+    return limit
 
 
 def bomb(side: int) -> bytes:

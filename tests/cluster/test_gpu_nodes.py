@@ -1,7 +1,7 @@
 """The GPU overlay on several nodes that pretend to have GPUs: spreading, taints, and the GPU that a roll-out needs.
 
-kwok makes nodes without a kubelet: the scheduler is real, the pods are called ready and run nothing. Version 0.6.1, since
-later ones open their watches in a way that an API server on etcd 3.4 refuses; nodes are then called lost.
+kwok makes nodes without a kubelet: the scheduler is real, the pods are called ready and run nothing. Version 0.6.1: an
+API server on etcd 3.4 refuses the watches of later ones, which then notice changes late.
 """
 
 import os
