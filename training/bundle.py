@@ -104,6 +104,7 @@ def resize(
     recipe = card.provenance["recipe"] | {"version": version, "input": asdict(preprocessing)}
     provenance = card.provenance | {"recipe": recipe, "date": datetime.now(UTC).date().isoformat()}
     provenance.pop(SERVED_IN, None)
+    provenance.pop("baseline", None)  # of the other input
     card = replace(
         card, version=version, input=served_as, temperature=1.0, model=INT8, metrics={}, provenance=provenance
     )
@@ -254,7 +255,11 @@ def _quantize_and_check(
     exact_val, exact_train = (outputs(fp32, images) for images in (val, train))
     exact = np.concatenate([exact_train.logits[sample], exact_val.logits])
     compared = gates.int8_gates(int8, exact, card.temperature)
-    if (len(train) + len(val) < FEW_IMAGES or not card.heatmap) and not all(finding.passed for finding in compared):
+    below = _below_probe(card, int8_val.logits, val_targets, len(sources.first.part("val")))
+    failed = not all(finding.passed for finding in compared)
+    may_be_fp32 = len(train) + len(val) < FEW_IMAGES or not card.heatmap
+    if (may_be_fp32 and failed) or (below and not below[0].passed and not failed):
+        compared += below
         card = _in_fp32(card, bundle, fp32, compared, len(train) + len(val))
         card, compared = _calibrated(card, bundle, (exact_train, train_targets), (exact_val, val_targets), weights), []
     classifier = Classifier.load(bundle, threads=os.cpu_count() or 1)
@@ -262,6 +267,19 @@ def _quantize_and_check(
     findings = [*compared, gates.decode_gate(classifier, files)]
     gates.require(findings)
     return card, findings
+
+
+def _below_probe(card: ModelCard, logits: np.ndarray, targets: np.ndarray, first: int) -> list[Finding]:
+    """Compare int8 with the run's linear probe on the ``first`` validation images, those of the first source.
+
+    The weights are those of the better one of the two; int8 may lose what that means. Nothing without a probe.
+    """
+    probe = card.provenance.get("baseline", {}).get("probe_val_accuracy")
+    if probe is None or not first:
+        return []
+    accuracy = float((logits[:first].argmax(1) == targets[:first]).mean())
+    what = f"share of {first} validation images that int8 gets right less often than the linear probe,"
+    return [Finding("int8", round(max(0.0, probe - accuracy), 6), 0.0, what)]
 
 
 def _calibrated(

@@ -24,7 +24,7 @@ from training.export import gates, package
 from training.fit.run import Run
 from training.recipe import Augment, Optimizer, Stage
 from visionserve.classifier import Classifier
-from visionserve.engines import OnnxEngine
+from visionserve.engines import OnnxEngine, Outputs
 from visionserve.errors import BundleError
 from visionserve.model_card import INT8, ModelCard
 
@@ -162,6 +162,31 @@ def test_a_model_of_few_images_whose_int8_fails_is_served_in_fp32_with_a_sentenc
     findings = package.build(folder, tmp_path / "small.mar", "cpu")
     assert any(finding.gate == "export" and finding.what == "largest difference of a logit" for finding in findings)
     assert [c.precision for c in compare.candidates(folder, ("int8", "fp32"), tmp_path)] == ["fp32"]
+
+
+def test_what_is_served_is_never_worse_on_validation_than_the_probe_after_int8_too(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if quantization had cost two of the validation images, and the gates allowed it."""
+    facts = bundle.read_facts(Run(made / "run"))
+    monkeypatch.setattr(bundle, "read_facts", lambda _: facts | {"probe_val_accuracy": 1.0, "val_accuracy": 1.0})
+    monkeypatch.setattr(bundle, "FEW_IMAGES", 0)
+    monkeypatch.setattr(gates, "INT8_CHANGED", 1.0)
+    monkeypatch.setattr(gates, "INT8_IMAGES_DISTANCE", 1.0)
+    run = bundle.outputs
+
+    def worse(model: Path, images: np.ndarray) -> Outputs:
+        found = run(model, images)
+        if model.name == INT8 and len(images) == 6:  # the validation images
+            found.logits[:2] = np.roll(found.logits[:2], 1, axis=1)
+        return found
+
+    for outputs, served in ((run, INT8), (worse, bundle.FP32)):
+        monkeypatch.setattr(bundle, "outputs", outputs)
+        assert main(["bundle", "--run", str(made / "run"), "--output", str(tmp_path / "new")]) == 0
+        card = ModelCard.load(tmp_path / "new" / "card.json")
+        assert card.model == served
+    assert "less often than the linear probe, 0.33, allowed 0" in card.provenance[bundle.SERVED_IN]
 
 
 def test_a_reference_of_few_images_is_called_weak(made: Path, caplog: pytest.LogCaptureFixture) -> None:
