@@ -21,7 +21,7 @@ from training import recipe as recipes
 from training.__main__ import COMMANDS, main
 from training.evaluation import compare
 from training.export import gates, package
-from training.fit.run import Run
+from training.fit.run import Run, read_facts
 from training.recipe import Augment, Optimizer, Stage
 from visionserve.classifier import Classifier
 from visionserve.engines import OnnxEngine, Outputs
@@ -168,7 +168,7 @@ def test_what_is_served_is_never_worse_on_validation_than_the_probe_after_int8_t
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As if quantization had cost two of the validation images, and the gates allowed it."""
-    facts = bundle.read_facts(Run(made / "run"))
+    facts = read_facts(Run(made / "run"))
     monkeypatch.setattr(bundle, "read_facts", lambda _: facts | {"probe_val_accuracy": 1.0, "val_accuracy": 1.0})
     monkeypatch.setattr(bundle, "FEW_IMAGES", 0)
     monkeypatch.setattr(gates, "INT8_CHANGED", 1.0)
