@@ -21,7 +21,8 @@ class Agreement:
     """Answers of the service and of this process to the same N images.
 
     ``same_probability`` counts those whose best label's probability differs by less than 0.001. Of the ``labelled``
-    ones, ``offline_right`` were right here, ``only_offline_right`` and ``only_online_right`` on one side only.
+    ones, ``offline_right`` were right here, ``only_offline_right`` and ``only_online_right`` on one side only. The
+    files of ``unreadable`` further images were gone, or no longer images, when they were read again.
     """
 
     images: int
@@ -32,6 +33,7 @@ class Agreement:
     offline_right: int = 0
     only_offline_right: int = 0
     only_online_right: int = 0
+    unreadable: int = 0
 
 
 class Offline:
@@ -52,13 +54,18 @@ class Offline:
     def compare(self, entries: Sequence[Entry], files: Mapping[str, Path]) -> Agreement:
         """Classify the answered images again; ``files`` by their digest in the log."""
         differences: list[float] = []
-        same_label = 0
+        same_label = unreadable = 0
         right: list[tuple[bool, bool]] = []
         for entry in entries:
             file = files.get(entry.image)
             if not entry.ok or file is None or entry.probability is None:
                 continue
-            best = self._classifier.classify(self._classifier.prepare(read_regular(file))[None])[0].top(1)[0]
+            try:
+                image = self._classifier.prepare(read_regular(file))
+            except (OSError, ServiceError):
+                unreadable += 1
+                continue
+            best = self._classifier.classify(image[None])[0].top(1)[0]
             same_label += best.label == entry.prediction
             differences.append(abs(best.probability - entry.probability) if best.label == entry.prediction else 1.0)
             if entry.label is not None:
@@ -73,4 +80,5 @@ class Offline:
             offline_right=sum(offline for offline, _ in right),
             only_offline_right=sum(offline and not online for offline, online in right),
             only_online_right=sum(online and not offline for offline, online in right),
+            unreadable=unreadable,
         )

@@ -206,7 +206,8 @@ def _counts(results: Results) -> str:
         ]
         rows.append(("mean novelty", f"{summary['novelty_mean']:.2f} (0.5 is expected)"))
     if agreement is not None:
-        rows.append(("same label as offline", f"{agreement.same_label} of {agreement.images}"))
+        unreadable = f"; {agreement.unreadable} more could not be read again" if agreement.unreadable else ""
+        rows.append(("same label as offline", f"{agreement.same_label} of {agreement.images}{unreadable}"))
         rows.append(
             (
                 "same probability as offline",

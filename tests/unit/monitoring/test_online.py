@@ -7,12 +7,15 @@ import resource
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from monitoring.__main__ import main
 from monitoring.online import prediction_log
+from monitoring.online.offline import Offline
 from monitoring.online.prediction_log import Entry, Start, Writer
 from tests.unit.conftest import TinyBundle
 from tests.unit.monitoring import fake_service
+from visionserve.classifier import Classifier
 
 LABELS = ("iris", "rose")
 
@@ -287,3 +290,16 @@ def test_feedback_is_reported_apart_and_its_bias_said(tmp_path: Path) -> None:
     assert "1 of them are requests of the prediction log; its label agrees with 1 of the 1" in text
     assert "| rose | peony | 1 |" in text
     assert figures(tmp_path)["top1"] == 1
+
+
+def test_images_that_are_gone_or_broken_by_the_comparison_are_counted_apart(tiny: TinyBundle, tmp_path: Path) -> None:
+    labels = Classifier.load(tiny.directory).card.labels
+    files = {name: tmp_path / f"{name}.png" for name in ("whole", "broken", "gone")}
+    Image.new("RGB", (40, 30), (200, 30, 60)).save(files["whole"])
+    files["broken"].write_bytes(b"overwritten meanwhile")
+    entries = [
+        Entry("run", "2026-11-29T08:00:00", name, labels[0], 200, best=((labels[0], 0.5),), novelty=0.5)
+        for name in files
+    ]
+    agreement = Offline(tiny.directory).compare(entries, files)
+    assert (agreement.images, agreement.labelled, agreement.unreadable) == (1, 1, 2)
