@@ -256,8 +256,8 @@ def _quantize_and_check(
     exact = np.concatenate([exact_train.logits[sample], exact_val.logits])
     compared = gates.int8_gates(int8, exact, card.temperature)
     below = _below_probe(card, int8_val.logits, val_targets, len(sources.first.part("val")))
-    failed = not all(finding.passed for finding in compared)
     may_be_fp32 = len(train) + len(val) < FEW_IMAGES or not card.heatmap
+    failed = not all(finding.passed for finding in compared)
     if (may_be_fp32 and failed) or (below and not below[0].passed and not failed):
         compared += below
         card = _in_fp32(card, bundle, fp32, compared, len(train) + len(val))
@@ -319,6 +319,8 @@ def _in_fp32(card: ModelCard, bundle: Path, fp32: Path, compared: list[Finding],
 def _reason(card: ModelCard, count: int) -> str:
     if count < FEW_IMAGES:
         return f"a model of only {count} training and validation images"
+    if card.heatmap:
+        return "this model"
     return f"a network without class maps, {card.architecture},"
 
 
