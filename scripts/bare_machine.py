@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("suite", choices=SUITES, help=f"Debian with Python {', '.join(SUITES.values())}")
     parser.add_argument("folder", type=Path, help="the machine's folder")
     parser.add_argument("--user", action="store_true", help="as an ordinary user, not as root")
-    parser.add_argument("--mirror", default="https://deb.debian.org/debian", help="default: %(default)s")
+    parser.add_argument("--mirror", help="of Debian's packages; default: debootstrap's own")
     args, options = parser.parse_known_args()
     machine = args.folder.absolute()
     try:
@@ -74,11 +74,12 @@ def program(name: str) -> str:
     return path
 
 
-def make(suite: str, machine: Path, mirror: str) -> None:
+def make(suite: str, machine: Path, mirror: str | None) -> None:
     """Install Debian's smallest system and the packages into a folder, and add an ordinary user."""
     print(f"making {machine} ...", flush=True)
     machine.mkdir(parents=True, exist_ok=True)
-    command = [program("debootstrap"), "--variant=minbase", f"--include={PACKAGES}", suite, str(machine), mirror]
+    command = [program("debootstrap"), "--variant=minbase", f"--include={PACKAGES}", suite, str(machine)]
+    command += [mirror] if mirror else []
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode != 0:
         raise Unusable(f"debootstrap failed: {' '.join(done.stdout.splitlines()[-2:])}")

@@ -61,8 +61,8 @@ def decode(
         ) from error
 
 
-def plain_jpeg(data: bytes | bytearray, limits: Limits, max_pixels: int) -> int | None:
-    """Return the EXIF orientation, 1-8, of a JPEG that any decoder reads alike; None for whatever `decode` must judge.
+def plain_jpeg(data: bytes | bytearray, limits: Limits, max_pixels: int) -> tuple[int, int] | None:
+    """Return EXIF orientation, 1-8, and pixels of a JPEG that any decoder reads alike; None for what `decode` judges.
 
     Such a file is within the limits and ``max_pixels``, complete, grey or RGB, and has no colour profile.
     """

@@ -7,7 +7,7 @@ its labels with the CPU's. On a CPU torchvision's decoder takes nvJPEG's place: 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from visionserve.transforms import Preprocessing
 
 # Larger ones take a GPU's memory, and the CPU decodes them at a reduced scale.
 MAX_PIXELS = 8_000_000
+# Decoded at once, 192 MB: a batch may hold 16 images a request.
+MAX_PIXELS_AT_ONCE = 64_000_000
 
 logger = logging.getLogger(__name__)
 
@@ -44,14 +46,15 @@ class JpegDecoder:
 
     def __call__(self, files: Sequence[bytes | bytearray]) -> list[np.ndarray | None]:
         """Return (S, S, 3) uint8 for each plain JPEG, None for what `transforms.load` must decode, or refuse."""
-        turns = [images.plain_jpeg(file, self._limits, MAX_PIXELS) for file in files]
-        plain = [index for index, turn in enumerate(turns) if turn is not None]
-        decoded = self._decode_what_decodes([files[index] for index in plain])
+        headers = [images.plain_jpeg(file, self._limits, MAX_PIXELS) for file in files]
+        plain = [(index, *header) for index, header in enumerate(headers) if header is not None]
         prepared: list[np.ndarray | None] = [None] * len(files)
         with torch.inference_mode():
-            for index, planes in zip(plain, decoded, strict=True):
-                if planes is not None:
-                    prepared[index] = self._preprocess(planes, turns[index] or 1)
+            for part in _parts(plain):
+                decoded = self._decode_what_decodes([files[index] for index, _, _ in part])
+                for (index, turn, _), planes in zip(part, decoded, strict=True):
+                    if planes is not None:
+                        prepared[index] = self._preprocess(planes, turn)
         return prepared
 
     def _decode_what_decodes(self, files: list[bytes | bytearray]) -> Sequence[Tensor | None]:
@@ -89,3 +92,17 @@ class JpegDecoder:
         resized = interpolate(square, (size, size), mode="bilinear", antialias=True)[0]
         pixels: np.ndarray = resized.round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
         return pixels
+
+
+def _parts(plain: list[tuple[int, int, int]]) -> Iterator[list[tuple[int, int, int]]]:
+    """Divide (index, orientation, pixels) into runs of at most MAX_PIXELS_AT_ONCE."""
+    part: list[tuple[int, int, int]] = []
+    held = 0
+    for entry in plain:
+        if part and held + entry[2] > MAX_PIXELS_AT_ONCE:
+            yield part
+            part, held = [], 0
+        part.append(entry)
+        held += entry[2]
+    if part:
+        yield part

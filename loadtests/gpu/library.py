@@ -17,10 +17,10 @@ from loadtests.load.images import read_images
 from visionserve import engines, network, transforms
 from visionserve.engines import Engine, Runtime
 from visionserve.errors import BundleError
-from visionserve.images import Limits
+from visionserve.images import Limits, plain_jpeg
 from visionserve.model_card import FILE_NAME as CARD
 from visionserve.model_card import ModelCard
-from visionserve.nvjpeg import JpegDecoder
+from visionserve.nvjpeg import MAX_PIXELS, JpegDecoder
 from visionserve.torch_engine import TorchEngine
 from visionserve.transforms import Preprocessing
 
@@ -193,13 +193,17 @@ def _decode_rate(bodies: list[bytes], size: int, crop: float, seconds: float) ->
 def _nvjpeg(job: Job, bodies: list[bytes], card: ModelCard, results: Results, seconds: float) -> None:
     """Measure what workers do with `decoder: nvjpeg`, for batches of one image and of many."""
     decoder = _nvjpeg_decoder(job, card)
+    sample = next((body for body in bodies if plain_jpeg(body, Limits(), MAX_PIXELS) is not None), None)
+    if sample is None:
+        results.leave_out(f"{_nvjpeg_name(job)}: none of the images is a plain JPEG")
+        return
     for size in _NVJPEG_BATCHES:
         name = f"{_nvjpeg_name(job)}: decode and resize, one process, batches of {size}"
         if not results.has_time(seconds + 5, name):
             continue
         batch = [bodies[i % len(bodies)] for i in range(size)]
         try:
-            decoder.check(bodies[0])
+            decoder.check(sample)
             plain = sum(pixels is not None for pixels in decoder(batch))
             rate = plain / _seconds_per_call(partial(decoder, batch), seconds)
             left = f"; {size - plain} of {size} images are left to the CPU" if plain < size else ""

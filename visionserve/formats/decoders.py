@@ -78,16 +78,17 @@ def decode(file: bytes | bytearray, image_format: str, limits: Limits, min_side:
     return upright(pixels, orientation(image))
 
 
-def plain_jpeg(file: bytes | bytearray, limits: Limits, max_pixels: int) -> int | None:
-    """Return the orientation, 1-8, of a complete grey or RGB JPEG without a profile, of so many pixels; else None."""
+def plain_jpeg(file: bytes | bytearray, limits: Limits, max_pixels: int) -> tuple[int, int] | None:
+    """Return orientation, 1-8, and pixels of a complete grey or RGB JPEG without a profile; None of any other."""
     headers.read_jpeg(file)
     image = Image.open(io.BytesIO(file), formats=["JPEG"])
     limits.check_pixels(*image.size)
+    pixels = image.width * image.height
     plain = image.mode in ("L", "RGB") and not conversion_for(embedded_profile(file, image), image.mode)
-    if not plain or image.width * image.height > max_pixels or not file.rstrip(b"\0").endswith(headers.JPEG_END):
+    if not plain or pixels > max_pixels or not file.rstrip(b"\0").endswith(headers.JPEG_END):
         return None
     turn = orientation(image)
-    return turn if 1 <= turn <= 8 else 1
+    return turn if 1 <= turn <= 8 else 1, pixels
 
 
 def _convert(pixels: np.ndarray, conversion: Conversion | None, deadline: Deadline) -> None:

@@ -143,7 +143,7 @@ def test_tensorrt_is_refused_where_it_cannot_run(tiny: TinyBundle) -> None:
     with pytest.raises(BundleError, match="TensorRT computes on a GPU, not on the cpu"):
         engines.load(path, runtime="tensorrt")
     if torch.cuda.is_available():
-        pytest.skip("TensorRT may be here")
+        pytest.skip("needs a machine without CUDA: run it there with `make test`")
     with pytest.raises(BundleError, match="TensorrtExecutionProvider"):
         engines.load(path, "cuda", runtime="tensorrt")
 

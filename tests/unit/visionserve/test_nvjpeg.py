@@ -106,6 +106,24 @@ def test_a_file_that_only_the_decoder_refuses_costs_its_batch_mates_nothing() ->
     assert [pixels is None for pixels in results] == [False, True, False]
 
 
+def test_a_batch_of_many_large_images_is_decoded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvjpeg, "MAX_PIXELS_AT_ONCE", 150_000)  # two and a half of 300 x 200
+    at_once: list[int] = []
+
+    class Counting(JpegDecoder):
+        def _decode(self, files: list[bytes | bytearray]) -> list[torch.Tensor]:
+            at_once.append(len(files))
+            return super()._decode(files)
+
+    files = [PLAIN["baseline"], PLAIN["portrait"], PLAIN["progressive"], b"no image", PLAIN["grey"]]
+    results = Counting(PREPROCESSING, Limits(), CPU)(files)
+    assert at_once == [2, 2]
+    expected = [pixels for file in files for pixels in decoder()([file])]
+    assert [pixels is None for pixels in results] == [False, False, False, True, False]
+    for one, other in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_batch_of_requests_is_answered_as_it_is_without(tiny: TinyBundle) -> None:
     classifier = Classifier.load(tiny.directory)
     requests = [
@@ -137,7 +155,7 @@ def test_a_batch_of_requests_is_answered_as_it_is_without(tiny: TinyBundle) -> N
 def test_where_nvjpeg_is_missing_the_worker_says_so_at_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
     # This torchvision, or this machine, has none: the real operator refuses.
     if torch.cuda.is_available():
-        pytest.skip("this machine may have nvJPEG")
+        pytest.skip("needs a machine without CUDA: run it there with `make test`")
     gpu = JpegDecoder(PREPROCESSING, Limits(), torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
     with pytest.raises(BundleError, match=r"nvJPEG does not work here .*set handler\.decoder to cpu"):
