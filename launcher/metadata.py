@@ -14,8 +14,8 @@ _OUTPUTS = [
     {"name": "probability", "datatype": "FP32", "shape": [-1, -1]},
     {"name": "index", "datatype": "INT64", "shape": [-1, -1]},
     {"name": "novelty", "datatype": "FP32", "shape": [-1]},
-    {"name": "heatmap", "datatype": "BYTES", "shape": [-1]},
 ]
+_HEATMAP = {"name": "heatmap", "datatype": "BYTES", "shape": [-1]}
 
 
 def list_models(monitor: WorkerMonitor) -> Document:
@@ -34,10 +34,11 @@ def server_metadata() -> Document:
 
 
 def model_metadata(monitor: WorkerMonitor, model: Model) -> Document:
-    """Return V2's metadata of a model; ``heatmap`` is an output of explanations only."""
+    """Return V2's metadata of a model; ``heatmap`` is an output of explanations only, and of models with class maps."""
     versions = [other.archive.version for other in monitor.versions(model.archive.name)]
     names: Mapping[str, Any] = {"name": model.archive.name, "versions": versions}
-    return {**names, "platform": "onnx_onnxv1", "inputs": _INPUTS, "outputs": _OUTPUTS}
+    outputs = [*_OUTPUTS, _HEATMAP] if model.archive.card.get("heatmap", True) else _OUTPUTS
+    return {**names, "platform": "onnx_onnxv1", "inputs": _INPUTS, "outputs": outputs}
 
 
 def error(code: str, message: str, request_id: str, *, v2: bool = False) -> Document:

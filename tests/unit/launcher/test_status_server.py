@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from launcher import access_log, status_server
+from launcher import access_log, metadata, status_server
 from launcher import archive as archives
 from launcher.access_log import MalformedRecord, Record
 from launcher.archive import Archive
@@ -349,3 +349,11 @@ def test_quick_refusals_do_not_hide_slow_answers(scene: Scene) -> None:
     assert values["gateway_request_duration_seconds_bucket0.25"] == 0
     # In flight is of everything: seconds per second.
     assert values["gateway_request_seconds_total"] == pytest.approx(10 * 0.6 + 0.9 + 0.05 + 0.18)
+
+
+@pytest.mark.parametrize(("card", "expected"), [({}, True), ({"heatmap": False}, False)])
+def test_a_heatmap_is_an_output_of_models_that_have_class_maps(card: dict[str, bool], expected: bool) -> None:
+    model = Archive("roses", "1.0", "", card)
+    monitor = WorkerMonitor(FakeServer(), [model])
+    outputs = metadata.model_metadata(monitor, monitor.models[model.key])["outputs"]
+    assert ("heatmap" in {output["name"] for output in outputs}) is expected
