@@ -27,6 +27,7 @@ NEEDS_NGINX = pytest.mark.skipif(
 )
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 60
+LOG_TIMEOUT_S = 30
 NOWHERE = "127.0.0.1:1"
 
 
@@ -59,16 +60,23 @@ class Gateway:
             connection.sendall(request)
             return read_all(connection)
 
-    def log_line(self, request_id: str) -> dict[str, Any]:
-        """Return the access record of a request; it is written just after the answer."""
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            for line in self.log.read_text().splitlines():
-                if line.startswith("{") and json.loads(line)["request_id"] == request_id:
-                    record: dict[str, Any] = json.loads(line)
-                    return record
+    def records(self, count: int = 1, **wanted: object) -> list[dict[str, Any]]:
+        """Return the access records with these fields, once there are so many; one is written just after its answer."""
+        deadline = time.monotonic() + LOG_TIMEOUT_S
+        while True:
+            # Whole lines only: the last one may be half written.
+            lines = [line for line in self.log.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+            records = [json.loads(line) for line in lines if line.startswith("{")]
+            found = [record for record in records if record.items() >= wanted.items()]
+            if len(found) >= count:
+                return found
+            if time.monotonic() > deadline:
+                pytest.fail(f"{len(found)} of {count} access records with {wanted}:\n{self.log.read_text()}")
             time.sleep(0.05)
-        pytest.fail(f"no access record of {request_id}:\n{self.log.read_text()}")
+
+    def log_line(self, request_id: str) -> dict[str, Any]:
+        """Return the access record of a request."""
+        return self.records(request_id=request_id)[0]
 
 
 @contextlib.contextmanager
