@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.repository import ROOT
 from training.export import package
 
-ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "model_store" / "flowers"
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from tests.contract.conftest import ROOT
+from tests.repository import ROOT
 
 K8S = ROOT / "k8s"
 Manifest = dict[str, Any]

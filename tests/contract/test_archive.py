@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.conftest import BUNDLE, ROOT
+from tests.contract.conftest import BUNDLE
+from tests.repository import ROOT
 from visionserve.model_card import ModelCard
 
 # What an archive runs in production: as a child whose only code is the archive's own.

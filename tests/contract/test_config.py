@@ -9,8 +9,8 @@ import yaml
 
 from handlers import image_handler
 from launcher.settings import read_properties
-from tests.contract.conftest import ROOT
 from tests.contract.java_class import JavaClass
+from tests.repository import ROOT
 from training.export import contents
 from visionserve.images import Limits
 from visionserve.request_parsing import MAX_IMAGES

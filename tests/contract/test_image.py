@@ -10,7 +10,8 @@ import filter_requirements
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.repository import ROOT, tracked
+
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
 RULES = [
@@ -48,11 +49,6 @@ def copied() -> list[str]:
     """The sources that the Dockerfile copies from the context."""
     lines = re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
     return [source for line in lines for source in line.split()[:-1]]
-
-
-def tracked() -> list[str]:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return listed.stdout.splitlines()
 
 
 def test_no_wildcard_is_in_the_folder_of_a_path_that_is_included() -> None:

@@ -2,7 +2,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.contract.conftest import ROOT
+from tests.repository import ROOT
 
 
 def test_nobody_imports_whom_they_must_not() -> None:

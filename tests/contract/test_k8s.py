@@ -10,8 +10,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.contract.conftest import ROOT
 from tests.contract.manifests import K8S, VARIANTS, Manifest, Pod, of_kind, pods, rendered
+from tests.repository import ROOT
 
 # The oldest that still gets fixes somewhere, one between, and the newest that there are schemas for.
 VERSIONS = ("1.31", "1.34", "1.37")

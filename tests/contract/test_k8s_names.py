@@ -14,7 +14,6 @@ from gateway.routes import GATEWAY_LIVENESS, STATUS
 from launcher.process import stop
 from launcher.settings import LAUNCHER_OPTIONS
 from launcher.workers import START_TIMEOUT_S
-from tests.contract.conftest import ROOT
 from tests.contract.java_class import JavaClass
 from tests.contract.manifests import (
     COMPONENTS,
@@ -28,6 +27,7 @@ from tests.contract.manifests import (
     rendered,
     with_components,
 )
+from tests.repository import ROOT
 from ui.settings import Settings as PageSettings
 
 # Everything that runs beside the service, and is applied with it or after it.
@@ -36,11 +36,17 @@ EVERYTHING = ("base", "canary/cpu", "components/ui", "loadtest", "training")
 SECRETS = {"visionserve-keys", "visionserve-tls", "visionserve-ui-key"}
 # Streamlit's own.
 PAGE_HEALTH = "/_stcore/health"
-WITH_PODS = [variant for variant in VARIANTS if any(pods(rendered(variant)))]
+WITHOUT_PODS = {"canary/gateway-api", "canary/ingress-nginx"}
+WITH_PODS = [variant for variant in VARIANTS if variant not in WITHOUT_PODS]
 
 
 def everything() -> list[Manifest]:
     return [manifest for variant in EVERYTHING for manifest in rendered(variant)]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_but_two_asks_for_pods(variant: str) -> None:
+    assert any(pods(rendered(variant))) == (variant in WITH_PODS)
 
 
 def test_every_selector_finds_pods() -> None:

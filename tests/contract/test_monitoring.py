@@ -12,7 +12,8 @@ from handlers import image_handler
 from launcher import workers
 from monitoring import reference
 from tests import queries
-from tests.contract.conftest import BUNDLE, ROOT
+from tests.contract.conftest import BUNDLE
+from tests.repository import ROOT
 
 RUNBOOK = ROOT / "docs" / "runbook.md"
 TESTS = sorted((queries.RULES / "tests").glob("*.yml"))

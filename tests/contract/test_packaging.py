@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.conftest import ROOT
+from tests.repository import ROOT, tracked
 
 # Locked with the rest; an environment that is older than its lock file gets it by `make .venv/.dev`.
 flit = pytest.importorskip("flit_core.buildapi", reason="flit_core is not installed: make .venv/.dev")
@@ -22,10 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of what a build reads, in a folder with the package's name."""
     copy = tmp_path / "clones" / "visionserve"
-    for name in subprocess.run(
-        ["git", "ls-files", "visionserve", "pyproject.toml", "README.md", "LICENSE"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout.splitlines():  # fmt: skip
+    for name in tracked("visionserve", "pyproject.toml", "README.md", "LICENSE"):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_bytes((ROOT / name).read_bytes())
     monkeypatch.chdir(copy)

@@ -8,7 +8,7 @@ import yaml
 
 from launcher import preflight
 from scripts import bare_machine, install, lock
-from tests.contract.conftest import ROOT
+from tests.repository import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 OLDEST, PAST = (int(minor) for minor in re.findall(r"3\.(\d+)", PYPROJECT["project"]["requires-python"]))

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.contract.conftest import ROOT
 from tests.contract.manifests import VARIANTS, rendered
+from tests.repository import ROOT
 
 EXCUSES = ROOT / ".checkov.yaml"
 

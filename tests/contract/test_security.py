@@ -10,7 +10,7 @@ import pytest
 from gateway.options import OPTIONS
 from gateway.routes import INFERENCE, STATUS
 from launcher.settings import LAUNCHER_OPTIONS, read_properties
-from tests.contract.conftest import ROOT
+from tests.repository import ROOT
 
 TEXT = (ROOT / "SECURITY.md").read_text()
 PROPERTIES = read_properties(ROOT / "config.properties")

@@ -9,12 +9,12 @@ A block whose commands no test runs says why in a comment above it: `<!-- not ru
 
 import re
 import shlex
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.repository import ROOT, tracked
+
 # fmt: off
 PROGRAMS = frozenset({
     "amtool", "bash", "cd", "curl", "docker", "git", "kind", "kubectl", "locust", "make", "nginx", "pip", "podman",
@@ -46,8 +46,7 @@ class Command:
 
 def documents() -> list[Path]:
     """Return every Markdown file of the repository, except the histories."""
-    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return [ROOT / name for name in listed.split() if Path(name).name not in ("CHANGELOG.md", "LOG.md")]
+    return [ROOT / name for name in tracked("*.md") if Path(name).name not in ("CHANGELOG.md", "LOG.md")]
 
 
 def collect() -> list[Command]:

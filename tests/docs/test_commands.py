@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from monitoring import __main__ as monitoring
-from tests.docs.commands import ROOT, Command, calls, collect, documents, is_run, read, read_inline
+from tests.docs.commands import Command, calls, collect, documents, is_run, read, read_inline
+from tests.repository import ROOT
 from training.__main__ import COMMANDS as COMMANDS_OF_TRAINING
 
 pytestmark = pytest.mark.timeout(

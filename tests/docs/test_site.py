@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.commands import ROOT
+from tests.repository import ROOT
 
 pytest.importorskip("sphinx", reason="Sphinx is not installed: make .venv/.docs")
 pytest.importorskip("autoapi", reason="sphinx-autoapi is not installed: make .venv/.docs")

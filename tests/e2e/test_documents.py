@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from scripts import sample_images
-from tests.docs.commands import ROOT, Command, asks_a_service, collect, read
+from tests.docs.commands import Command, asks_a_service, collect, read
 from tests.e2e.conftest import E2E, PORTS, START_TIMEOUT_S, Service, free_ports
+from tests.repository import ROOT
 
 pytestmark = E2E
 TUTORIAL = ROOT / "docs" / "tutorial.md"

@@ -24,12 +24,13 @@ from playwright.sync_api import expect
 
 from launcher import releases
 from launcher.releases import Release
-from tests.docs.commands import ROOT, Command, read
+from tests.docs.commands import Command, read
 from tests.e2e.clients import browser as browsing
 from tests.e2e.clients.browser import WAIT_MS, give
 from tests.e2e.conftest import E2E, START_TIMEOUT_S
 from tests.e2e.gateway.gateways import NEEDS_NGINX
 from tests.e2e.test_documents import environment
+from tests.repository import ROOT
 from training.data.review_list import HEADER
 
 PAGE = ROOT / "docs" / "releases.md"

@@ -4,7 +4,7 @@ import re
 
 import precompile
 
-from tests.contract.conftest import ROOT
+from tests.repository import ROOT
 from visionserve.model_card import ModelCard
 
 
