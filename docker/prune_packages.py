@@ -22,6 +22,9 @@ _EVERYWHERE = (
     "onnxruntime/transformers",
     "onnxruntime/quantization",
     "onnxruntime/tools",
+    # The page at /docs loads swagger-ui-bundle.js and swagger-ui.css.
+    "swagger_ui/static/swagger-editor*",
+    "swagger_ui/static/swagger-ui-es-bundle*",
     # Used by torch's compiler only; serving compiles no network.
     "mpmath*",
     "networkx*",

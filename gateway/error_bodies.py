@@ -6,7 +6,7 @@ nginx knows statuses only. The message of each is defined here once and rendered
 
 import json
 
-from gateway.routes import INFERENCE, STATUS
+from gateway.routes import DOCS, INFERENCE, STATUS
 from visionserve.errors import (
     DeadlineExceeded,
     HttpsRequired,
@@ -65,7 +65,7 @@ def open_inference(error: ServiceError) -> str:
 
 def index() -> str:
     """Return the body of ``/``: the list of routes."""
-    lines = [f"{'|'.join(route.methods)} {route.shown}" for route in (*INFERENCE, *STATUS)]
+    lines = [f"{'|'.join(route.methods)} {route.shown}" for route in (*INFERENCE, *STATUS, *DOCS)]
     return _text({"service": "visionserve", "routes": lines})
 
 

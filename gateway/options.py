@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from gateway.routes import RESERVED
+
 PREFIX = "GATEWAY_"
 
 
@@ -125,8 +127,8 @@ def _ui_url(text: str) -> str:
 
 
 def _ui_path(text: str) -> str:
-    if not re.fullmatch(r"/(?:[A-Za-z0-9_-]{1,64}/)?", text):
-        raise ValueError("/ or one folder, such as /ui/")
+    if not re.fullmatch(r"/(?:[A-Za-z0-9_-]{1,64}/)?", text) or re.fullmatch(RESERVED, text):
+        raise ValueError("/ or one folder that is no route, such as /ui/")
     return text
 
 

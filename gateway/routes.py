@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 # The kinds of request in access records.
-Kind = Literal["predictions", "explanations", "models", "health"]
+Kind = Literal["predictions", "explanations", "models", "docs", "health"]
 
 _MODEL = "[A-Za-z0-9._~-]{1,128}"
 _VERSION = "[A-Za-z0-9._-]{1,32}"
@@ -54,7 +54,8 @@ STATUS = (
         f"/v2(?:/models/{_MODEL}(?:/versions/{_VERSION})?)?",
         _READ,
     ),
-    Route("models", "/openapi.yaml", "/openapi\\.yaml", _READ),
+    # Needs no key, like the page that reads it: it says nothing that this repository does not.
+    Route("docs", "/openapi.yaml", "/openapi\\.yaml", _READ),
     Route("health", "/livez", "/livez", _READ),
     Route("health", "/readyz", "/readyz", _READ),
     Route("health", "/health", "/health", _READ),
@@ -65,8 +66,10 @@ STATUS = (
         _READ,
     ),
 )
+# To the status server too; for browsers, so the description of the API leaves it out.
+DOCS = (Route("docs", "/docs", "/docs(?:/[a-z-]{0,64}(?:\\.(?:css|js))?)?", _READ),)
 # Answered by the gateway itself, by way of both its stages.
 GATEWAY_LIVENESS = "/gateway/livez"
 # Never proxied to the web UI, even where that has every other path.
-_FIRST = "api-description|drain|explanations|gateway|invocations|metrics|models|ping|predictions|v1|v2|workflows"
+_FIRST = "api-description|docs|drain|explanations|gateway|invocations|metrics|models|ping|predictions|v1|v2|workflows"
 RESERVED = f"/(?:{_FIRST})(?:/.*)?"

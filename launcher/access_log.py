@@ -15,7 +15,7 @@ from typing import Protocol
 
 from launcher.settings import HOST, SetupError
 
-ROUTES = ("predictions", "explanations", "models", "health", "ui", "other")
+ROUTES = ("predictions", "explanations", "models", "docs", "health", "ui", "other")
 _TOTAL = re.compile(r"\btotal;dur=(\d+(?:\.\d+)?)")
 # Bursts wait here instead of being dropped by the kernel.
 _BUFFER_BYTES = 1 << 20

@@ -6,6 +6,7 @@ GET  /metrics                          Prometheus: TorchServe's and the launcher
 GET  /models /models/{name}[/{version}]   what is served, by which workers
 GET  /v2 /v2/models/{name}[/versions/{version}][/ready]
 GET  /openapi.yaml                     the API's description
+GET  /docs /docs/{file}                a page to try it out (api_page)
 POST /drain                            be not ready from now on; from this machine only
 """
 
@@ -19,13 +20,13 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from launcher import metadata, metrics
+from launcher import api_page, metadata, metrics
 from launcher.settings import SetupError
 from launcher.torchserve_api import NoAnswer
 from launcher.workers import Model, WorkerMonitor
@@ -44,11 +45,13 @@ _V2_MODEL = re.compile(r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]
 
 @dataclass(frozen=True)
 class Reply:
-    """A status, a body and its type."""
+    """A status, a body, its type and further headers; ``gzipped`` is the same body for whoever accepts it."""
 
     status: int
     body: bytes
     type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=lambda: {"Cache-Control": "no-store"})
+    gzipped: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,10 @@ class Service:
             return _json(metadata.server_metadata())
         if path == "/openapi.yaml" and self.openapi.is_file():
             return Reply(http.HTTPStatus.OK, self.openapi.read_bytes(), "application/yaml")
+        if path == f"{api_page.PATH}/":
+            return Reply(http.HTTPStatus.PERMANENT_REDIRECT, b"", "text/plain", {"Location": f"..{api_page.PATH}"})
+        if path.startswith(api_page.PATH) and (file := api_page.files().get(path)):
+            return Reply(http.HTTPStatus.OK, file.body, file.type, file.headers, file.gzipped)
         return self._model(path) or _error(
             http.HTTPStatus.NOT_FOUND, f"There is nothing at {path}.", request_id, v2=path.startswith("/v2")
         )
@@ -84,7 +91,10 @@ class Service:
     def post(self, path: str, client: str, headers: Mapping[str, str], request_id: str) -> Reply:
         """Return the reply to a POST; a browser's from another site, or by another name, is refused."""
         if path != "/drain":
-            return _error(http.HTTPStatus.NOT_FOUND, "POST is for /drain only.", request_id)
+            message = (
+                "Only /drain takes anything here: send images to the gateway or to TorchServe, on their own ports."
+            )
+            return _error(http.HTTPStatus.NOT_FOUND, message, request_id)
         origin, host = headers.get("origin"), headers.get("host")
         local = (origin is None or _is_loopback(origin)) and (host is None or _is_loopback(f"http://{host}"))
         if not _is_this_machine(client) or not local:
@@ -212,6 +222,10 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             self._answer(service.post(self._path(), self.client_address[0], headers, self._request_id()))
 
+        def do_PUT(self) -> None:
+            self.close_connection = True
+            self._answer(service.post("", self.client_address[0], {}, self._request_id()))
+
         def parse_request(self) -> bool:
             self._mark(silent=False)
             return super().parse_request()
@@ -233,15 +247,21 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
             return request_id if _REQUEST_ID.fullmatch(request_id) else uuid.uuid4().hex
 
         def _answer(self, reply: Reply) -> None:
+            compressed = reply.gzipped and "gzip" in self.headers.get("accept-encoding", "")
+            body = reply.gzipped if compressed else reply.body
+            headers = {"Content-Type": reply.type, "Content-Length": str(len(body)), **reply.headers}
+            if reply.gzipped:
+                headers["Vary"] = "Accept-Encoding"
+            if compressed:
+                headers["Content-Encoding"] = "gzip"
             self.send_response(reply.status)
-            self.send_header("Content-Type", reply.type)
-            self.send_header("Content-Length", str(len(reply.body)))
-            self.send_header("Cache-Control", "no-store")
+            for name, value in headers.items():
+                self.send_header(name, value)
             if self.close_connection:
                 self.send_header("Connection", "close")
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(reply.body)
+                self.wfile.write(body)
             self._mark(silent=True)
 
     return Handler

@@ -57,4 +57,4 @@ def show_api(settings: Settings, model: str) -> None:
         language="bash",
         wrap_lines=True,
     )
-    st.link_button("The API's description (OpenAPI)", settings.docs_url, icon=":material/description:")
+    st.link_button("Try the API (OpenAPI)", settings.docs_url, icon=":material/description:")

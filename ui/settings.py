@@ -23,7 +23,7 @@ class Settings:
 
     service_url: str = SERVICE_URL
     status_url: str = STATUS_URL
-    docs_url: str = f"{STATUS_URL}/openapi.yaml"
+    docs_url: str = f"{STATUS_URL}/docs"
     api_key: str | None = None
     feedback: Path = FEEDBACK
     kept: KeptImages | None = None
@@ -43,7 +43,7 @@ class Settings:
         return cls(
             service_url=service or SERVICE_URL,
             status_url=status,
-            docs_url=environment.get("UI_DOCS_URL", "") or f"{status}/openapi.yaml",
+            docs_url=environment.get("UI_DOCS_URL", "") or f"{status}/docs",
             api_key=environment.get("UI_API_KEY") or None,
             feedback=Path(environment.get("UI_FEEDBACK") or FEEDBACK),
             kept=_kept(environment),

@@ -16,7 +16,7 @@ FILE_NAME = "card.json"
 # Words of the protocols' own paths: a model of such a name is read as one of them by clients and gateways.
 RESERVED_NAMES = frozenset(
     (
-        "explain", "explanations", "health", "infer", "invocations", "live", "livez", "metrics", "models",
+        "docs", "explain", "explanations", "health", "infer", "invocations", "live", "livez", "metrics", "models",
         "openapi.yaml", "ping", "predict", "predictions", "ready", "readyz", "v1", "v2", "versions", "workflows",
     )
 )  # fmt: skip

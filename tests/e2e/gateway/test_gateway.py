@@ -402,7 +402,7 @@ def test_a_request_id_is_kept_or_made_and_said_once_on_every_answer(
         *(("v2", "/v2"), ("v2/models/flowers", "/v2/models/flowers"), ("livez?x=1", "/livez")),
         *(("v2/models/a/versions/1.0", "/v2/models/a/versions/1.0"), ("v2/models/a/ready", "/v2/models/a/ready")),
         *(("v2/health/live", "/v2/health/live"), ("health", "/health"), ("v2/health/ready", "/v2/health/ready")),
-        ("openapi.yaml", "/openapi.yaml"),
+        *(("openapi.yaml", "/openapi.yaml"), ("docs", "/docs"), ("docs/start.js", "/docs/start.js")),
     ],
 )
 def test_what_is_read_comes_from_the_status_server(gateway: Gateway, status: Behind, asked: str, sent: str) -> None:

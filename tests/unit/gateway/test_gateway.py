@@ -67,6 +67,7 @@ def test_an_options_text_becomes_its_value(name: str, text: str, value: Any) -> 
             ("ui_url", "http://ui:1/x", "http://HOST:PORT"),
             ("ui_url", "http://ui", "HOST:PORT"),
             ("ui_path", "ui", "/ui/"),
+            ("ui_path", "/docs/", "no route"),
         ),
     ],
 )
@@ -244,13 +245,16 @@ def test_text_that_nginx_would_read_as_its_own_is_refused() -> None:
             ("/predictions/a/b/c", []),
             ("/predictions/a\n", []),
             ("/openapixyaml", []),
+            ("/docs/../models", []),
             ("/drain", []),
         ),
         *(("/v1/models/m:predict", ["predictions"]), ("/v1/models/m", ["models"]), ("/v2/models/m/ready", ["health"])),
+        *(("/docs", ["docs"]), ("/docs/swagger-ui-bundle.js", ["docs"]), ("/openapi.yaml", ["docs"])),
     ],
 )
 def test_a_path_belongs_to_one_route_or_to_none(path: str, kinds: list[str]) -> None:
-    matching = [route.kind for route in (*routes.INFERENCE, *routes.STATUS) if re.fullmatch(route.pattern, path)]
+    known = (*routes.INFERENCE, *routes.STATUS, *routes.DOCS)
+    matching = [route.kind for route in known if re.fullmatch(route.pattern, path)]
     assert matching == kinds
 
 

@@ -1,3 +1,4 @@
+import gzip
 import http.client
 import json
 import re
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from launcher import access_log, metadata, status_server
+from launcher import access_log, api_page, metadata, status_server
 from launcher import archive as archives
 from launcher.access_log import MalformedRecord, Record
 from launcher.archive import Archive
@@ -111,6 +112,26 @@ def test_v2_is_told_in_its_own_form(scene: Scene, path: str) -> None:
 def test_the_description_of_the_api_is_served_where_it_exists(scene: Scene) -> None:
     scene.openapi.write_text("openapi: 3.1.0\n")
     assert scene.get("/openapi.yaml") == (200, "openapi: 3.1.0\n")
+
+
+def test_the_page_to_try_the_api_loads_nothing_from_elsewhere(scene: Scene) -> None:
+    page = scene.service.get("/docs", "id-1")
+    for address in re.findall(r'(?:src|href)="([^"]+)"', page.body.decode()):
+        if not address.startswith(("data:", "openapi")):
+            file = scene.service.get(f"/{address}", "id-1")
+            assert (file.status, gzip.decompress(file.gzipped)) == (200, file.body), address
+    assert "default-src 'none'; script-src 'self';" in page.headers["Content-Security-Policy"]
+    assert "connect-src 'self'" in page.headers["Content-Security-Policy"]
+    back = scene.service.get("/docs/", "id-1")
+    assert (back.status, back.headers["Location"]) == (308, "../docs")
+    assert {scene.get(f"/docs/{name}")[0] for name in ("../openapi.yaml", "index.html", "swagger-editor.css")} == {404}
+
+
+def test_without_its_package_there_is_no_page(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_page, "_PACKAGE", "nothing_of_this_name")
+    api_page.files.cache_clear()
+    assert scene.get("/docs")[0] == 404
+    api_page.files.cache_clear()
 
 
 @pytest.mark.parametrize("client", ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"])

@@ -174,7 +174,7 @@ def test_a_gateway_reports_the_status_too_unless_set_otherwise() -> None:
         {"UI_SERVICE_URL": "http://gateway:8000/", "UI_STATUS_URL": "", "UI_FEEDBACK": "/data/f.jsonl"}
     )
     assert (behind.service_url, behind.status_url) == ("http://gateway:8000", "http://gateway:8000")
-    assert behind.docs_url == "http://gateway:8000/openapi.yaml"
+    assert behind.docs_url == "http://gateway:8000/docs"
     assert behind.feedback == Path("/data/f.jsonl")
     apart = Settings.read({"UI_SERVICE_URL": "http://a:1", "UI_STATUS_URL": "http://b:2", "UI_DOCS_URL": "https://c/d"})
     assert (apart.status_url, apart.docs_url) == ("http://b:2", "https://c/d")
