@@ -112,7 +112,10 @@ def _reference(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--images", type=Path, required=True, help="folder of class folders, or a CSV file with the columns path,label"
+        "--images",
+        type=Path,
+        required=True,
+        help="folder of class folders or with a labels.csv, a CSV file of that form, or a bundle's manifest",
     )
     parser.add_argument("--root", type=Path, help="folder that the CSV file's paths start from (default: its own)")
     parser.add_argument("--split", default="test", help="split to post, of a CSV file with splits (default: test)")

@@ -77,7 +77,7 @@ class Poster:
 
     def post(self, image: Labelled) -> Entry:
         """Post one image; ServiceUnreachable when no service answers."""
-        label = image.label if self.labels is None or image.label in self.labels else None
+        label, accept = self._known(image)
         try:
             image_bytes = read_regular(image.file)
         except OSError:
@@ -91,7 +91,12 @@ class Poster:
             request_id = error.request_id or None
             attempts = self.transport.attempts
             return Entry(self.run, when, image.digest, label, error.status, error.code, request_id, attempts=attempts)
-        return self._answered(Entry(self.run, when, image.digest, label, 200), answer, properties)
+        return self._answered(Entry(self.run, when, image.digest, label, 200, accept=accept), answer, properties)
+
+    def _known(self, image: Labelled) -> tuple[str | None, tuple[str, ...]]:
+        """Return the image's label and those accepted besides, as far as the model has them."""
+        right = [name for name in (image.label, *image.accept) if self.labels is None or name in self.labels]
+        return (right[0], tuple(right[1:])) if right else (None, ())
 
     def _answered(self, entry: Entry, answer: Answer, properties: Properties | None) -> Entry:
         return replace(

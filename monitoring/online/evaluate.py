@@ -48,7 +48,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     card = ModelCard.load(args.bundle / CARD) if args.bundle is not None else None
     offline = Offline(args.bundle) if args.bundle is not None else None
     images = labelled_images.rename(
-        labelled_images.collect(args.images, args.root, args.split, args.limit), dict(args.rename)
+        labelled_images.collect(args.images, args.root, args.split, args.limit, card.labels if card else None),
+        dict(args.rename),
     )
     log = prediction_log.read(args.log)
     run = log.unfinished(args.url, labelled_images.digest(images)) or prediction_log.now()
@@ -121,20 +122,23 @@ def _results(
     unanswered = [entry for entry in entries if not entry.ok]
     files = {image.digest: image.file for image in images}
     names = {image.digest: image.name for image in images}
+    groups = {image.digest: image.group for image in images}
     feedback = None
     if args.feedback is not None:
         labels = {entry.request_id: entry.label for entry in log.images if entry.request_id is not None}
         feedback = feedbacks.summarise(feedbacks.read(args.feedback), labels)
     all_results = []
     for (model, version), answered in (metrics.by_version(entries) or {("", ""): []}).items():
-        summary = metrics.summarise([*answered, *unanswered])
+        summary = metrics.summarise([*answered, *unanswered], groups)
         results = Results(run, args.url, model, version, [*answered, *unanswered], summary, names, feedback=feedback)
         if card is not None and offline is not None:
             results = replace(results, card=(card.name, card.version))
             if results.card == (model, version):
                 agreement = offline.compare(answered, files) if _on_the_cards_images(args) or args.compare else None
                 against = comparison.against_card(summary, card.metrics, agreement, args.alpha)
-                results = replace(results, agreement=agreement, against=against)
+                results = replace(
+                    results, agreement=agreement, against=against, elsewhere=card.metrics.get("external", {})
+                )
         all_results.append(results)
     return all_results
 

@@ -1,13 +1,14 @@
-"""Labelled images: a folder of class folders, or a CSV file of paths and labels with a root."""
+"""Labelled images: a folder of class folders or with a labels.csv, a CSV file of that form, or a manifest."""
 
 import csv
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from training.data.datasets import ImageFile, labels_csv
 from visionserve.files import is_image
 
 _SEED = 1
@@ -19,11 +20,16 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Labelled:
-    """An image: its path below the root, with forward slashes, the file, and its label."""
+    """An image: its path below the root, with forward slashes, the file, and its label.
+
+    ``accept`` holds further labels that count as right, ``group`` what the image comes from, if that is known.
+    """
 
     name: str
     file: Path
     label: str
+    accept: tuple[str, ...] = ()
+    group: str = ""
 
     @property
     def digest(self) -> str:
@@ -31,29 +37,37 @@ class Labelled:
         return hashlib.sha256(self.name.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def collect(source: Path, root: Path | None, split: str | None, limit: int | None) -> list[Labelled]:
+def collect(
+    source: Path, root: Path | None, split: str | None, limit: int | None, labels: Sequence[str] | None = None
+) -> list[Labelled]:
     """Return the images of a folder or a CSV file in a seeded random order.
 
     Names often follow the labels: posted by name, each window of the log would hold the images of a few labels only,
     and the drift check would report it.
 
     Args:
-        source: a folder of class folders, or a CSV file with the columns path and label, and perhaps split.
+        source: a folder of class folders or with a ``labels.csv``, or a CSV file: of that form, or a manifest with the
+            columns path and label, and perhaps split, accept and group.
         root: the folder that the paths of the CSV file start from; its own folder when None.
         split: the only one to take, of a CSV file that has splits.
         limit: of more images, so many are taken, spread evenly over the sorted names.
+        labels: of the model, if they are known: in a ``labels.csv``, positions count in them.
 
     Raises:
         Unusable: there is nothing to post.
+        BundleError: a ``labels.csv`` cannot be used.
     """
-    if source.is_dir():
+    table = source / labels_csv.DEFAULT.name if source.is_dir() else source
+    if table.is_file():
+        images = _from_csv(table, root or table.parent, split, labels)
+    elif source.is_dir():
         images = _from_folder(source)
-    elif source.is_file():
-        images = _from_csv(source, root or source.parent, split)
     else:
         raise Unusable(f"{source} is neither a folder nor a CSV file")
     if not images:
-        raise Unusable(f"no labelled images in {source}: expected a folder for each label, or path,label lines")
+        raise Unusable(
+            f"no labelled images in {source}: expected a folder for each label, or a CSV file with file,label lines"
+        )
     images.sort(key=lambda entry: entry.name)
     if limit is not None and limit < len(images):
         images = [images[index * len(images) // limit] for index in range(limit)]
@@ -62,12 +76,19 @@ def collect(source: Path, root: Path | None, split: str | None, limit: int | Non
 
 def rename(images: Sequence[Labelled], names: Mapping[str, str]) -> list[Labelled]:
     """Return the images with their labels replaced by the model's."""
-    return [Labelled(entry.name, entry.file, names.get(entry.label, entry.label)) for entry in images]
+    return [
+        replace(
+            entry,
+            label=names.get(entry.label, entry.label),
+            accept=tuple(names.get(label, label) for label in entry.accept),
+        )
+        for entry in images
+    ]
 
 
 def digest(images: Sequence[Labelled]) -> str:
     """Return a SHA-256 of the images' names and labels."""
-    text = "\n".join(f"{entry.digest} {entry.label}" for entry in images)
+    text = "\n".join(" ".join((entry.digest, entry.label, *entry.accept)) for entry in images)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -81,14 +102,43 @@ def _from_folder(folder: Path) -> list[Labelled]:
     ]
 
 
-def _from_csv(path: Path, root: Path, split: str | None) -> list[Labelled]:
+def _from_csv(path: Path, root: Path, split: str | None, labels: Sequence[str] | None) -> list[Labelled]:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        first = file.readline()
+    columns = {name.strip() for name in first.split(max(",;\t", key=first.count))}
+    if {"path", "label"} <= columns:
+        return _from_manifest(path, root, split)
+    if "file" not in columns or not columns & {"label", "index"}:
+        raise Unusable(f"{path}: its first line must name the columns file and label, or path and label")
+    settings = replace(labels_csv.DEFAULT, name=str(path.resolve()))
+    return _of_split(labels_csv.collect(root, settings, labels, others=True).images, root, split)
+
+
+def _from_manifest(path: Path, root: Path, split: str | None) -> list[Labelled]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise Unusable(f"{path} cannot be read as a CSV file: {error}") from error
-    if rows and not {"path", "label"} <= set(rows[0]):
-        raise Unusable(f"{path}: its first line must name the columns path and label")
-    if rows and split is not None and "split" in rows[0]:
-        rows = [row for row in rows if row["split"] == split]
-    return [Labelled(row["path"], root / row["path"], row["label"]) for row in rows if row["path"] and row["label"]]
+    images = [
+        ImageFile(
+            row["path"],
+            row["label"],
+            row.get("split"),  # type: ignore[arg-type]  # compared only
+            tuple(filter(None, (row.get("accept") or "").split(";"))),
+            row.get("group") or "",
+        )
+        for row in rows
+        if row["path"] and row["label"]
+    ]
+    return _of_split(images, root, split)
+
+
+def _of_split(images: Sequence[ImageFile], root: Path, split: str | None) -> list[Labelled]:
+    """Return the images of a split, where they have splits, below ``root``."""
+    divided = split is not None and any(image.split for image in images)
+    return [
+        Labelled(image.path, root / image.path, image.label, image.accept, image.group)
+        for image in images
+        if not divided or image.split == split
+    ]

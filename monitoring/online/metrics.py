@@ -1,15 +1,15 @@
 """Metrics of a run: entries of the log -> accuracy, calibration, latency."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from monitoring.online.prediction_log import UNREADABLE, Entry
-from training.evaluation.calibration import by_confidence, confidence_error
-from training.evaluation.intervals import wilson
+from training.evaluation.calibration import by_confidence, confidence_error, debiased_error
+from training.evaluation.intervals import by_groups, wilson
 
 PERCENTILES = (50, 90, 95, 99)
 _DECIMALS = 6
@@ -28,12 +28,16 @@ def judged(entries: Sequence[Entry]) -> Judged:
     labelled = _labelled(entries)
     return Judged(
         np.array([entry.probability for entry in labelled], np.float64),
-        np.array([entry.prediction == entry.label for entry in labelled], bool),
+        np.array([entry.right for entry in labelled], bool),
     )
 
 
-def summarise(entries: Sequence[Entry]) -> dict[str, Any]:
-    """Return every metric of a run, as JSON can hold it; those that need answers are missing when there are none."""
+def summarise(entries: Sequence[Entry], groups: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return every metric of a run, as JSON can hold it; those that need answers are missing when there are none.
+
+    Where ``groups`` says what every image comes from, by its digest, the interval of the accuracy is that of drawing
+    groups, whose images are alike.
+    """
     answered = [entry for entry in entries if entry.ok]
     counted = judged(entries)
     summary: dict[str, Any] = {
@@ -51,7 +55,8 @@ def summarise(entries: Sequence[Entry]) -> dict[str, Any]:
             "novelty_mean": _rounded(np.mean([entry.novelty for entry in answered if entry.novelty is not None]))
         }
     if len(counted.right):
-        summary |= _accuracy(entries, counted) | {"labels": by_label(entries), "confusions": _confusions(entries)}
+        accuracy = _accuracy(entries, counted, groups or {})
+        summary |= accuracy | {"labels": by_label(entries), "confusions": _confusions(entries)}
     return summary
 
 
@@ -69,7 +74,7 @@ def by_label(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     right: dict[str, list[bool]] = defaultdict(list)
     for entry in entries:
         if entry.ok and entry.label is not None:
-            right[entry.label].append(entry.prediction == entry.label)
+            right[entry.label].append(entry.right)
     rows = [
         {
             "label": label,
@@ -87,14 +92,22 @@ def _labelled(entries: Sequence[Entry]) -> list[Entry]:
     return [entry for entry in entries if entry.ok and entry.label is not None]
 
 
-def _accuracy(entries: Sequence[Entry], counted: Judged) -> dict[str, Any]:
-    among = [entry.label in {label for label, _ in entry.best} for entry in _labelled(entries)]
+def _accuracy(entries: Sequence[Entry], counted: Judged, groups: Mapping[str, str]) -> dict[str, Any]:
+    labelled = _labelled(entries)
+    among = [any(entry.accepts(label) for label, _ in entry.best) for entry in labelled]
+    sources = [groups.get(entry.image, "") for entry in labelled]
+    whole = all(sources) and len(set(sources)) > 1
+    bounds = by_groups(counted.right, sources) if whole else wilson(int(counted.right.sum()), len(counted.right))
+    debiased, low, high = debiased_error(counted.confidence, counted.right)
     return {
         "judged": len(counted.right),
         "top1": _rounded(counted.right.mean()),
-        "top1_interval": [_rounded(bound) for bound in wilson(int(counted.right.sum()), len(counted.right))],
+        "top1_interval": [_rounded(bound) for bound in bounds],
+        "groups": len(set(sources)) if whole else None,
         "top5": _rounded(np.mean(among)),
         "calibration_error": _rounded(confidence_error(by_confidence(counted.confidence, counted.right))),
+        "calibration_error_debiased": _rounded(debiased),
+        "calibration_error_debiased_interval": [_rounded(low), _rounded(high)],
         "mean_confidence": _rounded(counted.confidence.mean()),
     }
 
@@ -115,7 +128,7 @@ def _timings(answered: Sequence[Entry]) -> dict[str, float]:
 
 def _confusions(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     pairs = Counter(
-        (entry.label, entry.prediction) for entry in entries if entry.ok and entry.label not in (None, entry.prediction)
+        (entry.label, entry.prediction) for entry in entries if entry.ok and entry.label is not None and not entry.right
     )
     ordered = sorted(pairs.items(), key=lambda pair: (-pair[1], str(pair[0])))
     return [{"label": label, "predicted": predicted, "count": count} for (label, predicted), count in ordered]

@@ -69,7 +69,7 @@ class Offline:
             same_label += best.label == entry.prediction
             differences.append(abs(best.probability - entry.probability) if best.label == entry.prediction else 1.0)
             if entry.label is not None:
-                right.append((best.label == entry.label, entry.prediction == entry.label))
+                right.append((entry.accepts(best.label), entry.right))
         gaps = np.array(differences)
         return Agreement(
             images=len(gaps),

@@ -27,6 +27,7 @@ class Entry:
     Attributes:
         image: SHA-256 of its path below the root; the path itself may contain names of people.
         label: its true label; None where the model does not have that label.
+        accept: further labels that count as right.
         status: the HTTP status; None when nothing was sent.
         code: the error code; None when it was answered.
         best: the most probable labels, each with its probability.
@@ -51,6 +52,7 @@ class Entry:
     attempts: int = 1
     timings: dict[str, float] | None = None
     properties: dict[str, float | None] | None = None
+    accept: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -61,6 +63,15 @@ class Entry:
     def prediction(self) -> str | None:
         """The most probable label."""
         return self.best[0][0] if self.best else None
+
+    @property
+    def right(self) -> bool:
+        """Whether the most probable label counts as right."""
+        return self.accepts(self.prediction)
+
+    def accepts(self, label: str | None) -> bool:
+        """Return whether a label counts as right."""
+        return label is not None and label in (self.label, *self.accept)
 
     @property
     def probability(self) -> float | None:
@@ -181,9 +192,10 @@ def _parsed(line: bytes) -> Start | Entry | str | None:
             return str(content["run"])
         names = {field.name for field in fields(Entry)}
         best = tuple((str(label), float(probability)) for label, probability in content.pop("best", ()))
+        accept = tuple(str(label) for label in content.pop("accept", ()))
         missing = {"label": None, "status": None}  # None is not written
         values = {name: value for name, value in content.items() if name in names}
-        return Entry(**(missing | values), best=best) if event == "image" else None
+        return Entry(**(missing | values), best=best, accept=accept) if event == "image" else None
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ class Results:
 
     ``model`` and ``version`` are empty when nothing was answered. ``entries`` are the images that it answered and those
     that nothing answered. ``names`` has the images' names by their digest, ``against`` is `comparison.against_card` and
-    ``card`` the name and version of the card, if there is one.
+    ``card`` the name and version of the card, if there is one. ``elsewhere`` has the card's figures of images that are
+    not those of its own test split, by name.
     """
 
     run: str
@@ -38,6 +39,7 @@ class Results:
     against: Mapping[str, Any] | None = None
     agreement: Agreement | None = None
     feedback: Summary | None = None
+    elsewhere: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def write(results: Results, folder: Path) -> None:
@@ -62,7 +64,7 @@ def _write_mistakes(results: Results, path: Path) -> None:
 
 
 def _wrong(entries: Sequence[Entry]) -> list[Entry]:
-    wrong = [entry for entry in entries if entry.ok and entry.label not in (None, entry.prediction)]
+    wrong = [entry for entry in entries if entry.ok and entry.label is not None and not entry.right]
     return sorted(wrong, key=lambda entry: -(entry.probability or 0))
 
 
@@ -151,7 +153,7 @@ def verdict(results: Results) -> str:
     who = f"{results.model} {results.version}"
     sentence = (
         f"{who}: **{_percent(summary['top1'])} correct** of {summary['judged']} images "
-        f"(95 % interval {_percent(low)} to {_percent(high)})"
+        f"(95 % interval {_percent(low)} to {_percent(high)}{_drawn(summary)})"
     )
     if results.card is not None and results.card != (results.model, results.version):
         return f"{sentence}; not compared: the bundle's card is of {' '.join(results.card)}."
@@ -167,6 +169,10 @@ def verdict(results: Results) -> str:
     if against["below"]:
         return f"{sentence}: **below** {offline} ({p_value}). Check the worst labels, drift, and the posted images."
     return f"{sentence}: no evidence that it is below {offline} ({p_value}).{_detectable(against, summary['judged'])}"
+
+
+def _drawn(summary: Mapping[str, Any]) -> str:
+    return f", by drawing the {summary['groups']} groups" if summary.get("groups") else ""
 
 
 def _detectable(against: Mapping[str, Any], count: int) -> str:
@@ -195,8 +201,10 @@ def _counts(results: Results) -> str:
         rows += [
             ("label among the best five", _percent(summary["top5"])),
             ("expected calibration error", _percent(summary["calibration_error"])),
+            ("the same without its bias (95 % interval)", _debiased(summary)),
             ("mean predicted probability", _percent(summary["mean_confidence"])),
         ]
+    rows += [(f"the card on images of other origin: {name}", _stated(row)) for name, row in results.elsewhere.items()]
     if "latency_s" in summary:
         percentiles = ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in summary["latency_s"].items())
         stages = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in summary["timings_s"].items())
@@ -216,6 +224,20 @@ def _counts(results: Results) -> str:
             )
         )
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def _debiased(summary: Mapping[str, Any]) -> str:
+    low, high = summary["calibration_error_debiased_interval"]
+    return f"{_percent(summary['calibration_error_debiased'])} ({_percent(low)} to {_percent(high)})"
+
+
+def _stated(figures: Mapping[str, Any]) -> str:
+    """Return what a card states about images of other origin."""
+    low, high = figures["top1_interval"]
+    groups = f" of {figures['groups']} groups" if "groups" in figures else ""
+    return (
+        f"{_percent(figures['top1'])} ({_percent(low)} to {_percent(high)}) on {figures['photographs']} images{groups}"
+    )
 
 
 def _worst(summary: Mapping[str, Any]) -> str:

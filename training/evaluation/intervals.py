@@ -1,11 +1,12 @@
 """Intervals of 95 %: how far a figure of N images may be from what endlessly many such images would give.
 
 A share of the images: Wilson's score interval. A difference of two models on the same images: Tango's score interval. A
-mean of losses, which a few large ones dominate: the studentized bootstrap. A calibration error: see `calibration`. The
+mean of losses, which a few large ones dominate: the studentized bootstrap. A share of images that come in groups, which
+are alike: the bootstrap of the groups. A calibration error: see `calibration`. The
 coverage of each is measured by simulation in tests/unit/training/evaluation/test_intervals.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from scipy.optimize import brentq
@@ -22,6 +23,15 @@ _CELLS = 4_000_000  # weights held at once
 def wilson(right: int, count: int) -> tuple[float, float]:
     """Return the interval of a share (Wilson 1927); it stays inside 0-1 and is not empty for 0 or all of them."""
     low, high = binomtest(int(right), int(count)).proportion_ci(0.95, "wilson")
+    return float(low), float(high)
+
+
+def by_groups(values: np.ndarray, groups: Iterable[str]) -> tuple[float, float]:
+    """Return the interval of the mean of (N,) values when whole groups are drawn (cluster bootstrap)."""
+    _, of_group = np.unique(list(groups), return_inverse=True)
+    sizes, sums = np.bincount(of_group), np.bincount(of_group, values)
+    draws = np.random.default_rng(SEED).integers(len(sizes), size=(RESAMPLES, len(sizes)))
+    low, high = np.percentile(sums[draws].sum(1) / sizes[draws].sum(1), [2.5, 97.5])
     return float(low), float(high)
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from monitoring.__main__ import main
-from monitoring.online import prediction_log
+from monitoring.online import labelled_images, prediction_log
 from monitoring.online.offline import Offline
 from monitoring.online.prediction_log import Entry, Start, Writer
 from tests.unit.conftest import TinyBundle
@@ -220,11 +220,47 @@ def test_a_manifest_is_posted_split_by_split_with_labels_renamed(tmp_path: Path)
     assert figures(tmp_path)["top1"] == 1
 
 
+def test_a_folder_with_a_labels_csv_is_posted_with_every_right_label_and_an_interval_by_source(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    root.mkdir()
+    answers = {"1": "rose 0.9", "2": "peony 0.9", "3": "iris 0.8", "4": "rose 0.6"}
+    for name, answer in answers.items():
+        (root / f"{name}.jpg").write_text(answer)
+    lines = ["1.jpg,rose,,a", "2,rose,peony,a", "3.jpg,iris,,b", "4.jpg,iris,,b"]
+    (root / "labels.csv").write_text("\n".join(["file,label,accept,source", *lines]) + "\n")
+    found = []
+    for images in (root, root / "labels.csv"):
+        with fake_service.running() as service:
+            assert post(images, service.url, tmp_path) == 0
+        report = figures(tmp_path)
+        found.append([report[name] for name in ("images", "top1", "groups", "top1_interval")])
+    assert found == [[4, 0.75, 2, [0.5, 1.0]]] * 2
+    assert report["confusions"] == [{"label": "iris", "predicted": "rose", "count": 1}]
+    assert "by drawing the 2 groups" in (last_report(tmp_path) / "report.md").read_text()
+    assert [entry.accept for entry in prediction_log.read(tmp_path / "log.jsonl").images if entry.accept]
+
+
+def test_positions_of_a_labels_csv_count_in_the_models_labels(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").write_text("")
+    (tmp_path / "2.jpg").write_text("")
+    (tmp_path / "labels.csv").write_text("file;index;label;accept\n1;1;rose;0\n2;;tulip;\n")
+    images = labelled_images.collect(tmp_path, None, "test", None, LABELS)
+    assert {(image.label, image.accept) for image in images} == {("rose", ("iris",)), ("tulip", ())}
+
+
+def test_a_bundles_manifest_of_a_further_source_has_groups_and_further_right_labels(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(
+        "path,label,split,sha256,accept,group\na.jpg,rose,test,0,iris;peony,site\nb.jpg,rose,train,0,,site\n"
+    )
+    (image,) = labelled_images.collect(tmp_path / "list.csv", None, "test", None)
+    assert (image.label, image.accept, image.group) == ("rose", ("iris", "peony"), "site")
+
+
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
         (lambda path: path.mkdir(), "no labelled images"),
-        (lambda path: path.write_text("a,b\n1,2\n"), "columns path and label"),
+        (lambda path: path.write_text("a,b\n1,2\n"), "columns file and label, or path and label"),
         (Path.resolve, "neither a folder nor a CSV file"),
     ],
     ids=["an empty folder", "a CSV file of something else", "nothing"],

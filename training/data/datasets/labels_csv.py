@@ -20,17 +20,20 @@ from training.recipe import LabelsCsv
 from visionserve.errors import BundleError
 from visionserve.files import is_image, write_text
 
-_DEFAULT = LabelsCsv()
+DEFAULT = LabelsCsv()
 _COLUMNS = ("file", "label", "index", "accept", "group", "split")
 
 
-def collect(root: Path, csv: LabelsCsv = _DEFAULT, labels: Sequence[str] | None = None) -> Collection:
+def collect(
+    root: Path, csv: LabelsCsv = DEFAULT, labels: Sequence[str] | None = None, *, others: bool = False
+) -> Collection:
     """Index the images that the CSV file lists.
 
     Args:
         csv: the file's name and columns.
         labels: in the order that positions count in; None takes them from the file, in the order of its positions
             where it has them, else sorted by name.
+        others: take names that are none of the labels too, instead of refusing the file.
 
     Raises:
         BundleError: the file or an image is missing, or a line cannot be right; the message names it.
@@ -38,6 +41,10 @@ def collect(root: Path, csv: LabelsCsv = _DEFAULT, labels: Sequence[str] | None 
     table = root / csv.name
     lines = _read(table, csv)
     names = dict(enumerate(labels)) if labels is not None else _labels(lines, table, csv)
+    if others:
+        further = {entry.strip() for _, line in lines for entry in (line.get("label", ""), *_accepted(line))}
+        further = {entry for entry in further if entry and not entry.isdecimal()} - set(names.values())
+        names |= dict(enumerate(sorted(further), max(names) + 1))
     images: dict[str, ImageFile] = {}
     for number, line in lines:
         where = f"{table}: line {number}"
@@ -45,9 +52,10 @@ def collect(root: Path, csv: LabelsCsv = _DEFAULT, labels: Sequence[str] | None 
         if path in images:
             raise BundleError(f"{where} has {line['file']} again: a file has one line")
         label = _named(line.get("label") or line.get("index", ""), names, where)
-        if labels is not None and line.get("index", "") not in ("", str(labels.index(label))):
-            raise BundleError(f"{where} has {label!r} at {line['index']}; its position is {labels.index(label)}")
-        also = {_named(entry, names, where) for entry in line.get("accept", "").split(";") if entry.strip()}
+        position = line.get("index", "")
+        if labels is not None and label in labels and position not in ("", str(labels.index(label))):
+            raise BundleError(f"{where} has {label!r} at {position}; its position is {labels.index(label)}")
+        also = {_named(entry, names, where) for entry in _accepted(line)}
         accept = tuple(sorted(also - {label}))
         images[path] = ImageFile(path, label, _split(line.get("split", ""), where), accept, line.get("group", ""))
     used = {image.label for image in images.values()}
@@ -79,7 +87,7 @@ def append(root: Path, csv_: LabelsCsv, lines: Sequence[tuple[str, str]], group:
 
 def find(path: Path, csv: LabelsCsv | None = None) -> LabelsCsv | None:
     """Return the settings of a CSV file, or of a folder that holds one; None for a folder without it."""
-    settings = csv or _DEFAULT
+    settings = csv or DEFAULT
     if path.is_dir():
         return settings if (path / settings.name).is_file() else None
     return replace(settings, name=path.name) if path.suffix.lower() in (".csv", ".tsv") else None
@@ -130,6 +138,11 @@ def _labels(lines: Sequence[tuple[int, Mapping[str, str]]], table: Path, columns
         if not usable or positions.setdefault(label, position) != position:
             raise BundleError(f"{table}: line {number} has {label!r} at {position!r}: each label has one position")
     return dict(sorted(labels.items()))
+
+
+def _accepted(line: Mapping[str, str]) -> list[str]:
+    """Return the names or positions of the further labels that count as right."""
+    return [entry for entry in line.get("accept", "").split(";") if entry.strip()]
 
 
 def _named(entry: str, names: Mapping[int, str], where: str) -> str:

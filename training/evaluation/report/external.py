@@ -4,7 +4,7 @@ Each set has a row beside the test split's: the laboratory and the real world. S
 the set says so.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from training.data.datasets.labels_csv import find as find_csv
 from training.data.manifest import Manifest
 from training.evaluation.calibration import by_confidence, confidence_error, debiased_error, probabilities
 from training.evaluation.evaluate import EvaluationData, Predictions, predict, prepare
-from training.evaluation.intervals import RESAMPLES, SEED, wilson
+from training.evaluation.intervals import by_groups, wilson
 from training.evaluation.metrics import rounded
 from training.evaluation.report.novelty import KEPT
 from training.evaluation.report.sections import Section
@@ -36,6 +36,7 @@ class Labelled:
     accepted: tuple[frozenset[int], ...]
     groups: tuple[str, ...]
     held_out: bool = False  # of a source that was learnt from: none of these groups was
+    left_out: str = ""  # a sentence on images of labels that the model does not have
 
     @classmethod
     def of_manifest(cls, name: str, manifest: Manifest) -> "Labelled":
@@ -50,12 +51,12 @@ def read(name: str, path: Path, labels: tuple[str, ...], csv: LabelsCsv | None =
     """Return the images of a folder of class folders, of a folder with a labels.csv, or of a CSV file.
 
     Raises:
-        BundleError: nothing there can be used, or a label is none of the model's.
+        BundleError: nothing there can be used, or shows a label of the model.
     """
     settings = find_csv(path, csv)
     if settings is not None:
         root = path if path.is_dir() else path.parent
-        collection = collect("labels-csv", root, csv=settings, labels=labels)
+        collection = collect("labels-csv", root, csv=settings, labels=labels, others=True)
     else:
         collection = collect("imagefolder", path)
     index = {label: position for position, label in enumerate(labels)}
@@ -68,7 +69,17 @@ def read(name: str, path: Path, labels: tuple[str, ...], csv: LabelsCsv | None =
     accepted = tuple(
         frozenset(index[label] for label in (image.label, *image.accept) if label in index) for image in known
     )
-    return Labelled(name, files, accepted, tuple(image.group for image in known))
+    left_out = _left_out(name, [image.label for image in collection.images if image.label not in index])
+    return Labelled(name, files, accepted, tuple(image.group for image in known), left_out=left_out)
+
+
+def _left_out(name: str, unknown: Sequence[str]) -> str:
+    """Return a sentence on the images whose labels the model does not have, one of ``unknown`` for each."""
+    if not unknown:
+        return ""
+    labels = sorted(set(unknown))
+    some = ", ".join(labels[:3]) + (", ..." if len(labels) > 3 else "")
+    return f"Left out of {name}: {len(unknown)} images of labels that the model does not have ({some})."
 
 
 def section(data: EvaluationData, sets: Sequence[Labelled]) -> Section:
@@ -119,17 +130,9 @@ def measure(entry: Labelled, predictions: Predictions, temperature: float) -> di
         "novel": rounded((predictions.novelty > KEPT).mean()),
     }
     if all(entry.groups):
-        row |= {"groups": len(set(entry.groups)), "top1_interval": by_groups(right, entry.groups)}
+        bounds = by_groups(right, entry.groups)
+        row |= {"groups": len(set(entry.groups)), "top1_interval": [rounded(bound) for bound in bounds]}
     return row
-
-
-def by_groups(right: np.ndarray, groups: Iterable[str]) -> list[float]:
-    """Return the 95 % interval of the mean of (N,) values when whole groups are drawn (cluster bootstrap)."""
-    _, of_group = np.unique(list(groups), return_inverse=True)
-    sizes, sums = np.bincount(of_group), np.bincount(of_group, right)
-    draws = np.random.default_rng(SEED).integers(len(sizes), size=(RESAMPLES, len(sizes)))
-    low, high = np.percentile(sums[draws].sum(1) / sizes[draws].sum(1), [2.5, 97.5])
-    return [rounded(low), rounded(high)]
 
 
 def _lines(data: EvaluationData, rows: Mapping[str, Mapping[str, Any]], sets: Sequence[Labelled]) -> list[str]:
@@ -164,4 +167,5 @@ def _lines(data: EvaluationData, rows: Mapping[str, Mapping[str, Any]], sets: Se
         )
         for name, row in rows.items()
     ]
-    return [*lines, "", *table([*head, f"novelty above {KEPT}"], cells)]
+    left_out = [entry.left_out for entry in sets if entry.left_out]
+    return [*lines, *left_out, "", *table([*head, f"novelty above {KEPT}"], cells)]

@@ -7,6 +7,7 @@ import pytest
 
 from tests.unit.training import synthetic_images
 from training.data import manifest as manifests
+from training.evaluation import intervals
 from training.evaluation.evaluate import Predictions
 from training.evaluation.report import external
 from visionserve.errors import BundleError
@@ -32,6 +33,14 @@ def test_images_of_no_label_of_the_model_are_refused(tmp_path: Path) -> None:
         external.read("mine", root, ("cat", "dog"))
 
 
+def test_images_of_other_labels_are_left_out_and_said(tmp_path: Path) -> None:
+    folders = external.read("mine", synthetic_images.image_folder(tmp_path / "colours", 2), ("blue", "green", "pink"))
+    root, _ = synthetic_images.labelled_folder(tmp_path / "web", groups=6)
+    listed = external.read("web", root, ("blue", "green", "pink"))
+    for entry in (folders, listed):
+        assert "images of labels that the model does not have (red)" in entry.left_out
+
+
 def test_any_accepted_label_counts_as_right() -> None:
     logits = np.array([[3.0, 1, 0], [0, 3, 1], [0, 1, 3], [3, 1, 0]])
     right = (frozenset({0}), frozenset({0, 1}), frozenset({1}), frozenset({0}))
@@ -48,7 +57,7 @@ def test_the_interval_of_groups_covers_a_new_website_as_often_as_it_says() -> No
     groups = np.repeat(np.arange(40), 6).astype(str)
     for _ in range(rounds):
         right = rng.random(240) < np.repeat(rng.beta(4, 1, 40), 6)
-        low, high = external.by_groups(right, groups)
+        low, high = intervals.by_groups(right, groups)
         covered += low <= 0.8 <= high
     assert covered / rounds > 0.89
 
