@@ -23,7 +23,7 @@ from typing import Any
 from handlers import torchserve_worker
 from handlers.log_format import OneLine
 from handlers.metrics_buffer import MetricsBuffer
-from visionserve import batch
+from visionserve import batch, forms
 from visionserve import model_card as cards
 from visionserve.batch import BatchResult, Reply
 from visionserve.classifier import Classifier
@@ -204,6 +204,9 @@ def _raw_request(row: Mapping[str, Any], context: Any, index: int) -> RawRequest
     request_id = own_id if _REQUEST_ID.fullmatch(own_id) else context.get_request_id(index) or uuid.uuid4().hex
     # /invocations passes these two among the query parameters.
     fields = {name: value for name, value in row.items() if name not in ("model_name", "model_version")}
+    if len(fields) > 1:  # a form: TorchServe knows a content type of its files alone
+        files = {n for n, value in properties.items() if isinstance(value, Mapping) and value.get("content-type")}
+        fields = dict(forms.without_texts(fields, files))
     return RawRequest(request_id, fields, headers, explain, _expiry(headers))
 
 

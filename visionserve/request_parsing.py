@@ -32,10 +32,10 @@ MAX_BODY_BYTES = 16 << 20
 MAX_JSON_VALUES = 10_000
 _MAX_DIGITS = 18  # of a number in JSON, so that arithmetic with it is cheap
 _MAX_DIMENSIONS = 8
-_BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}".encode()
-_BODY_FIELDS = ("body", "data")
-# How many bytes of an invalid body are searched for its protocol.
-_SEARCHED = 1024
+_BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
+BODY_FIELDS = ("body", "data")
+# How many bytes of an invalid body are searched for its protocol, and of any body for the brace that JSON begins with.
+_SEARCHED, _BEGINNING = 1024, 64
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
@@ -81,7 +81,8 @@ def parse(raw: RawRequest, classes: int) -> Request:
         protocol, images, body_id = _from_json(payload)
         options |= _parameters(payload)
     else:
-        protocol, images, body_id = "plain" if len(payload) == 1 else "v1", payload, None
+        images = tuple(map(_file, payload))
+        protocol, body_id = "plain" if len(payload) == 1 else "v1", None
     answer_format = _format(options.get("format", "json"), raw.explain, len(images))
     top_k = _top_k(options.get("top_k", min(DEFAULT_TOP_K, classes)), classes)
     return Request(images, protocol, top_k, answer_format, raw.explain, body_id)
@@ -91,12 +92,12 @@ def is_v2(raw: RawRequest) -> bool:
     """Whether a request, valid or not, is Open Inference V2's: its sender then reads V2's errors."""
     if binary_tensors.HEADER in raw.headers:
         return True
-    body = next((raw.fields[name] for name in _BODY_FIELDS if name in raw.fields), b"")
+    body = next((raw.fields[name] for name in BODY_FIELDS if name in raw.fields), b"")
     if isinstance(body, Mapping):
         return "inputs" in body
     data = body[:_SEARCHED].encode(errors="replace") if isinstance(body, str) else body
-    start = encodings.head(data, raw.headers.get("content-encoding", ""), _SEARCHED).removeprefix(_BYTE_ORDER_MARK)
-    return start.lstrip().startswith(b"{") and b'"inputs"' in start
+    start = _beginning(encodings.head(data, raw.headers.get("content-encoding", ""), _SEARCHED), _SEARCHED)
+    return start.startswith("{") and '"inputs"' in start
 
 
 def _split(raw: RawRequest) -> tuple[tuple[bytes | bytearray, ...] | Mapping[str, Any], dict[str, object]]:
@@ -112,10 +113,12 @@ def _payload(raw: RawRequest) -> tuple[bytes | bytearray, ...] | Mapping[str, An
     fields = {name: value for name, value in raw.fields.items() if name not in OPTIONS}
     files = tuple(value for value in fields.values() if isinstance(value, bytes | bytearray) and len(value) > 0)
     form_of_several = len(files) > 1 and raw.headers.get("content-type", "").lower().startswith("multipart/")
-    body = next((fields[name] for name in _BODY_FIELDS if name in fields), None)
+    body = next((fields[name] for name in BODY_FIELDS if name in fields), None)
     if body is not None and not form_of_several:
         return _body(body, raw.headers)
     if not files:
+        if not fields and raw.headers.get("content-type", "").lower().startswith("multipart/"):
+            raise InvalidRequest("The form has no complete field: it is empty, malformed or cut short.")
         raise _nothing(raw.headers)
     if len(files) > MAX_IMAGES:
         raise InvalidParameter(f"At most {MAX_IMAGES} images per request; this form has {len(files)}.")
@@ -155,7 +158,7 @@ def _json(data: bytes | bytearray) -> Mapping[str, Any]:
             raise InvalidRequest("The body is not JSON, which its Content-Type says.")
         raise InvalidParameter(f"The JSON has over {MAX_JSON_VALUES:,} values: send images as base64 strings.")
     try:
-        content = json.loads(data.removeprefix(_BYTE_ORDER_MARK), parse_int=_integer)
+        content = json.loads(data, parse_int=_integer)
     except (ValueError, RecursionError):
         raise InvalidRequest("The body is not valid JSON.") from None
     if not isinstance(content, dict):
@@ -164,7 +167,23 @@ def _json(data: bytes | bytearray) -> Mapping[str, Any]:
 
 
 def _is_object(data: bytes | bytearray) -> bool:
-    return data[:64].removeprefix(_BYTE_ORDER_MARK).lstrip()[:1] == b"{"
+    return _beginning(data, _BEGINNING).startswith("{")
+
+
+def _beginning(data: bytes | bytearray, size: int) -> str:
+    """Return the first ``size`` bytes as text, in the UTF-8, 16 or 32 that JSON would be in, from its first sign on."""
+    start = bytes(data[:size])
+    return start.decode(json.detect_encoding(start), errors="replace").lstrip(_BYTE_ORDER_MARK + " \t\r\n")
+
+
+def _file(data: bytes | bytearray) -> bytes | bytearray:
+    """Return an image file as it is, or out of a data URL."""
+    if not encodings.is_data_url(data):
+        return data
+    try:
+        return encodings.from_base64(data.decode("ascii"))
+    except ValueError:
+        raise InvalidRequest("The data URL is not valid base64.") from None
 
 
 def _integer(digits: str) -> int:
@@ -223,7 +242,8 @@ def _base64(text: object, where: str) -> bytes:
     if isinstance(text, bytes):  # no JSON: it came as binary data
         return text
     if not isinstance(text, str):
-        raise InvalidRequest(f"{where} must carry an image file as a base64 string.")
+        shape = '{"b64": "..."} with' if where.startswith("instances") else ""
+        raise InvalidRequest(f"{where} must be {shape} an image file as a base64 string.".replace("  ", " "))
     try:
         return encodings.from_base64(text)
     except ValueError:

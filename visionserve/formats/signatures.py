@@ -26,6 +26,9 @@ _NOT_READ = {
     "camera raw": re.compile(rb"(?s)....ftypcrx |FUJIFILMCCD-RAW|IIRO|IIU\0"),
     "PSD": re.compile(rb"8BPS"),
     "ICO": re.compile(rb"\0\0[\1\2]\0"),
+    "text in base64, which belongs into JSON or a data URL": re.compile(
+        rb"/9j/|iVBORw0KGgo|R0lGOD|UklGR|AAAA.{4,8}Z0eX"
+    ),
 }
 _SEND = "send JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP or TIFF."
 

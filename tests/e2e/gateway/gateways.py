@@ -46,6 +46,9 @@ class Gateway:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return requests.put(self.url(path), data=body, headers=named, timeout=60)
 
+    def post(self, path: str = "predictions/flowers", **content: Any) -> requests.Response:
+        return requests.post(self.url(path), timeout=60, **content)
+
     def get(self, path: str, **headers: str) -> requests.Response:
         return requests.get(
             self.url(path), headers={name.replace("_", "-"): value for name, value in headers.items()}, timeout=60

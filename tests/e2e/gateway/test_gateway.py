@@ -111,6 +111,7 @@ def test_a_photograph_that_curl_calls_a_form_goes_on_as_bytes(gateway: Gateway, 
         timeout=30,
     )
     assert server.seen[-1].headers["content-type"] == "application/octet-stream"
+    assert server.seen[-1].headers["x-form-type"] == "application/x-www-form-urlencoded"
     form = requests.post(gateway.url("predictions/flowers"), files={"file": b"image"}, timeout=30)
     assert form.status_code == 200
     # For the handler to read: TorchServe would take long for a form of many fields.

@@ -114,7 +114,7 @@ def test_v2_takes_any_shape_that_counts_the_data(shape: list[int]) -> None:
         v1(5),
         v1("@@"),
         v1("abcde"),
-        v1("data:image/jpeg,abcd"),
+        v1("data:image/jpeg;base64,@@"),
         v1("data:;base64" + " " * 300 + ",abcd"),
         v1("data:image/jpeg;base64"),
         v1("ü"),
@@ -327,35 +327,12 @@ def test_other_encodings_are_named_with_those_that_are_accepted(encoding: str) -
         parsed({"body": IMAGE}, content_encoding=encoding)
 
 
-@pytest.mark.parametrize("body", [IMAGE, gzip.compress(IMAGE)[:-9], gzip.compress(IMAGE) * 2, b"\x1f\x8b", b"\x78\x9c"])
+@pytest.mark.parametrize(
+    "body", [IMAGE, gzip.compress(IMAGE)[:-9], gzip.compress(IMAGE) + b"x", b"\x1f\x8b", b"\x78\x9c"]
+)
 def test_a_body_that_is_not_what_its_encoding_says_is_an_invalid_request(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
         parsed({"body": body}, content_encoding="gzip")
-
-
-ODD = bytes(range(256)) * 2 + b"\xfb\xef\xff"  # its base64 has + and /, and no padding in any of the lengths below
-SPELLINGS: dict[str, Callable[[bytes], str]] = {
-    "lines": lambda data: base64.encodebytes(data).decode(),
-    "crlf": lambda data: base64.encodebytes(data).decode().replace("\n", "\r\n"),
-    "data-url": lambda data: "data:image/jpeg;base64," + base64.b64encode(data).decode(),
-    "data-url-odd": lambda data: " Data:image/png;name=a.png;BASE64,\n" + base64.encodebytes(data).decode(),
-    "url-safe": lambda data: base64.urlsafe_b64encode(data).decode(),
-    "url-safe-unpadded": lambda data: base64.urlsafe_b64encode(data).decode().rstrip("="),
-}
-
-
-@pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS.keys())
-def test_base64_is_read_as_people_write_it(spelling: Callable[[bytes], str]) -> None:
-    for data in (ODD, ODD[:-1], ODD[:-2]):
-        assert parsed({"body": v1(spelling(data))}).images == (data,)
-        assert parsed({"body": v2([spelling(data)])}).images == (data,)
-
-
-def test_json_may_begin_with_a_byte_order_mark() -> None:
-    for content_type in ("", "application/json"):
-        assert parsed({"body": b"\xef\xbb\xbf \n" + v1(TEXT)}, content_type=content_type).images == (IMAGE,)
-        assert parsed({"body": "\ufeff" + v1(TEXT).decode()}, content_type=content_type).images == (IMAGE,)
-    assert is_v2(RawRequest("id", {"body": b"\xef\xbb\xbf" + v2([TEXT])}, {}))
 
 
 def test_png_is_an_answer_to_an_explanation_of_one_image_only() -> None:
