@@ -106,7 +106,14 @@ def resize(
     provenance.pop(SERVED_IN, None)
     provenance.pop("baseline", None)  # of the other input
     card = replace(
-        card, version=version, input=served_as, temperature=1.0, model=INT8, metrics={}, provenance=provenance
+        card,
+        version=version,
+        input=served_as,
+        temperature=1.0,
+        model=INT8,
+        second_look=None,  # chosen for the other input
+        metrics={},
+        provenance=provenance,
     )
     with replacement(bundle) as folder:
         shutil.copy(source / WEIGHTS, folder)

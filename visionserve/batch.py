@@ -3,8 +3,12 @@
 raw request -> request -> prepared images --+                               +-> reply
 raw request -> ServiceError ----------------|-> engine -> classifications --|-> reply
 raw request -> request -> prepared images --+                               +-> reply
+
+Where the card has a second look, the images of which the engine was unsure are prepared closer and run once more: at
+most as many as the batch has, decoded in at most the same time.
 """
 
+import contextlib
 import itertools
 import logging
 import time
@@ -80,6 +84,8 @@ def answer(classifier: Classifier, batch: Sequence[RawRequest], max_images: int)
     images = [image for entry in prepared if isinstance(entry, _Prepared) for image in entry.images]
     started = time.perf_counter()
     outcome = _classify(classifier, images, max_images)
+    if classifier.card.second_look is not None and not isinstance(outcome, Exception):
+        outcome = _look_again(classifier, _sources(batch, prepared), outcome, max_images)
     inference_s = time.perf_counter() - started
     failure = outcome if isinstance(outcome, Exception) else None
     remaining = iter([] if isinstance(outcome, Exception) else outcome)
@@ -159,6 +165,47 @@ def _classify(classifier: Classifier, images: list[np.ndarray], max_images: int)
     except Exception as failure:
         logger.exception("the engine failed on a batch of %d images", len(images))
         return failure
+
+
+def _sources(
+    batch: Sequence[RawRequest], prepared: Sequence[_Prepared | Reply]
+) -> list[tuple[RawRequest, bytes | bytearray]]:
+    """Return the request and the file of each prepared image."""
+    return [
+        (raw, data)
+        for raw, entry in zip(batch, prepared, strict=True)
+        if isinstance(entry, _Prepared)
+        for data in entry.request.images
+    ]
+
+
+def _look_again(
+    classifier: Classifier,
+    sources: Sequence[tuple[RawRequest, bytes | bytearray]],
+    firsts: list[Classification],
+    max_images: int,
+) -> list[Classification] | Exception:
+    """Return the classifications, with a second look at those that are unsure.
+
+    An answer that nobody waits for keeps its first look, and so does what is left after `DECODE_BUDGET_S` of decoding.
+    """
+    deadline = time.perf_counter() + DECODE_BUDGET_S
+    closer: dict[int, np.ndarray] = {}
+    for index, ((raw, data), first) in enumerate(zip(sources, firsts, strict=True)):
+        if classifier.unsure(first) and time.time() <= raw.expires_at and time.perf_counter() <= deadline:
+            with contextlib.suppress(ServiceError):  # too large to decode twice at this moment: the first look stays
+                closer[index] = classifier.prepare_closer(data, first)
+    results, indices = list(firsts), list(closer)
+    try:
+        for start in range(0, len(indices), max_images):
+            some = indices[start : start + max_images]
+            seconds = classifier.look_again([firsts[index] for index in some], np.stack([closer[i] for i in some]))
+            for index, second in zip(some, seconds, strict=True):
+                results[index] = second
+    except Exception as failure:
+        logger.exception("the engine failed on a second look at %d images", len(indices))
+        return failure
+    return results
 
 
 def _render(

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from visionserve import engines, novelty, transforms
+from visionserve import engines, heatmap, novelty, transforms
 from visionserve import model_card as cards
 from visionserve.engines import Engine, Runtime
 from visionserve.errors import BundleError
@@ -37,12 +37,14 @@ class Classification:
     """The classifier's result for one image.
 
     ``probabilities`` is (C,) float32, calibrated; ``novelty`` 0-1, see novelty.py; ``class_maps`` (C, h, w) float32.
+    ``second_look`` is whether the probabilities are the mean of two looks; the rest is always that of the first.
     """
 
     labels: tuple[str, ...]
     probabilities: np.ndarray
     novelty: float
     class_maps: np.ndarray
+    second_look: bool = False
 
     def top(self, k: int) -> list[Prediction]:
         """Return the ``k`` most probable labels, the most probable first; all of them when k is larger."""
@@ -116,6 +118,36 @@ class Classifier:
         outputs = self.engine.run(images)
         images_apart = zip(outputs.logits, outputs.embedding, outputs.class_maps, strict=True)
         return [self._classification(logits, point, maps) for logits, point, maps in images_apart]
+
+    def classify_file(self, data: bytes | bytearray) -> Classification:
+        """Return the classification of one encoded image, with a second look where the card asks for it.
+
+        Raises a ServiceError when the image cannot be read.
+        """
+        (first,) = self.classify(self.prepare(data)[None])
+        return self.look_again([first], self.prepare_closer(data, first)[None])[0] if self.unsure(first) else first
+
+    def unsure(self, classification: Classification) -> bool:
+        """Return whether the card asks for a second look at an image."""
+        policy = self.card.second_look
+        return policy is not None and float(classification.probabilities.max()) < policy.below
+
+    def prepare_closer(self, data: bytes | bytearray, first: Classification) -> np.ndarray:
+        """Return the part of an image, (S, S, 3) uint8 RGB, where its first classification has the most evidence."""
+        if self.card.second_look is None:
+            raise ValueError("the card has no second look")
+        size = self.card.input.size
+        x, y = heatmap.peak(first.class_map(first.best), size)
+        point = (x / size, y / size)
+        return transforms.load_closer(data, self.preprocessing, self.card.second_look.zoom, point, self.limits)
+
+    def look_again(self, firsts: Sequence[Classification], images: np.ndarray) -> list[Classification]:
+        """Return the classifications with the mean of both looks' probabilities; ``images`` are `prepare_closer`'s."""
+        pairs = zip(firsts, self.classify(images), strict=True)
+        return [
+            replace(first, probabilities=(first.probabilities + second.probabilities) / 2, second_look=True)
+            for first, second in pairs
+        ]
 
     def _classification(self, logits: np.ndarray, embedding: np.ndarray, maps: np.ndarray) -> Classification:
         probabilities = softmax(logits / self.card.temperature)

@@ -36,6 +36,25 @@ class Input:
     std: tuple[float, float, float]
 
 
+@dataclass(frozen=True)
+class SecondLook:
+    """When and how an image is classified a second time, closer: the answer is then the mean of both.
+
+    ``below`` is the probability of the best label, 0-1, under which that is done; ``zoom`` the side of the second
+    square as a share of the first one's. It lies where the class map of the best label has its maximum.
+    """
+
+    below: float
+    zoom: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.below <= 1 or not 0 < self.zoom < 1:
+            raise BundleError(
+                f"second_look needs below above 0 and at most 1, and zoom between 0 and 1, not {self.below} and "
+                f"{self.zoom}"
+            )
+
+
 INT8 = "model.int8.onnx"
 
 
@@ -43,7 +62,8 @@ INT8 = "model.int8.onnx"
 class ModelCard:
     """A model's name, version, labels, input, calibration, metrics and where it came from.
 
-    ``heatmap`` is False, and only then in the file, where the network has no class maps.
+    ``heatmap`` is False, and only then in the file, where the network has no class maps. ``second_look`` is in the file
+    where unsure images are looked at again.
     """
 
     name: str
@@ -55,6 +75,7 @@ class ModelCard:
     model: str = INT8
     device: Device = "cpu"
     heatmap: bool = True
+    second_look: SecondLook | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -67,6 +88,8 @@ class ModelCard:
             raise BundleError(f"device must be cpu or cuda, not {self.device!r}")
         if not isinstance(self.heatmap, bool):
             raise BundleError(f"heatmap must be true or false, not {self.heatmap!r}")
+        if self.second_look is not None and not self.heatmap:
+            raise BundleError("second_look needs class maps, which this network does not have")
 
     @property
     def digest(self) -> str:
@@ -95,7 +118,9 @@ class ModelCard:
                 int(shape["size"]), float(shape["crop"]), _triple(shape["mean"]), _triple(shape["std"])
             )
             labels = tuple(str(label) for label in entries["labels"])
-            return cls(**(entries | {"input": network_input, "labels": labels}))
+            return cls(
+                **(entries | {"input": network_input, "labels": labels, "second_look": _second_look(entries, path)})
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{path}: a required entry is missing or of the wrong type ({error})") from error
 
@@ -103,6 +128,8 @@ class ModelCard:
         content = asdict(self)
         if self.heatmap:
             del content["heatmap"]
+        if self.second_look is None:
+            del content["second_look"]
         return json.dumps(content, indent=indent, ensure_ascii=False)
 
 
@@ -122,6 +149,13 @@ def _entries(owner: type, content: object, where: str) -> dict[str, Any]:
     if unknown:
         raise BundleError(f"{where}: unknown entries: {', '.join(unknown)}")
     return cast(dict[str, Any], content)
+
+
+def _second_look(entries: dict[str, Any], path: Path) -> SecondLook | None:
+    if entries.get("second_look") is None:
+        return None
+    policy = _entries(SecondLook, entries["second_look"], f"{path}: second_look")
+    return SecondLook(float(policy["below"]), float(policy["zoom"]))
 
 
 def _triple(values: Any) -> tuple[float, float, float]:

@@ -7,7 +7,8 @@
 
 An explanation adds "heatmap", a grey PNG in base64 for the most probable label, to each (in v2 BYTES [n]);
 ``format=png`` answers the image under its heatmap instead. A model without class maps has neither: a ``note`` says so
-(in v2 among ``parameters``).
+(in v2 among ``parameters``). Where the card has a second look, ``"second_look": true`` marks the images that had one
+(in v2 their number, among ``parameters``).
 """
 
 import base64
@@ -67,6 +68,8 @@ def _entry(request: Request, classification: Classification, card: ModelCard) ->
         for top in classification.top(request.top_k)
     ]
     entry: dict[str, Any] = {"predictions": predictions, "novelty": round(classification.novelty, _DECIMALS)}
+    if classification.second_look:
+        entry["second_look"] = True
     if not request.explain:
         return entry
     return entry | ({"heatmap": _heatmap(classification, card)} if card.heatmap else {"note": _no_heatmap(card)})
@@ -92,6 +95,8 @@ def _v2(request: Request, classifications: Sequence[Classification], card: Model
     names: dict[str, Any] = {"model_name": card.name, "model_version": card.version}
     if request.explain and not card.heatmap:
         names["parameters"] = {"note": _no_heatmap(card)}
+    if card.second_look is not None:
+        names["parameters"] = {"second_look": sum(classification.second_look for classification in classifications)}
     return names | ({"id": request.id} if request.id is not None else {}) | {"outputs": outputs}
 
 

@@ -4,7 +4,7 @@ Training's evaluation, calibration and serving all call `load`, so they cannot d
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -42,7 +42,10 @@ class Preprocessing:
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Turn (H, W, 3) uint8 into (size, size, 3) uint8, C-contiguous and writable."""
-        top, left, side = self.square(*image.shape[:2])
+        return self.resized(image, *self.square(*image.shape[:2]))
+
+    def resized(self, image: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
+        """Turn a square of (H, W, 3) uint8 into (size, size, 3) uint8, C-contiguous and writable."""
         # A copy: torch resizes pixels that lie together, channels last, in half the time, and refuses read-only ones.
         square = torch.from_numpy(image[top : top + side, left : left + side].copy())  # (side, side, 3)
         pixels = np.empty((self.size, self.size, 3), np.uint8)
@@ -64,3 +67,29 @@ def load(
 ) -> np.ndarray:
     """Decode and preprocess one image file to (size, size, 3) uint8; raises what `images.decode` raises."""
     return preprocessing(decode(data, limits=limits, min_side=preprocessing.min_side))
+
+
+def load_closer(
+    data: bytes | bytearray | memoryview,
+    preprocessing: Preprocessing,
+    zoom: float,
+    point: tuple[float, float],
+    limits: Limits = DEFAULT_LIMITS,
+) -> np.ndarray:
+    """Decode one image file and prepare a smaller square of it, (size, size, 3) uint8.
+
+    Args:
+        zoom: the side of this square as a share of the one that `load` takes.
+        point: (x, y) of its centre, as shares of that one's side; it is moved where it would leave the image.
+    """
+    closer = replace(preprocessing, crop=preprocessing.crop * zoom)
+    image = decode(data, limits=limits, min_side=closer.min_side)
+    height, width = image.shape[:2]
+    top, left, whole = preprocessing.square(height, width)
+    side = closer.square(height, width)[2]
+    x, y = left + point[0] * whole, top + point[1] * whole
+    return closer.resized(image, _start(y, side, height), _start(x, side, width), side)
+
+
+def _start(centre: float, side: int, length: int) -> int:
+    return min(max(round(centre - side / 2), 0), length - side)

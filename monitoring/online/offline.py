@@ -61,11 +61,11 @@ class Offline:
             if not entry.ok or file is None or entry.probability is None:
                 continue
             try:
-                image = self._classifier.prepare(read_regular(file))
+                answer = self._classifier.classify_file(read_regular(file))
             except (OSError, ServiceError):
                 unreadable += 1
                 continue
-            best = self._classifier.classify(image[None])[0].top(1)[0]
+            best = answer.top(1)[0]
             same_label += best.label == entry.prediction
             differences.append(abs(best.probability - entry.probability) if best.label == entry.prediction else 1.0)
             if entry.label is not None:

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from training.data.cache import read
 from training.data.datamodule import load_served
 from training.data.datasets import Split
 from training.data.manifest import Manifest
 from training.networks import fp32_outputs, load_network
-from visionserve.classifier import Classifier
+from visionserve.classifier import Classification, Classifier
 from visionserve.errors import BundleError
 from visionserve.model_card import FILE_NAME as CARD
 from visionserve.model_card import ModelCard
@@ -91,7 +92,7 @@ def collect(bundle: Path, manifest: Manifest, split: Split = "test") -> Evaluati
         files=files,
         images=images,
         targets=targets,
-        predictions=predict(classifier, images),
+        predictions=predict(classifier, images, files),
         fp32_logits=_fp32_logits(bundle, card, images),
         validation=_validation(classifier, manifest, split),
     )
@@ -117,18 +118,38 @@ def progress(total: int, what: str) -> "tqdm[Any]":
     return tqdm(total=total, desc=what, unit="", disable=None, leave=False)
 
 
-def predict(classifier: Classifier, images: np.ndarray) -> Predictions:
-    """Classify prepared images (N, S, S, 3) in batches."""
+def predict(classifier: Classifier, images: np.ndarray, files: Sequence[Path] | None = None) -> Predictions:
+    """Classify prepared images (N, S, S, 3) in batches.
+
+    Args:
+        files: the same images, for the second look of a card that asks for one; without them there is none.
+    """
     probabilities, novelty = [], []
     with progress(len(images), "predictions, as served") as bar:
-        for batch in batches(images):
-            for answer in classifier.classify(batch):
+        for start in range(0, len(images), BATCH):
+            batch = images[start : start + BATCH]
+            answers = classifier.classify(batch)
+            if files is not None:
+                answers = _look_again(classifier, answers, files[start : start + BATCH])
+            for answer in answers:
                 probabilities.append(answer.probabilities.astype(np.float64))
                 novelty.append(answer.novelty)
             bar.update(len(batch))
     # Back to logits, up to a constant that softmax ignores.
     logits = classifier.card.temperature * np.log(np.maximum(np.stack(probabilities), _SMALLEST))
     return Predictions(logits, np.array(novelty))
+
+
+def _look_again(
+    classifier: Classifier, answers: Sequence[Classification], files: Sequence[Path]
+) -> list[Classification]:
+    """Return the classifications with a second look at those of which the card's policy says so."""
+    results = list(answers)
+    for index, (answer, file) in enumerate(zip(answers, files, strict=True)):
+        if classifier.unsure(answer):
+            closer = classifier.prepare_closer(read(file), answer)
+            (results[index],) = classifier.look_again([answer], closer[None])
+    return results
 
 
 def batches(images: np.ndarray, size: int = BATCH) -> Iterator[np.ndarray]:
@@ -147,7 +168,7 @@ def _validation(classifier: Classifier, manifest: Manifest, split: Split) -> Val
     if split == "val" or not manifest.part("val"):
         return None
     files, targets = _files(manifest, "val")
-    return Validation(predict(classifier, prepare(files, classifier.preprocessing)), targets)
+    return Validation(predict(classifier, prepare(files, classifier.preprocessing), files), targets)
 
 
 def _fp32_logits(bundle: Path, card: ModelCard, images: np.ndarray) -> np.ndarray:

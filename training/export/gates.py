@@ -4,29 +4,35 @@ When a bundle is packaged, on synthetic images, without a data set:
 golden    the fp32 network still gives the outputs it gave when its bundle was made
 export    the ONNX file agrees with the fp32 network
 batching  the ONNX file gives an image the same outputs, to the bit, alone and in any batch
+second look  where the card has one: an image of which the network is unsure gets the same answer alone and in any batch
 
 When a bundle is made, on its training and validation images:
 int8      image by image, int8 and fp32 predict the same label with nearly the same probabilities
 decode    the scaled JPEG decode leads to the same labels as the full decode
 """
 
+import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
+from PIL import Image
 
 from training import golden
 from training.networks import fp32_outputs, load_network, synthetic_images
-from visionserve import engines
+from visionserve import batch, engines, novelty
+from visionserve.batch import Reply
 from visionserve.classifier import Classifier, softmax
 from visionserve.engines import Engine, Outputs
 from visionserve.errors import BundleError
 from visionserve.images import decode
 from visionserve.model_card import FILE_NAME as CARD
-from visionserve.model_card import ModelCard
+from visionserve.model_card import ModelCard, SecondLook
+from visionserve.novelty import Reference
+from visionserve.request_parsing import RawRequest
 from visionserve.torch_engine import TorchEngine
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -78,6 +84,8 @@ def check(bundle: Path, served: Path, precision: Precision) -> list[Finding]:
     images = synthetic_images(card.input.size)
     expected = fp32_outputs(load_network(bundle), card, images)
     findings = list(_findings(bundle, card, images, expected, _engine(served, precision), precision))
+    if card.second_look is not None:
+        findings.append(second_look(card, images, _engine(served, precision), bundle))
     if precision == "fp16":
         findings += _torch_findings(bundle, images, expected)
     require(findings)
@@ -168,6 +176,32 @@ def _torch_findings(bundle: Path, images: np.ndarray, expected: Outputs) -> list
         Finding("torch batching", depend, 0, "images whose outputs depend on their batch mates"),
         Finding("torch batching", _largest(outputs.logits - alone), LOGITS["fp16"], "largest logit difference alone"),
     ]
+
+
+def second_look(card: ModelCard, images: np.ndarray, engine: Engine, bundle: Path) -> Finding:
+    """Compare the answers to requests with image files, alone and together, as the handler gives them."""
+    policy = replace(card, second_look=replace(cast(SecondLook, card.second_look), below=1.0))  # unsure of all of them
+    classifier = Classifier(policy, engine, Reference.load(bundle / novelty.FILE_NAME))
+    requests = [RawRequest("", {"body": _png(image)}, {}) for image in images]
+    together = batch.answer(classifier, requests, len(requests)).replies
+    alone = [batch.answer(classifier, [request], 1).replies[0] for request in requests]
+    differ = sum(
+        one.content != other.content or not (_looked(one) and _looked(other))
+        for one, other in zip(together, alone, strict=True)
+    )
+    return Finding("second look", differ, 0, "images whose second look is missing or depends on their batch")
+
+
+def _looked(reply: Reply) -> bool:
+    """Return whether an image had its second look; one of probability 1 needs none."""
+    (classification,) = reply.classifications
+    return classification.second_look or float(classification.probabilities.max()) >= 1
+
+
+def _png(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
 
 
 def confident_flips(expected: np.ndarray, served: np.ndarray) -> int:

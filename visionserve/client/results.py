@@ -32,6 +32,7 @@ class Answer:
 
     ``novelty`` is 0 (very like the training images) to 1 (unlike all of them); ``timings`` are seconds by stage
     (decode, inference, total), as the service measured them; ``heatmap`` is a grey PNG, if one was requested.
+    ``second_look`` is whether the model was unsure and looked at the image twice.
     """
 
     predictions: tuple[Prediction, ...]
@@ -40,6 +41,7 @@ class Answer:
     request_id: str
     timings: Mapping[str, float] = field(default_factory=dict)
     heatmap: bytes | None = None
+    second_look: bool = False
 
     @property
     def best(self) -> Prediction:
@@ -88,7 +90,8 @@ def read_native(content: Mapping[str, Any], request_id: str, timings: Mapping[st
     )
     model = ModelName(str(content["model"]["name"]), str(content["model"]["version"]))
     heatmap = base64.b64decode(content["heatmap"]) if "heatmap" in content else None
-    return Answer(_not_empty(predictions), float(content["novelty"]), model, request_id, timings, heatmap)
+    looks = bool(content.get("second_look", False))
+    return Answer(_not_empty(predictions), float(content["novelty"]), model, request_id, timings, heatmap, looks)
 
 
 def read_v2(content: Mapping[str, Any], request_id: str, timings: Mapping[str, float]) -> Answer:
@@ -100,7 +103,8 @@ def read_v2(content: Mapping[str, Any], request_id: str, timings: Mapping[str, f
     )
     model = ModelName(str(content["model_name"]), str(content.get("model_version", "")))
     heatmap = base64.b64decode(tensors["heatmap"][0]) if "heatmap" in tensors else None
-    return Answer(_not_empty(predictions), float(tensors["novelty"][0]), model, request_id, timings, heatmap)
+    looks = bool((content.get("parameters") or {}).get("second_look", False))
+    return Answer(_not_empty(predictions), float(tensors["novelty"][0]), model, request_id, timings, heatmap, looks)
 
 
 def read_model(content: Mapping[str, Any]) -> Model:

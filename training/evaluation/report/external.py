@@ -87,7 +87,7 @@ def section(data: EvaluationData, sets: Sequence[Labelled]) -> Section:
     own = Labelled(data.split, data.files, tuple(frozenset([int(t)]) for t in data.targets), ("",) * len(data.files))
     rows: dict[str, dict[str, Any]] = {data.split: measure(own, data.predictions, data.card.temperature)}
     for entry in sets:
-        predictions = predict(data.classifier, prepare(entry.files, data.classifier.preprocessing))
+        predictions = predict(data.classifier, prepare(entry.files, data.classifier.preprocessing), entry.files)
         rows[entry.name] = measure(entry, predictions, data.card.temperature)
     figures = {name: row for name, row in rows.items() if name != data.split}
     headline = {KEY: {name: {key: row[key] for key in _HEADLINE if key in row} for name, row in figures.items()}}
