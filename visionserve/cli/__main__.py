@@ -13,12 +13,14 @@ from types import FrameType
 
 import visionserve
 from visionserve.cli import exit_codes, explain, models, predict
+from visionserve.cli.bulk import command as bulk
 from visionserve.cli.exit_codes import Stop
 from visionserve.client import ServiceUnreachable
 from visionserve.client.errors import Cause
 
 _COMMANDS = {
     "predict": (predict, "classify images: a readable table, or rows for a whole folder"),
+    "bulk": (bulk, "classify a folder or bucket on a cluster, with Ray, into Parquet parts"),
     "explain": (explain, "write the image with its heatmap over it"),
     "models": (models, "list the models of a service and whether it is ready"),
 }

@@ -19,7 +19,16 @@ from visionserve.cli import exit_codes, image_files, options
 from visionserve.cli.exit_codes import Stop
 from visionserve.cli.parquet import ParquetTable
 from visionserve.cli.predictors import Overlays, Predictor, stop_for_request
-from visionserve.cli.resumable_table import Csv, JsonLines, OnRow, Record, ResumableTable, columns, record
+from visionserve.cli.resumable_table import (
+    Csv,
+    JsonLines,
+    OnRow,
+    Record,
+    ResumableTable,
+    columns,
+    printable_bytes,
+    record,
+)
 from visionserve.client import ResponseError, ServiceUnreachable
 from visionserve.client.http_messages import BUSY
 from visionserve.files import IMAGE_SUFFIXES
@@ -177,11 +186,8 @@ def _new_images(folder: Path, rows: Rows) -> Iterator[Path]:
 
 
 def _name(path: Path, folder: Path) -> str:
-    """Return an image's name in a table: its path below the folder, so that a run from elsewhere matches it.
-
-    Bytes that are not UTF-8 are written as escapes.
-    """
-    return path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
+    """Return an image's name in a table: its path below the folder, so that a run from elsewhere matches it."""
+    return printable_bytes(path.relative_to(folder).as_posix())
 
 
 def _same_label(folder: str, label: str) -> bool:

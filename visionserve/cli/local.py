@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import islice
 from multiprocessing import connection
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from visionserve import batch
 from visionserve import model_card as cards
@@ -39,7 +39,7 @@ from visionserve.request_parsing import RawRequest
 
 # Images a batch: what `make archive` gives the service for the same device, and for the same reasons.
 _BATCH = {"cpu": 4, "cuda": 32}
-_GPU_WORKERS = 4
+GPU_WORKERS = 4  # that share a GPU
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ class LocalPredictor:
 
     def predict_many(self, paths: Iterable[Path]) -> Iterator[FileResult]:
         """Yield a result per file, in their order, from as many processes as there are cores."""
-        card = _card(self.directory)
-        count = self.workers or (_GPU_WORKERS if card.device == "cuda" else cores())
+        details = card(self.directory)
+        count = self.workers or (GPU_WORKERS if details.device == "cuda" else cores())
         context = multiprocessing.get_context("spawn")  # a fork would inherit the threads' locks, not the threads
         with ProcessPoolExecutor(count, context, _begin) as pool:
             try:
-                for results in ordered_map(pool, self.classify, _chunks(paths, _BATCH[card.device]), 4 * count):
+                for results in ordered_map(pool, self.classify, _chunks(paths, _BATCH[details.device]), 4 * count):
                     yield from results
             except BrokenProcessPool:
                 raise Stop("A worker process was killed (out of memory?): try again with fewer --workers.") from None
@@ -80,7 +80,19 @@ class LocalPredictor:
 
     def classify(self, paths: Sequence[Path]) -> list[FileResult]:
         """Classify files as one batch; results in their order, also of those that cannot be read."""
-        contents = [_content(path) for path in paths]
+        return self.classify_contents(paths, [_content(path) for path in paths])
+
+    def load(self) -> None:
+        """Load the network into this process now; later, its files are not needed any more. Stop if that fails."""
+        _classifier(self.directory)
+
+    @property
+    def batch_size(self) -> int:
+        """Images a batch on the model's device."""
+        return _BATCH[card(self.directory).device]
+
+    def classify_contents(self, paths: Sequence[PurePath], contents: Sequence[bytes | OSError]) -> list[FileResult]:
+        """Classify what was read of some files as one batch; results in their order."""
         readable = [content for content in contents if isinstance(content, bytes)]
         # A batch without images is not one that an engine takes.
         replies = iter(_replies(_classifier(self.directory), readable, self.top_k) if readable else [])
@@ -91,7 +103,7 @@ class LocalPredictor:
             for path, content in zip(paths, contents, strict=True)
         ]
 
-    def _result(self, path: Path, image: bytes, reply: Reply) -> FileResult:
+    def _result(self, path: PurePath, image: bytes, reply: Reply) -> FileResult:
         try:
             answer = _read(reply)
             if self.overlays is not None:
@@ -165,7 +177,8 @@ def _classifier(directory: Path) -> Classifier:
         raise Stop(f"The model cannot be used here: {error}.") from error
 
 
-def _card(directory: Path) -> ModelCard:
+def card(directory: Path) -> ModelCard:
+    """Return a bundle's card; Stop when it cannot be used."""
     try:
         return ModelCard.load(directory / cards.FILE_NAME)
     except BundleError as error:

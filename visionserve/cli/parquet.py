@@ -28,7 +28,7 @@ class ParquetTable:
             raise Stop("Parquet needs pyarrow: pip install pyarrow, or choose a .csv or .jsonl file.") from error
         self._arrow, self._parquet = pyarrow, parquet
         self.path = path
-        self._schema = pyarrow.schema([(name, _kind(pyarrow, name)) for name in names])
+        self._schema = pyarrow.schema([(name, column_type(pyarrow, name)) for name in names])
         self.repeated: set[str] = set()
         self.done: set[str] = set()
         self._waiting = ResumableTable(path.with_name(path.name + ".rows.jsonl"), JsonLines(names), on_row)
@@ -104,5 +104,6 @@ class ParquetTable:
                 yield self._arrow.Table.from_pylist(rows, schema=self._schema)
 
 
-def _kind(pyarrow: Any, name: str) -> Any:
+def column_type(pyarrow: Any, name: str) -> Any:
+    """Return the type of a column by its name."""
     return pyarrow.float64() if name.startswith(_NUMBERS) else pyarrow.string()

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Protocol
 
 from visionserve.cli.exit_codes import UNREACHABLE, Stop
@@ -45,7 +45,7 @@ class Overlays:
                 "classify the overlays too."
             )
 
-    def write(self, path: Path, png: bytes) -> None:
+    def write(self, path: PurePath, png: bytes) -> None:
         """Write the overlay of an image file; Stop when that fails."""
         overlay = self.target / path.relative_to(self.source)
         write(overlay.with_name(overlay.name + ".png"), png)

@@ -57,6 +57,11 @@ def record(path: str, result: FileResult, names: Sequence[str]) -> Record:
     return {name: values.get(name) for name in names}
 
 
+def printable_bytes(name: str) -> str:
+    """Return a file's name as a row has it: bytes that are not UTF-8 as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def _ranked(rank: int) -> tuple[str, str]:
     return ("label", "probability") if rank == 1 else (f"label_{rank}", f"probability_{rank}")
 
