@@ -41,7 +41,7 @@ predict: .venv/.serve ## send an image to the running server, by default a test 
 	@$(BIN)/visionserve predict --name $(MODEL) $(if $(FILE),"$(FILE)",$(or $(wildcard model_store/.samples/$(MODEL).jpg),$(wildcard $(DAHLIA)))) $(ARGS)
 
 ui: .venv/.serve .venv/.ui ## start the web UI at http://127.0.0.1:8501; needs the running server
-	@exec $(BIN)/python -m ui $(ARGS)
+	@UI_SAMPLES="$${UI_SAMPLES-model_store/.samples}" exec $(BIN)/python -m ui $(ARGS)
 
 archive: .venv/.serve ## build model_store/MODEL.mar: make archive [MODEL=flowers] [PROFILE=auto|cpu|gpu] [KEEP=1: another version stays beside it]
 	@$(BIN)/python -m training package --if-changed $(KEEP:%=--keep) --bundle $(BUNDLE) --profile $(PROFILE) --output $(ARCHIVE)

@@ -1,5 +1,6 @@
 """The page: drop, paste or take images, see the service's answer about each (`make ui`)."""
 
+import contextlib
 import logging
 import os
 from collections import Counter
@@ -22,6 +23,7 @@ CHECK_AGAIN_S = 5
 EXPIRE_EVERY_S = 3600
 _log = logging.getLogger(__name__)
 _RETRIES = Retries(count=2)
+_SHIPPED = "flowers"  # the shipped model, for which the page has a sample
 _SAMPLE_CREDIT = "Sample image: vultilion, CC BY 2.0"
 
 
@@ -38,7 +40,7 @@ def main() -> None:
     _head(model)
     images_tab, model_tab, api_tab = st.tabs(["Images", "The model", "API"])
     with images_tab:
-        images = _inputs()
+        images = _inputs(_sample(model, settings))
         if isinstance(selected, Model):
             _answers(client, settings, selected, images)
         else:
@@ -109,8 +111,19 @@ def _head(model: Model | None) -> None:
     st.html(markup.masthead((HERE / "icon.svg").read_bytes(), TITLE, line))
 
 
-def _inputs() -> list[ImageFile]:
-    """Draw the inputs for images and return the images."""
+def _sample(model: Model | None, settings: Settings) -> ImageFile | None:
+    """Return an image that the model was made for: one of its own test images, the flower of the shipped model."""
+    if model is None:
+        return None
+    if settings.samples is not None:
+        own = settings.samples / f"{Path(model.name).name}.jpg"
+        with contextlib.suppress(OSError):
+            return ImageFile(f"Sample image: one of the test images of {model.name}", own.read_bytes())
+    return ImageFile(_SAMPLE_CREDIT, (HERE / "sample.jpg").read_bytes()) if model.name == _SHIPPED else None
+
+
+def _inputs(sample: ImageFile | None) -> list[ImageFile]:
+    """Draw the inputs for images and return the images; without a sample, there is no switch for one."""
     files = st.file_uploader(
         "Drop images here, paste them, or choose files",
         # Any file: the service judges it and gives a sentence, where a filter here would show a red mark.
@@ -121,11 +134,11 @@ def _inputs() -> list[ImageFile]:
     images = [ImageFile(file.name, file.getvalue()) for file in files]
     with st.container(horizontal=True, key="ways"):
         camera = st.toggle("Use the camera", key="camera")
-        sample = st.toggle("Show a sample", key="sample", help=_SAMPLE_CREDIT)
+        shown = sample is not None and st.toggle("Show a sample", key="sample", help=sample.name)
     if camera and (shot := st.camera_input("Take a photo", key="shot")):
         images.append(ImageFile("camera", shot.getvalue()))
-    if sample:
-        images.append(ImageFile(_SAMPLE_CREDIT, (HERE / "sample.jpg").read_bytes()))
+    if sample is not None and shown:
+        images.append(sample)
     return images
 
 

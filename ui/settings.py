@@ -18,7 +18,8 @@ class Settings:
 
     ``status_url`` reports models and health; a gateway does both at ``service_url``. ``docs_url`` is the API's
     description as a browser reaches it, which may differ from the page's own way to the service. ``kept`` is None
-    unless images may be kept with people's feedback.
+    unless images may be kept with people's feedback. ``samples`` is a folder with a test image NAME.jpg of each model,
+    None unless the page may show them: a data set's licence may not let them go further than this machine.
     """
 
     service_url: str = SERVICE_URL
@@ -27,13 +28,14 @@ class Settings:
     api_key: str | None = None
     feedback: Path = FEEDBACK
     kept: KeptImages | None = None
+    samples: Path | None = None
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
         """Read the environment; an empty variable counts as unset.
 
         UI_SERVICE_URL, UI_STATUS_URL, UI_DOCS_URL and UI_API_KEY: a service alone means a gateway, which reports the
-        status too. UI_FEEDBACK, UI_FEEDBACK_IMAGES and UI_FEEDBACK_IMAGES_DAYS: see docs/page.md.
+        status too. UI_FEEDBACK, UI_FEEDBACK_IMAGES, UI_FEEDBACK_IMAGES_DAYS and UI_SAMPLES: see docs/page.md.
 
         Raises:
             ValueError: UI_FEEDBACK_IMAGES_DAYS is not a number of days.
@@ -47,6 +49,7 @@ class Settings:
             api_key=environment.get("UI_API_KEY") or None,
             feedback=Path(environment.get("UI_FEEDBACK") or FEEDBACK),
             kept=_kept(environment),
+            samples=Path(environment["UI_SAMPLES"]) if environment.get("UI_SAMPLES") else None,
         )
 
 

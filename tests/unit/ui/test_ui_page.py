@@ -190,3 +190,17 @@ def test_a_thumb_is_thanked_for_once(show: Show, tmp_path: Path) -> None:
     assert "Thank you" in html(page)
     assert [button.label for button in page.button if button.label == "Yes"] == []
     assert (tmp_path / "feedback.jsonl").read_text().count("\n") == 1
+
+
+def test_the_sample_is_the_models_own_or_there_is_none(show: Show, service: FakeService, tmp_path: Path) -> None:
+    def samples(page: AppTest) -> list[str]:
+        return [toggle.help for toggle in page.toggle if toggle.label == "Show a sample"]
+
+    assert samples(show()) == ["Sample image: vultilion, CC BY 2.0"]
+    service.models = ("pets",)
+    assert samples(show(UI_SAMPLES=str(tmp_path))) == [], "a flower says nothing about a model of pets"
+    (tmp_path / "pets.jpg").write_bytes(png(7))
+    page = show(UI_SAMPLES=str(tmp_path))
+    assert samples(page) == ["Sample image: one of the test images of pets"]
+    next(toggle for toggle in page.toggle if toggle.label == "Show a sample").set_value(True).run()
+    assert service.asked == {"/explanations/pets": 1}
