@@ -104,7 +104,7 @@ def from_mistakes(path: Path, root: Path | None) -> Iterator[Candidate]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BundleError(f"{path} cannot be read as a CSV file: {error}") from error
     if rows and not set(_COLUMNS) <= rows[0].keys():
-        raise BundleError(f"{path} is no list of mistakes: its first line must name {', '.join(_COLUMNS)}")
+        raise BundleError(f"{path} is not a list of mistakes: its first line must name {', '.join(_COLUMNS)}")
     if rows and root is None:
         raise BundleError("--root names the folder of the images that were evaluated, where the mistakes' paths start")
     for row in rows:
@@ -164,7 +164,7 @@ def _open(address: str) -> tuple[Any, str]:
     try:
         system, root = url_to_fs(address)
     except (ImportError, ValueError) as error:
-        raise BundleError(f"{address} needs a package that is not installed, or is no address: {error}") from error
+        raise BundleError(f"{address} needs a package that is not installed, or is not an address: {error}") from error
     return system, str(root)
 
 

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def compare(lines: Iterable[str]) -> dict[tuple[str, str], Comparison]:
-    """Return a comparison by model and version in the shadow; what is no JSON line of the gateway is passed over."""
+    """Return a comparison by model and version in the shadow; other lines than the gateway's JSON are passed over."""
     served: dict[str, Answered | None] = {}
     copies: list[tuple[str, str, str, Answered | None]] = []
     for record in _records(lines):

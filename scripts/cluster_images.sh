@@ -19,7 +19,7 @@ tag() { sed -n "s|.*name: $1, newTag: \([^}]*\)}.*|\1|p" "$here/k8s/$2/kustomiza
 canary=visionserve:$(tag visionserve canary/cpu)
 gateway=nginxinc/nginx-unprivileged:$(tag nginxinc/nginx-unprivileged base)
 for image in "$server" "$gateway"; do
-    docker image inspect "$image" >/dev/null 2>&1 || { echo "There is no image $image: make image, or docker pull." >&2; exit 2; }
+    docker image inspect "$image" >/dev/null 2>&1 || { echo "The image $image is missing: make image, or docker pull." >&2; exit 2; }
 done
 DOCKER_BUILDKIT=1 docker build --target tools --tag visionserve-cluster-tools:test "$@" "$folder"
 DOCKER_BUILDKIT=1 docker build --target broken --build-arg "SERVER=$server" --tag visionserve:broken "$@" "$folder"

@@ -126,7 +126,7 @@ def explore(kind: str, seed: int, seconds: float, slow_s: float, folder: Path, r
         before = time.process_time()
         try:
             result = outcome(file, int(rng.integers(1, 64)))
-        except Exception as error:  # noqa: BLE001 - whatever is no ServiceError is what is looked for
+        except Exception as error:  # noqa: BLE001 - anything but a ServiceError is what is looked for
             report.failures.append(_keep(folder, file, f"{type(error).__name__}: {error}"))
             continue
         took = time.process_time() - before

@@ -97,7 +97,7 @@ def readme_accuracy() -> str:
 def _elsewhere(row: Mapping[str, Any]) -> str:
     low, high = row["top1_interval"]
     return (
-        f" **On {row['photographs']} images of {row['groups']} websites that it has not learnt from: "
+        f" **On {row['photographs']} images of {row['groups']} websites that it was not trained on: "
         f"{_percent(row['top1'])}** ({100 * low:.1f}-{100 * high:.1f}; mean confidence "
         f"{_percent(row['mean_confidence'])}, "
         f"calibration error {_percent(row['calibration_error'])})."

@@ -92,7 +92,7 @@ def resize(
     Args:
         root: the folder of the source's images.
         preprocessing: the new input.
-        roots: name of a further source -> its folder; those of all that the bundle learnt from.
+        roots: name of a further source -> its folder; those of all that the bundle was trained on.
 
     Raises:
         BundleError: images changed, or a gate failed (the message has the numbers).

@@ -41,7 +41,7 @@ class LabelsCsv:
         folder: of the images, below the root.
         file: column with the image's path below ``folder``; ``.jpg`` may be left out there.
         label: column with the label's name.
-        index: column with the label's position, from 0; read where there is no column ``label``, and for the order.
+        index: column with the label's position, from 0; read where the column ``label`` is missing, and for the order.
         accept: column with further labels that count as right, names or positions between semicolons.
         group: column with what an image comes from, such as a website or a camera: ``by-group`` divides by it.
         split: column with train, val or test, for the splits ``given`` and ``given-test``.
@@ -104,7 +104,9 @@ class Source:
 
     def __post_init__(self) -> None:
         if not _SERVED.fullmatch(self.name):
-            raise BundleError(f"data.more: {self.name!r} is no name of a source: use letters, digits, '-', '_', '.'")
+            raise BundleError(
+                f"data.more: {self.name!r} is not a name for a source: use letters, digits, '-', '_', '.'"
+            )
         if self.weight <= 0 or not 0 < self.held_out < 0.5:
             raise BundleError(f"data.more: {self.name} needs a weight above 0 and held_out between 0 and 0.5")
 

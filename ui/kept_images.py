@@ -91,7 +91,7 @@ def _open(address: str) -> tuple[Any, str]:
 
         system, root = url_to_fs(address)
     except (ImportError, ValueError) as error:
-        raise NotKept(f"{address} needs a package that is not installed, or is no address: {error}") from error
+        raise NotKept(f"{address} needs a package that is not installed, or is not an address: {error}") from error
     return system, str(root).rstrip("/")
 
 

@@ -37,7 +37,7 @@ def is_image(path: Path | str) -> bool:
 
 
 def open_regular(path: os.PathLike[str] | str) -> BufferedReader:
-    """Open a file to read; OSError for what is no regular file: a pipe without a writer would block for ever."""
+    """Open a file to read; OSError for anything but a regular file: a pipe without a writer would block for ever."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):

@@ -7,8 +7,8 @@
 A network that ends in pool-then-linear gives the same logits whether it pools before or after the linear layer; doing
 it after yields the class activation maps (Zhou et al. 2016, arXiv 1512.04150) without a backward pass.
 
-All other networks (VGG, ConvNeXt, MobileNet v3, transformers) run as they are. They have one class map of one place,
-the logits themselves, so everything that reads outputs takes both; their card says that there is no heatmap.
+All other networks (VGG, ConvNeXt, MobileNet v3, transformers) run as they are. They have one class map of one position,
+the logits themselves, so everything that reads outputs takes both; their card says that a heatmap is not available.
 """
 
 import copy

@@ -20,7 +20,7 @@ TOOLS = "visionserve-cluster-tools:test"
 BROKEN = "visionserve:broken"
 # Written on the namespaces that these tests made: others are not touched.
 _OURS = "visionserve.io/tests"
-# The removal of the service is the last of the tests that need it; those before it make the namespace anew.
+# The removal of the service is the last of the tests that need it; those before it make the namespace again.
 _ORDER = ("test_manifests", "test_gpu_nodes", "test_rollout", "test_faults", "test_autoscaling", "test_options")
 # A kubelet says which images it has, some seconds after they were loaded.
 _IMAGES_TIMEOUT_S = 90

@@ -1,7 +1,7 @@
 """The page of a model's life, docs/releases.md, from beginning to end: its commands, taken out of the document.
 
 Five of the birds, fourteen images each, are the folder; six others each come later. Nothing is added to the document's
-commands except what bounds the time, and where there is no network the initial weights.
+commands except what bounds the time, and, without a network, the initial weights.
 """
 
 import csv

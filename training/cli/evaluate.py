@@ -42,7 +42,7 @@ def evaluate_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=DIR",
-        help="folder of a further source that the bundle learnt from (manifest-NAME.csv): measures its held-out groups",
+        help="folder of a further source in the training data (manifest-NAME.csv): measures its held-out groups",
     )
     parser.add_argument(
         "--external",

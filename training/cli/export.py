@@ -164,7 +164,7 @@ def resize_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=DIR",
-        help="folder of a further source that the bundle learnt from; may be repeated",
+        help="folder of a further source that the bundle was trained on; may be repeated",
     )
     parser.add_argument("--input", type=size_and_crop, required=True, metavar="SIZE/CROP", help="such as 176/0.875")
     parser.add_argument("--version", required=True, help="of the new bundle, such as 1.1: its answers differ")

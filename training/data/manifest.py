@@ -166,7 +166,7 @@ def load_further(folder: Path, labels: tuple[str, ...], roots: Mapping[str, Path
         raise BundleError(f"{folder} has no source {strange[0]!r} but {', '.join(sorted(files)) or 'the first only'}")
     if missing:
         raise BundleError(
-            f"{folder} learnt from {missing[0]} too: say where its images are with --more {missing[0]}=DIR"
+            f"{folder} was trained on {missing[0]} too: say where its images are with --more {missing[0]}=DIR"
         )
     return {name: load(file, roots[name], labels) for name, file in files.items()}
 

@@ -198,7 +198,7 @@ def averaged(weights: dict[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
     """Return trained weights averaged with those that the run started from, which have ``init_share`` of it.
 
     Raises:
-        BundleError: the start is no bundle, whose head is for the same labels.
+        BundleError: the start is not a bundle, whose head is for the same labels.
     """
     if not recipe.init_share:
         return weights

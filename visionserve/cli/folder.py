@@ -152,7 +152,7 @@ def _completed(rows: Rows) -> Iterator[None]:
     try:
         yield
     except Exception:
-        with contextlib.suppress(Stop):  # such as a full disk: what ended the run is what its user is told
+        with contextlib.suppress(Stop):  # such as a full disk: the user sees what ended the run
             rows.complete()
         raise
     rows.complete()

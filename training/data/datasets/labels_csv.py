@@ -106,21 +106,21 @@ def _read(table: Path, columns: LabelsCsv) -> list[tuple[int, dict[str, str]]]:
         rows = [(reader.line_num, row) for row in reader]
     except (ValueError, csv.Error) as error:
         raise BundleError(f"{table} is not a CSV file in UTF-8: {error}") from error
-    told = {role: getattr(columns, role) for role in _COLUMNS}
-    absent = [role for role in _COLUMNS if told[role] not in header]
+    column = {role: getattr(columns, role) for role in _COLUMNS}
+    absent = [role for role in _COLUMNS if column[role] not in header]
     changed = {entry.name for entry in fields(columns) if getattr(columns, entry.name) != entry.default}
     needed = [role for role in absent if role == "file" or role in changed]
     if not needed and "label" in absent and "index" in absent:
         needed = ["label"]
     if needed:
         raise BundleError(
-            f"{table} has no column {told[needed[0]]!r} but {', '.join(header)}: say which one it is with the source's "
+            f"{table} has no column {column[needed[0]]!r} but {', '.join(header)}: give its name by the source's "
             f"entry csv.{needed[0]} (--data.csv.{needed[0]} COLUMN)"
         )
     if not rows:
         raise BundleError(f"{table} lists no images")
     roles = [role for role in _COLUMNS if role not in absent]
-    return [(number, {role: (row[told[role]] or "").strip() for role in roles}) for number, row in rows]
+    return [(number, {role: (row[column[role]] or "").strip() for role in roles}) for number, row in rows]
 
 
 def _labels(lines: Sequence[tuple[int, Mapping[str, str]]], table: Path, columns: LabelsCsv) -> dict[int, str]:

@@ -35,7 +35,7 @@ class Labelled:
     files: tuple[Path, ...]
     accepted: tuple[frozenset[int], ...]
     groups: tuple[str, ...]
-    held_out: bool = False  # of a source that was learnt from: none of these groups was
+    held_out: bool = False  # of a source of the training data: none of these groups was trained on
     left_out: str = ""  # a sentence on images of labels that the model does not have
 
     @classmethod
@@ -140,7 +140,7 @@ def _lines(data: EvaluationData, rows: Mapping[str, Mapping[str, Any]], sets: Se
     lines = ["The same network, temperature and input on images that others took."]
     if held_out:
         lines[0] += (
-            f" Of {', '.join(held_out)}, other groups (websites, cameras) were learnt from; those measured here were "
+            f" Of {', '.join(held_out)}, other groups (websites, cameras) were trained on; those measured here were "
             "not."
         )
     head = [

@@ -117,8 +117,8 @@ def test_where_a_further_source_lies_is_asked_for(recipe: Recipe) -> None:
     first, _ = prepare.make(recipe.data)
     with pytest.raises(BundleError, match=r"learns from web too: say where it is with --data\.roots\.web"):
         prepare.make_further(nowhere, first)
-    told = replace(nowhere, roots={"web": str(recipe.data.more[0].root)})
-    assert prepare.make_further(told, first)[0][1].rows
+    further = replace(nowhere, roots={"web": str(recipe.data.more[0].root)})
+    assert prepare.make_further(further, first)[0][1].rows
 
 
 def test_a_label_that_the_first_source_does_not_have_is_named(recipe: Recipe) -> None:

@@ -64,7 +64,7 @@ def test_the_interval_of_groups_covers_a_new_website_as_often_as_it_says() -> No
 
 def test_a_source_without_its_folder_and_a_folder_without_its_source_are_named(tmp_path: Path) -> None:
     manifests.Manifest(tmp_path, LABELS, ()).save(manifests.further_file(tmp_path, "web"))
-    with pytest.raises(BundleError, match=r"learnt from web too: say where its images are with --more web=DIR"):
+    with pytest.raises(BundleError, match=r"was trained on web too: say where its images are with --more web=DIR"):
         manifests.load_further(tmp_path, LABELS, {})
     with pytest.raises(BundleError, match=r"has no source 'wild' but web"):
         manifests.load_further(tmp_path, LABELS, {"web": tmp_path, "wild": tmp_path})

@@ -1,4 +1,4 @@
-"""A network without class maps from drawn images to answers: gates hold, and answers say why there is no heatmap."""
+"""A network without class maps from drawn images to answers: gates hold, and answers say why a heatmap is missing."""
 
 import json
 from dataclasses import replace

@@ -161,7 +161,7 @@ def test_the_rate_of_the_other_schedules_stays_or_falls_in_steps() -> None:
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
 def test_an_optimizers_first_step_is_the_one_of_its_paper(name: str) -> None:
-    """SGD follows the gradient's size, Adam its sign; AdamW's decay is no part of the gradient."""
+    """SGD follows the gradient's size, Adam its sign; AdamW's decay does not enter the gradient."""
     settings = Optimizer(name=name, learning_rate=0.01, momentum=0, weight_decay=0.1)  # type: ignore[arg-type]
     weight = torch.nn.Parameter(torch.tensor([[2.0, -2.0]]))
     optimizer = make_optimizer(settings, [{"params": [weight], "lr": 0.01, "weight_decay": 0.1}])
