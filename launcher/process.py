@@ -1,19 +1,21 @@
 """Process: TorchServe as a child, in a session and a temporary folder of its own, stopped without leftovers.
 
-However the launcher ends, by SIGKILL too, so do Java and the workers.
+However the launcher ends, by SIGKILL too, so do Java and the workers, which a fork server starts (fork_server.py).
 
 Its Java is started directly. The `torchserve` program in between would add a process that only waits, put the current
 folder first on Java's class path, and end when a full disk does not take its log.
 """
 
 import os
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import util
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from launcher.settings import CLASS_DATA, Settings, SetupError, java_home, java_
 _STOP_TIMEOUT_S = 20
 _POLL_S = 0.02
 _MAIN_CLASS = "org.pytorch.serve.ModelServer"
+_FORK_SERVER, _FORK_CLIENT = (Path(__file__).with_name(f"fork_{role}.py") for role in ("server", "client"))
 
 
 @contextmanager
@@ -33,10 +36,15 @@ def running(
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """Run TorchServe with these archives; yield it and its folder; stop it, and all that it started, on leaving."""
     plan = plan_for(len(archives))
-    with tempfile.TemporaryDirectory(prefix="visionserve-", ignore_cleanup_errors=True) as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="visionserve-", ignore_cleanup_errors=True))
+        variables = child_environment(settings, environment, folder, plan)
+        # Untested with CUDA, whose state a fork must not share.
+        gpu = any(archive.needs_gpu for archive in archives)
+        python = sys.executable if gpu else stack.enter_context(forking_python(folder, variables))
         child = subprocess.Popen(
-            command(settings, java_program(environment), folder, plan, archives, class_data()),
-            env=child_environment(settings, environment, folder, plan),
+            command(settings, java_program(environment), folder, plan, archives, class_data(), python),
+            env=variables,
             start_new_session=True,
             # Safe: no thread has been started yet that could hold a lock in the child.
             preexec_fn=signals.unblock,
@@ -46,6 +54,42 @@ def running(
                 yield child, Path(folder)
         finally:
             stop(child)
+
+
+@contextmanager
+def forking_python(folder: str, environment: Mapping[str, str]) -> Iterator[str]:
+    """Run a fork server; yield a program that stands for Python and lets it fork, or Python where that cannot be."""
+    program, address = Path(folder, "python"), str(Path(folder, "fork-server"))
+    client = shlex.join([sys.executable, "-IS", str(_FORK_CLIENT), address])
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        try:
+            program.write_text(f'#!/bin/sh\nexec {client} "$@"\n', encoding="utf-8")
+            program.chmod(0o700)
+            # Bound here, so that a client never comes too early.
+            listener.bind(address)
+            listener.listen()
+        except OSError:  # no room, or too long a path for a socket
+            program.unlink(missing_ok=True)
+        if os.access(program, os.X_OK):  # not where the folder is mounted noexec
+            server = subprocess.Popen(
+                [sys.executable, str(_FORK_SERVER), str(listener.fileno())],
+                env=environment,
+                pass_fds=[listener.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                preexec_fn=signals.unblock,
+            )
+        else:
+            server = None
+    # From here on only the server listens: without it a client is refused, and becomes Python.
+    if server is None:
+        yield sys.executable
+        return
+    try:
+        with guard(server.pid, folder):
+            yield str(program)
+    finally:
+        stop(server, timeout_s=0)
 
 
 def plan_for(models: int) -> Plan:
@@ -84,15 +128,17 @@ def command(
     plan: Plan,
     archives: Sequence[Archive] = (),
     options: Sequence[str] = (),
+    python: str = sys.executable,
 ) -> list[str]:
     """Return TorchServe's command line, as its own program would put it together (ts/model_server.py).
 
-    ``archives`` are loaded in their order, ``options`` are Java's, beside those of the configuration.
+    ``archives`` are loaded in their order, ``options`` are Java's, beside those of the configuration; ``python`` is the
+    program that runs workers.
     """
     vmargs = fit_vmargs(settings.properties.get("vmargs", ""), plan)
     return [
         *[java, f"-Dmodel_server_home={_home()}", f"-Djava.io.tmpdir={folder}", *options, *vmargs.split()],
-        *["-cp", class_path(), _MAIN_CLASS, "--python", sys.executable],
+        *["-cp", class_path(), _MAIN_CLASS, "--python", python],
         *["-f", str(settings.config), "-s", str(settings.model_store), "-ncs"],
         *(["-m", *(archive.path.name for archive in archives)] if archives else []),
     ]

@@ -146,15 +146,15 @@ def test_it_is_ready_only_after_every_worker_has_answered(model_store: Path, tmp
 
 def workers_of(service: Service) -> set[int]:
     family = psutil.Process(service.process.pid).children(recursive=True)
-    return {process.pid for process in family if "model_service_worker" in " ".join(command_line(process))}
+    return {process.pid for process in family if name_of(process) == "ts-worker"}
 
 
-def command_line(process: psutil.Process) -> list[str]:
+def name_of(process: psutil.Process) -> str:
     try:
-        line: list[str] = process.cmdline()
+        name: str = process.name()
     except psutil.Error:  # it ended meanwhile
-        line = []
-    return line
+        name = ""
+    return name
 
 
 def test_a_killed_worker_costs_at_most_its_own_batch_and_is_back_in_seconds(
