@@ -28,8 +28,16 @@ REPLIES = {
 }
 
 
+answered: set[str] = set()
+
+
 def torchserve(seen: Seen) -> Reply | None:
     model = seen.path.split("/")[2]
+    if model.startswith("once-"):  # only the first time
+        first = seen.headers["x-request-id"] not in answered
+        answered.add(seen.headers["x-request-id"])
+        _, died, then = model.split("_")
+        return REPLIES[died] if first else REPLIES.get(then, Reply())
     if model == "silent":
         return None
     return REPLIES.get(model, Reply())
@@ -323,6 +331,35 @@ def test_torchserves_own_errors_become_ours(gateway: Gateway, model: str, status
     answer = gateway.put(b"image", f"predictions/{model}")
     assert (answer.status_code, code(answer)) == (status_code, error)
     assert ("retry-after" in answer.headers) == (status_code == 503)
+
+
+@pytest.mark.parametrize("died", ["died-500", "died-507"])
+@pytest.mark.parametrize("body", [b"image", bytes(1_500_000)], ids=["small", "large"])
+def test_a_request_whose_worker_died_goes_to_another_worker_once(
+    gateway: Gateway, server: Behind, died: str, body: bytes
+) -> None:
+    before = len(server.seen)
+    answer = gateway.put(body, f"predictions/once-_{died}_answers?top_k=2", traceparent=f"00-{'a' * 32}-{'b' * 16}-01")
+    assert answer.status_code == 200
+    first, second = server.seen[before:]
+    varying = {"x-request-arrival"}
+    assert (first.path, first.body) == (second.path, second.body) == (f"/predictions/once-_{died}_answers", body)
+    assert {name: text for name, text in first.headers.items() if name not in varying} == {
+        name: text for name, text in second.headers.items() if name not in varying
+    }
+    assert gateway.log_line(answer.headers["x-request-id"])["status"] == 200
+    # What the second worker says of the image is the answer, whatever it is.
+    for model, status_code in {"refused": 400, "failed": 500}.items():
+        answer = gateway.put(body, f"predictions/once-_{died}_{model}")
+        assert (answer.status_code, answer.content) == (status_code, OWN_ERROR)
+
+
+@pytest.mark.parametrize("died", ["died-500", "died-507"])
+def test_an_image_that_kills_every_worker_kills_two(gateway: Gateway, server: Behind, died: str) -> None:
+    before = len(server.seen)
+    answer = gateway.put(b"image", f"predictions/{died}")
+    assert (answer.status_code, code(answer), answer.headers["retry-after"]) == (503, "unavailable", "2")
+    assert len(server.seen) - before == 2
 
 
 def test_a_form_that_torchserve_cannot_parse_is_the_clients_fault(gateway: Gateway) -> None:
