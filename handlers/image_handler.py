@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from handlers import torchserve_worker
+from handlers import torchserve_worker, tracing
 from handlers.log_format import OneLine
 from handlers.metrics_buffer import MetricsBuffer
 from visionserve import batch, forms
@@ -74,6 +74,7 @@ class ImageHandler:
         self._title = ""
         self._metrics: Mapping[str, Any] = {}
         self._metrics_buffer = MetricsBuffer(self._emit, _BOUNDS)
+        self._tracer: tracing.Tracer | None = None
         self._probe = os.environ.get(_PROBE_VARIABLE, "")
         self._activity_file = Path(tempfile.gettempdir(), f"{_ACTIVITY_FILE}{os.getpid()}")
 
@@ -107,6 +108,7 @@ class ImageHandler:
             # The metrics that metrics.yaml declares, by name: TorchServe keeps them by type, then by name.
             self._metrics = {name: m for group in context.metrics.cache.values() for name, m in group.items()}
             self._classifier.warm_up(self._batch_size)
+            self._tracer = tracing.from_environment()
             torchserve_worker.be_quiet(context.metrics)
             torchserve_worker.read_ahead()
             torchserve_worker.keep_repeated_fields()
@@ -136,6 +138,10 @@ class ImageHandler:
         counted = tuple(reply for reply, probe in zip(outcome.replies, probes, strict=True) if not probe)
         if counted:
             self._report(replace(outcome, replies=counted), total_s)
+        if self._tracer:
+            for request, reply, probe in zip(requests, outcome.replies, probes, strict=True):
+                if not probe:
+                    self._trace(self._tracer, request, reply, outcome, total_s)
         self._note_activity()
         return [reply.content.body for reply in outcome.replies]
 
@@ -177,6 +183,24 @@ class ImageHandler:
         for classification in (entry for reply in outcome.replies for entry in reply.classifications):
             metrics.add("visionserve_predictions_total", 1, classification.labels[classification.best])
             metrics.observe("visionserve_novelty", classification.novelty)
+
+    def _trace(
+        self, tracer: tracing.Tracer, request: RawRequest, reply: Reply, outcome: BatchResult, total_s: float
+    ) -> None:
+        """Note a span for a request."""
+        card = self._classifier.card
+        attributes = {
+            tracing.STATUS: reply.status,
+            "visionserve.code": reply.code,
+            "visionserve.model": card.name,
+            "visionserve.version": card.version,
+            "visionserve.request_id": request.id,
+            "visionserve.batch_size": len(outcome.replies),
+            "visionserve.batch_images": outcome.images,
+            "visionserve.decode_s": reply.decode_s,
+            "visionserve.inference_s": outcome.inference_s,
+        }
+        tracer.record("explain" if request.explain else "predict", request.headers, total_s, attributes)
 
     def _emit(self, name: str, value: float, labels: Sequence[str]) -> None:
         """Add to a metric of metrics.yaml, whose first dimension is always the model's name.

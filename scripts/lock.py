@@ -13,7 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent.parent / "requirements"
 PROJECT = HERE.parent / "pyproject.toml"
 SETS = {
-    "dev": ("train", "ui", "docs", "dev"),
+    "dev": ("train", "ui", "docs", "otel", "dev"),
     "train": ("train",),
     "serve": ("serve",),
     "run": ("run",),

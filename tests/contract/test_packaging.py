@@ -81,3 +81,7 @@ def required(extra: str) -> Iterator[str]:
 def test_a_lock_file_has_all_that_its_extra_and_the_package_need(name: str) -> None:
     plain = {re.split(r"[<>=]", entry)[0] for entry in PROJECT["dependencies"]}
     assert set(required(name)) | plain <= locked(name)
+
+
+def test_the_tests_have_what_traces_need() -> None:
+    assert set(required("otel")) <= locked("dev")
