@@ -78,11 +78,13 @@ def _run(
         if child.poll() is not None:
             _print(f"TorchServe exited unexpectedly (exit code {child.returncode}); see its log above.", _ERR)
             return FAILED
-        if monitor.failure():
-            _print(monitor.failure(), _ERR)
+        if reason := monitor.failure():
             # Of several workers some may still answer: what they were given is answered first.
             if monitor.answers():
                 _stop(settings, child, monitor, queue)
+            # Before the reason, which is to be the last line of the log, come TorchServe's about it.
+            process.stop(child)
+            _print(reason, _ERR)
             return UNUSABLE if monitor.refused() else FAILED
         for model in monitor.left_out():
             if model.archive.key not in left_out:

@@ -54,8 +54,9 @@ class Gateway:
             self.url(path), headers={name.replace("_", "-"): value for name, value in headers.items()}, timeout=60
         )
 
-    def connect(self, timeout_s: float = 30) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s)
+    def connect(self, timeout_s: float = 30, address: str = "127.0.0.1") -> socket.socket:
+        """Connect from one of this machine's addresses."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout_s, (address, 0))
 
     def raw(self, request: bytes) -> bytes:
         """Send bytes as they are and return all that comes until the end of the connection."""
