@@ -33,7 +33,8 @@ def against_card(
     """
     if "top1" not in summary or "top1" not in card:
         return None
-    right, count = round(summary["top1"] * summary["judged"]), summary["judged"]
+    count = round(summary.get("effective_images", summary["judged"]))  # fewer, where images come in groups
+    right = round(summary["top1"] * count)
     offline_count = card.get("photographs")
     comparison = {
         "offline_top1": card["top1"],

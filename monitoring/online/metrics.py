@@ -9,7 +9,7 @@ import numpy as np
 
 from monitoring.online.prediction_log import UNREADABLE, Entry
 from training.evaluation.calibration import by_confidence, confidence_error, debiased_error
-from training.evaluation.intervals import by_groups, wilson
+from training.evaluation.intervals import design_effect, share, wilson
 
 PERCENTILES = (50, 90, 95, 99)
 _DECIMALS = 6
@@ -35,8 +35,8 @@ def judged(entries: Sequence[Entry]) -> Judged:
 def summarise(entries: Sequence[Entry], groups: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return every metric of a run, as JSON can hold it; those that need answers are missing when there are none.
 
-    Where ``groups`` says what every image comes from, by its digest, the interval of the accuracy is that of drawing
-    groups, whose images are alike.
+    Where ``groups`` says what every image comes from, by its digest, the intervals are those of other groups: the
+    images of one are alike.
     """
     answered = [entry for entry in entries if entry.ok]
     counted = judged(entries)
@@ -97,13 +97,16 @@ def _accuracy(entries: Sequence[Entry], counted: Judged, groups: Mapping[str, st
     among = [any(entry.accepts(label) for label, _ in entry.best) for entry in labelled]
     sources = [groups.get(entry.image, "") for entry in labelled]
     whole = all(sources) and len(set(sources)) > 1
-    bounds = by_groups(counted.right, sources) if whole else wilson(int(counted.right.sum()), len(counted.right))
-    debiased, low, high = debiased_error(counted.confidence, counted.right)
+    alike = sources if whole else []
+    effect = design_effect(counted.right - counted.confidence, alike)
+    debiased, low, high = debiased_error(counted.confidence, counted.right, effect=effect)
     return {
         "judged": len(counted.right),
         "top1": _rounded(counted.right.mean()),
-        "top1_interval": [_rounded(bound) for bound in bounds],
+        "top1_interval": [_rounded(bound) for bound in share(counted.right, alike)],
         "groups": len(set(sources)) if whole else None,
+        # As many independent images would say as much: those of a group are alike.
+        "effective_images": _rounded(len(sources) / design_effect(counted.right.astype(np.float64), alike)),
         "top5": _rounded(np.mean(among)),
         "calibration_error": _rounded(confidence_error(by_confidence(counted.confidence, counted.right))),
         "calibration_error_debiased": _rounded(debiased),

@@ -172,7 +172,7 @@ def verdict(results: Results) -> str:
 
 
 def _drawn(summary: Mapping[str, Any]) -> str:
-    return f", by drawing the {summary['groups']} groups" if summary.get("groups") else ""
+    return f", of other groups than these {summary['groups']}" if summary.get("groups") else ""
 
 
 def _detectable(against: Mapping[str, Any], count: int) -> str:

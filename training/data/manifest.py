@@ -62,6 +62,10 @@ class Manifest:
         """Return the indices in ``rows`` of one split's images."""
         return [index for index, row in enumerate(self.rows) if row.split == split]
 
+    def groups(self, split: Split) -> tuple[str, ...]:
+        """Return what each of one split's images comes from; empty where that is not known of every one."""
+        return known_groups([row for row in self.rows if row.split == split])
+
     def targets(self) -> list[int]:
         """Return the index of each row's label."""
         index = {label: index for index, label in enumerate(self.labels)}
@@ -92,6 +96,12 @@ class Manifest:
         else:
             writer.writerows([HEADER, *(astuple(row)[:4] for row in self.rows)])
         return text.getvalue()
+
+
+def known_groups(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the group of each row; empty where one has none."""
+    groups = tuple(row.group for row in rows)
+    return groups if all(groups) else ()
 
 
 def digests(collection: Collection) -> dict[str, str]:

@@ -85,7 +85,9 @@ def confidence_error(rows: np.ndarray) -> float:
     return float((rows[:, 0] * np.abs(rows[:, 1] - rows[:, 2])).sum() / rows[:, 0].sum())
 
 
-def debiased_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> tuple[float, float, float]:
+def debiased_error(
+    confidence: np.ndarray, right: np.ndarray, bins: int = BINS, effect: float = 1.0
+) -> tuple[float, float, float]:
     """Return the calibration error without its bias, and its 95 % interval.
 
     The plain error is a sum of absolute values, to which chance only adds: a perfectly calibrated model never has 0.
@@ -93,12 +95,13 @@ def debiased_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) 
     interval has the factors by which the measured differences may be multiplied so that the plain error stays between
     the 2.5 and 97.5 % quantiles of what it would then be: a perfectly calibrated model's begins at 0 in 97.5 % of
     samples. The upper quantile is relative to the share of perfect models whose error is as small (Read 2002, "CLs"):
-    otherwise the interval of a belowy sample would be empty.
+    otherwise the interval of a lucky sample would be empty.
 
     Args:
         confidence: (N,) probabilities of the best label.
         right: (N,) whether it was the label.
         bins: equal steps of confidence.
+        effect: how many of the images count as one independent image (`intervals.design_effect`).
     """
     index, count = bin_of(confidence, bins), len(confidence)
     sizes = np.bincount(index, minlength=bins)
@@ -108,6 +111,8 @@ def debiased_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) 
     correct = np.bincount(index, right, minlength=bins)[filled]
     gaps = (stated - correct) / count
     total = float(np.abs(gaps).sum())
+    if np.isinf(effect):
+        return total, 0.0, 1.0
     noise = np.random.default_rng(0).standard_normal((_DRAWS, len(gaps)))
 
     def deviations(factor: float) -> np.ndarray:
@@ -116,7 +121,7 @@ def debiased_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) 
         # With one image more that is right as often as stated: a bin without a mistake has a spread.
         accuracy = (expected + stated / size) / (size + 1)
         variances = size * accuracy * (1 - accuracy) + (factor * gaps * count) ** 2 / size * (1 - size / count)
-        result: np.ndarray = np.sqrt(np.maximum(variances, 1e-12)) / count
+        result: np.ndarray = np.sqrt(np.maximum(variances, 1e-12) * effect) / count
         return result
 
     def excess(factor: float, quantile: float) -> float:

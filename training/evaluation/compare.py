@@ -16,7 +16,7 @@ import numpy as np
 
 from training.data.datamodule import load_served
 from training.data.manifest import FILE_NAME as MANIFEST
-from training.data.manifest import Manifest, Row, hash_file, load, seen_by
+from training.data.manifest import Manifest, Row, hash_file, known_groups, load, seen_by
 from training.evaluation.evaluate import batches
 from training.export.onnx import export
 from training.networks import load_network, multiplications, synthetic_images
@@ -59,6 +59,10 @@ class Images:
     rows: Mapping[str, Sequence[Row]]
     explanation: str = ""
     left_out: Mapping[str, int] | None = None
+
+    def groups(self, split: str) -> tuple[str, ...]:
+        """Return what each image of a split comes from; empty where that is not known of every one."""
+        return known_groups(self.rows[split])
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from training import plotting
+from training.evaluation import intervals
 from training.evaluation.compare import PRECISIONS, Images, Measured
-from training.evaluation.intervals import few_images, paired_difference, wilson
+from training.evaluation.intervals import few_images
 from training.markdown import table, with_interval
 
 MARGIN = 0.01  # of top-1: a new version may lose this much and still count as equal
@@ -36,16 +37,20 @@ _COLUMNS = (
 
 def write(rows: Sequence[Measured], images: Images, folder: Path) -> str:
     """Write compare.md, compare.json and, where speed was measured, compare.png; return the Markdown."""
-    text = "\n".join([*comparison_table(rows), *_explanation(rows, images)]) + "\n"
+    groups = images.groups("test")
+    text = "\n".join([*comparison_table(rows, groups), *_explanation(rows, images)]) + "\n"
     (folder / "compare.md").write_text(text, encoding="utf-8")
-    (folder / "compare.json").write_text(json.dumps(plain(rows), indent=1) + "\n", encoding="utf-8")
+    (folder / "compare.json").write_text(json.dumps(plain(rows, groups), indent=1) + "\n", encoding="utf-8")
     if all(row.rates for row in rows):
-        plotting.save(draw(rows), folder / "compare.png")
+        plotting.save(draw(rows, groups), folder / "compare.png")
     return text
 
 
-def comparison_table(rows: Sequence[Measured]) -> list[str]:
-    """Return the comparison as a Markdown table; differences and ratios are to the first row."""
+def comparison_table(rows: Sequence[Measured], groups: Sequence[str] = ()) -> list[str]:
+    """Return the comparison as a Markdown table; differences and ratios are to the first row.
+
+    ``groups`` has what each test image comes from, if that is known; so in the other functions.
+    """
     first = rows[0]
     cells = []
     for row in rows:
@@ -57,8 +62,8 @@ def comparison_table(rows: Sequence[Measured]) -> list[str]:
                 candidate.precision,
                 f"{candidate.card.input.size} px, {candidate.card.input.crop:g}",
                 "" if validation is None else f"{100 * validation.mean():.2f} %",
-                with_interval(float(right.mean()), wilson(right.sum(), len(right)), 2),
-                _difference(first.right["test"], right) if row is not first else "",
+                with_interval(float(right.mean()), intervals.share(right, groups), 2),
+                _difference(first.right["test"], right, groups) if row is not first else "",
                 f"{candidate.multiplications / 1e9:.2f} x 10^9",
                 f"{candidate.file.stat().st_size / 1e6:.1f} MB",
                 _range(row.rates, ".0f"),
@@ -68,9 +73,9 @@ def comparison_table(rows: Sequence[Measured]) -> list[str]:
     return table(_COLUMNS, cells, text_columns=3)
 
 
-def verdict(old: np.ndarray, new: np.ndarray, margin: float = MARGIN) -> str:
+def verdict(old: np.ndarray, new: np.ndarray, groups: Sequence[str] = (), margin: float = MARGIN) -> str:
     """Return a sentence on whether a new version may replace an old one: (N,) bool, right on the same images."""
-    lost, won, low, high = paired(old, new)
+    lost, won, low, high = paired(old, new, groups)
     stated = f"{100 * (won - lost) / len(old):+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
     if low > 0:
         return f"Release: it is more accurate, by {stated}."
@@ -84,10 +89,10 @@ def verdict(old: np.ndarray, new: np.ndarray, margin: float = MARGIN) -> str:
     )
 
 
-def paired(before: np.ndarray, after: np.ndarray) -> tuple[int, int, float, float]:
+def paired(before: np.ndarray, after: np.ndarray, groups: Sequence[str] = ()) -> tuple[int, int, float, float]:
     """Return how many of the same images (N,) were lost and won, and the 95 % interval of the change of the share."""
     lost, won = int((before & ~after).sum()), int((~before & after).sum())
-    return lost, won, *paired_difference(won, lost, len(before))
+    return lost, won, *intervals.paired(after, before, groups)
 
 
 def ratios(row: Measured, first: Measured) -> tuple[float, ...]:
@@ -95,7 +100,7 @@ def ratios(row: Measured, first: Measured) -> tuple[float, ...]:
     return tuple(rate / base for rate, base in zip(row.rates, first.rates, strict=True))
 
 
-def plain(rows: Sequence[Measured]) -> list[dict[str, Any]]:
+def plain(rows: Sequence[Measured], groups: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Return the numbers behind table and plot, for a JSON file."""
     return [
         {
@@ -108,14 +113,14 @@ def plain(rows: Sequence[Measured]) -> list[dict[str, Any]]:
             "bytes": row.candidate.file.stat().st_size,
             "images_per_second": [round(rate, 1) for rate in row.rates],
             **{split: {"right": int(right.sum()), "photographs": len(right)} for split, right in row.right.items()},
-            "paired_test": paired(rows[0].right["test"], row.right["test"]),
-            "verdict": verdict(rows[0].right["test"], row.right["test"]) if row is not rows[0] else None,
+            "paired_test": paired(rows[0].right["test"], row.right["test"], groups),
+            "verdict": verdict(rows[0].right["test"], row.right["test"], groups) if row is not rows[0] else None,
         }
         for row in rows
     ]
 
 
-def draw(rows: Sequence[Measured]) -> Figure:
+def draw(rows: Sequence[Measured], groups: Sequence[str] = ()) -> Figure:
     """Return test accuracy against images/s: a colour per network, a mark per precision.
 
     Bars are 95 % intervals of accuracy, and the slowest and the fastest round.
@@ -125,7 +130,7 @@ def draw(rows: Sequence[Measured]) -> Figure:
     networks = list(dict.fromkeys(row.candidate.name for row in rows))
     colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(networks)}
     for row in rows:
-        _point(axes, row, colours[row.candidate.name])
+        _point(axes, row, colours[row.candidate.name], groups)
     precisions = [one for one in PRECISIONS if any(row.candidate.precision == one for row in rows)]
     axes.legend(
         handles=[
@@ -152,10 +157,15 @@ def _explanation(rows: Sequence[Measured], images: Images) -> list[str]:
     lines = ["", images.explanation] if images.explanation else []
     lines += [f"{count} test images {reason}: left out." for reason, count in (images.left_out or {}).items() if count]
     lines += ["", warning] if warning else []
+    if groups := images.groups("test"):
+        lines += [
+            "",
+            f"Intervals are those of other groups than these {len(set(groups))}: the images of one are alike.",
+        ]
     for row in rows[1:]:
         if row.candidate.card == first.candidate.card or row.candidate.precision != first.candidate.precision:
             continue
-        sentence = verdict(first.right["test"], row.right["test"])
+        sentence = verdict(first.right["test"], row.right["test"], images.groups("test"))
         lines += ["", f"**{row.candidate.name} instead of {first.candidate.name}:** {sentence}"]
         lines += _labels(first.right["test"], row.right["test"], [image.label for image in images.rows["test"]])
     return lines
@@ -176,9 +186,9 @@ def _labels(before: np.ndarray, after: np.ndarray, labels: Sequence[str]) -> lis
     return ["", *table(["label", "images", "right before", "right after", "change"], rows)]
 
 
-def _point(axes: Axes, row: Measured, colour: str) -> None:
+def _point(axes: Axes, row: Measured, colour: str, groups: Sequence[str]) -> None:
     right = row.right["test"]
-    share, (low, high) = 100 * right.mean(), wilson(right.sum(), len(right))
+    share, (low, high) = 100 * right.mean(), intervals.share(right, groups)
     middle = statistics.median(row.rates)
     axes.errorbar(
         [middle],
@@ -193,8 +203,8 @@ def _point(axes: Axes, row: Measured, colour: str) -> None:
     )
 
 
-def _difference(before: np.ndarray, after: np.ndarray) -> str:
-    lost, won, low, high = paired(before, after)
+def _difference(before: np.ndarray, after: np.ndarray, groups: Sequence[str]) -> str:
+    lost, won, low, high = paired(before, after, groups)
     return f"{100 * (won - lost) / len(before):+.2f} ({100 * low:+.2f} to {100 * high:+.2f}; -{lost} +{won})"
 
 

@@ -65,6 +65,11 @@ class EvaluationData:
     validation: Validation | None = None
 
     @property
+    def groups(self) -> tuple[str, ...]:
+        """What each image comes from; empty where the manifest does not say it of every one."""
+        return self.manifest.groups(self.split)
+
+    @property
     def card(self) -> ModelCard:
         """The bundle's card."""
         return self.classifier.card

@@ -1,10 +1,12 @@
 """Metrics of logits: accuracy, calibration, and precision and recall of every label."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 
+from training.evaluation import intervals
 from training.evaluation.calibration import (
     brier,
     calibration_error,
@@ -17,8 +19,12 @@ from training.evaluation.calibration import (
 from training.evaluation.intervals import wilson
 
 
-def summarise(logits: np.ndarray, targets: np.ndarray, temperature: float) -> dict[str, Any]:
+def summarise(
+    logits: np.ndarray, targets: np.ndarray, temperature: float, groups: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return the metrics of (N, C) logits against (N,) label indices; shares are 0-1, intervals 95 %.
+
+    ``groups`` has what each image comes from, such as its website, if that is known.
 
     ``reliability`` has a row of (count, mean confidence, accuracy) for each step of confidence that occurs.
     """
@@ -30,7 +36,7 @@ def summarise(logits: np.ndarray, targets: np.ndarray, temperature: float) -> di
     return {
         "photographs": len(targets),
         "top1": rounded(right.mean()),
-        "top1_interval": [rounded(bound) for bound in wilson(int(right.sum()), len(right))],
+        "top1_interval": [rounded(bound) for bound in intervals.share(right, groups)],
         "top5": rounded(top_k(logits, targets, 5)),
         "balanced_accuracy": rounded(np.mean([row["accuracy"] for row in rows])),
         "macro_f1": rounded(f1(counts)[support > 0].mean()),

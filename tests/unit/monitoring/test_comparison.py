@@ -10,7 +10,7 @@ from monitoring.online import comparison, report
 from monitoring.online.comparison import against_card, detectable_loss, paired_p_value, proportions_p_value
 from monitoring.online.offline import Agreement
 from monitoring.online.report import Results
-from training.evaluation.intervals import wilson
+from training.evaluation.intervals import design_effect, wilson
 
 OFFLINE = 736
 
@@ -29,6 +29,24 @@ def power(accuracy: float, offline_accuracy: float, count: int, alpha: float = 0
 @pytest.mark.parametrize(("accuracy", "count"), [(0.977, 50), (0.977, 100), (0.9, 50), (0.9, 200)])
 def test_an_accuracy_that_is_the_cards_is_reported_below_as_often_as_stated(accuracy: float, count: int) -> None:
     assert 0.02 < power(accuracy, accuracy, count) < 0.06
+
+
+def test_images_of_few_sources_are_reported_below_no_more_often_than_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As independent images they would be three times as often: those of a website are right or wrong together."""
+    monkeypatch.setattr(comparison, "detectable_loss", lambda *_: None)  # takes most of the time
+    rng, below = np.random.default_rng(3), []
+    for right in rng.binomial(2000, 0.73, 300):
+        of_group = np.repeat(np.arange(41), rng.geometric(0.2, 41))
+        judged = rng.random(len(of_group)) < rng.beta(0.73 * 3, 0.27 * 3, 41)[of_group]
+        effective = len(judged) / design_effect(judged.astype(float), of_group.astype(str).tolist())
+        summary = {"top1": judged.mean(), "judged": len(judged), "effective_images": effective}
+        card = {"top1": right / 2000, "photographs": 2000}
+        below.append(
+            [against_card(one, card, None)["below"] for one in (summary, summary | {"effective_images": len(judged)})]
+        )  # type: ignore[index]
+    grouped, independent = np.mean(below, axis=0)
+    assert grouped < 0.08
+    assert independent > 0.1
 
 
 def test_a_loss_of_four_points_is_reported_far_more_often_than_by_intervals_that_do_not_overlap() -> None:

@@ -1,5 +1,6 @@
 """Accuracy and calibration of the whole split, as served and in fp32, and what separates the two."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def calibration(data: EvaluationData) -> Section:
 
 def served_and_fp32(data: EvaluationData) -> Section:
     """Return agreement, McNemar's test and paired differences; metrics.json has them as ``comparison``."""
-    compared = compare(data.predictions.logits, data.fp32_logits, data.targets, data.card.temperature)
+    compared = compare(data.predictions.logits, data.fp32_logits, data.targets, data.card.temperature, data.groups)
     top1, likelihood = (compared[f"{name}_difference_interval"] for name in ("top1", "negative_log_likelihood"))
     rows = [
         ("same label", f"{percent(compared['agreement'], 2)}, all but {compared['disagreements']}"),
@@ -133,7 +134,9 @@ def weak_reference(card: ModelCard) -> str:
     )
 
 
-def compare(first: np.ndarray, second: np.ndarray, targets: np.ndarray, temperature: float) -> dict[str, Any]:
+def compare(
+    first: np.ndarray, second: np.ndarray, targets: np.ndarray, temperature: float, groups: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return how the logits ``first`` (N, C) differ from ``second`` (N, C) on images with label indices (N,).
 
     Differences are first minus second. ``mcnemar_p`` is the exact two-sided probability of so uneven a split of the
@@ -151,7 +154,7 @@ def compare(first: np.ndarray, second: np.ndarray, targets: np.ndarray, temperat
         "right_only_in_fp32": only_second,
         "mcnemar_p": mcnemar(only_first, only_second),
         "top1_difference": metrics.rounded((only_first - only_second) / len(targets)),
-        "top1_difference_interval": _rounded(intervals.paired_difference(only_first, only_second, len(targets))),
+        "top1_difference_interval": _rounded(intervals.paired(right_first, right_second, groups)),
         "negative_log_likelihood_difference": metrics.rounded(likelihood.mean()),
         "negative_log_likelihood_difference_interval": _rounded(intervals.mean_interval(likelihood)),
     }
@@ -163,24 +166,31 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return metrics.rounded(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
 
 
-def all_intervals(logits: np.ndarray, targets: np.ndarray, temperature: float) -> dict[str, list[float]]:
-    """Return the 95 % intervals of the metrics that have one, by their names in metrics.json."""
-    probability, predicted = probabilities(logits, temperature), logits.argmax(1)
-    right, among_five = predicted == targets, metrics.among_best(logits, targets, 5)
+def all_intervals(
+    logits: np.ndarray, targets: np.ndarray, temperature: float, groups: Sequence[str] = ()
+) -> dict[str, list[float]]:
+    """Return the 95 % intervals of the metrics that have one, by their names in metrics.json.
+
+    The mean loss has none of images in groups, nor of so few images that a large loss may not be among them yet.
+    """
+    probability = probabilities(logits, temperature)
+    right, among_five = logits.argmax(1) == targets, metrics.among_best(logits, targets, 5)
+    confidence = probability.max(1)
+    effect = intervals.design_effect(right - confidence, groups)
     bounds = {
-        "top1": intervals.wilson(right.sum(), len(right)),
-        "top5": intervals.wilson(among_five.sum(), len(right)),
-        "macro_f1": intervals.macro_f1_interval(predicted, targets, logits.shape[1]),
-        "calibration_error_debiased": debiased_error(probability.max(1), right)[1:],
-        "negative_log_likelihood": intervals.mean_interval(log_losses(probability, targets)),
+        "top1": intervals.share(right, groups),
+        "top5": intervals.share(among_five, groups),
+        "calibration_error_debiased": debiased_error(confidence, right, effect=effect)[1:],
     }
+    if not groups and len(targets) >= intervals.FEW_IMAGES:
+        bounds["negative_log_likelihood"] = intervals.mean_interval(log_losses(probability, targets))
     return {name: _rounded(pair) for name, pair in bounds.items()}
 
 
 def _measure(logits: Any, data: EvaluationData) -> dict[str, Any]:
     temperature = data.card.temperature
-    return metrics.summarise(logits, data.targets, temperature) | {
-        "intervals": all_intervals(logits, data.targets, temperature)
+    return metrics.summarise(logits, data.targets, temperature, data.groups) | {
+        "intervals": all_intervals(logits, data.targets, temperature, data.groups)
     }
 
 
@@ -195,14 +205,23 @@ def _accuracy_lines(served: dict[str, Any], fp32: dict[str, Any], data: Evaluati
         *table(["", "as served", "fp32"], rows),
         "",
         "In brackets 95 % intervals: Wilson's score interval of top-1 and top-5, the bootstrap "
-        f"({intervals.RESAMPLES:,} resamples of the images) of macro F1 and the negative log likelihood, "
-        "test inversion of the calibration error without its bias. Chance only adds to a calibration error, so the "
+        f"({intervals.RESAMPLES:,} resamples of the images) of the negative log likelihood, test inversion of the "
+        f"calibration error without its bias. {_in_groups(data.groups)}Chance only adds to a calibration error, so the "
         f"plain one is too high in few images. Macro F1 is the mean over the {len(np.unique(data.targets))} labels "
         "that have images.",
     ]
     if len(data.card.labels) <= 5:
         lines += ["", f"With {len(data.card.labels)} labels, top-5 is always 100 %."]
     return lines
+
+
+def _in_groups(groups: Sequence[str]) -> str:
+    if not groups:
+        return ""
+    return (
+        f"The images come from {len(set(groups))} groups and those of one are alike: the intervals of this table and "
+        "of the difference to fp32 are those of other groups, all others of this report of other images of these. "
+    )
 
 
 def _served_in(card: ModelCard) -> str:

@@ -16,7 +16,7 @@ from training.data.datasets.labels_csv import find as find_csv
 from training.data.manifest import Manifest
 from training.evaluation.calibration import by_confidence, confidence_error, debiased_error, probabilities
 from training.evaluation.evaluate import EvaluationData, Predictions, predict, prepare
-from training.evaluation.intervals import by_groups, wilson
+from training.evaluation.intervals import design_effect, share
 from training.evaluation.metrics import rounded
 from training.evaluation.report.novelty import KEPT
 from training.evaluation.report.sections import Section
@@ -108,7 +108,7 @@ _HEADLINE = (
 
 
 def measure(entry: Labelled, predictions: Predictions, temperature: float) -> dict[str, Any]:
-    """Return the metrics of a set; with groups, intervals are those of drawing groups, whose images are alike."""
+    """Return the metrics of a set; with groups, intervals are those of other groups: the images of one are alike."""
     probability = probabilities(predictions.logits, temperature)
     confidence, order = probability.max(1), np.argsort(-predictions.logits, axis=1, kind="stable")
     hits = [
@@ -116,11 +116,12 @@ def measure(entry: Labelled, predictions: Predictions, temperature: float) -> di
         for labels, right in zip(order[:, :5].tolist(), entry.accepted, strict=True)
     ]
     right = np.array([row[0] for row in hits])
-    debiased, low, high = debiased_error(confidence, right)
+    groups = entry.groups if all(entry.groups) else ()
+    debiased, low, high = debiased_error(confidence, right, effect=design_effect(right - confidence, groups))
     row: dict[str, Any] = {
         "photographs": len(right),
         "top1": rounded(right.mean()),
-        "top1_interval": [rounded(bound) for bound in wilson(int(right.sum()), len(right))],
+        "top1_interval": [rounded(bound) for bound in share(right, groups)],
         "top5": rounded(np.mean([any(row) for row in hits])),
         "mean_confidence": rounded(confidence.mean()),
         "calibration_error": rounded(confidence_error(by_confidence(confidence, right))),
@@ -129,10 +130,7 @@ def measure(entry: Labelled, predictions: Predictions, temperature: float) -> di
         "novelty_mean": rounded(predictions.novelty.mean()),
         "novel": rounded((predictions.novelty > KEPT).mean()),
     }
-    if all(entry.groups):
-        bounds = by_groups(right, entry.groups)
-        row |= {"groups": len(set(entry.groups)), "top1_interval": [rounded(bound) for bound in bounds]}
-    return row
+    return row | ({"groups": len(set(groups))} if groups else {})
 
 
 def _lines(data: EvaluationData, rows: Mapping[str, Mapping[str, Any]], sets: Sequence[Labelled]) -> list[str]:

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from training.evaluation import metrics
+from training.evaluation import intervals, metrics
 from training.evaluation.evaluate import EvaluationData, predict, prepare
-from training.evaluation.intervals import RESAMPLES, SEED, wilson
+from training.evaluation.intervals import wilson
 from training.evaluation.metrics import rounded
 from training.evaluation.report.sections import Plot, Section
 from training.markdown import interval, percent, table
@@ -66,14 +66,13 @@ def compare(inside: np.ndarray, outside: np.ndarray, threshold: float) -> dict[s
     ``auroc`` is the area under the ROC curve; ``passed`` the share of other things accepted by the threshold that
     keeps 95 % of ``inside`` (the false positive rate at 95 %); ``turned_away`` the share above ``threshold``.
     """
-    intervals = _bootstrap(inside, outside)
     return {
         "photographs": len(outside),
         "novelty_mean": rounded(outside.mean()),
         "auroc": rounded(metrics.separation(inside, outside)),
-        "auroc_interval": intervals[0],
+        "auroc_interval": _rounded(intervals.area(inside, outside)),
         "passed": rounded(_passed(inside, outside)),
-        "passed_interval": intervals[1],
+        "passed_interval": _rounded(intervals.below_quantile(inside, outside, KEPT)),
         "turned_away": _share(outside > threshold),
         "turned_away_interval": _wilson(outside > threshold),
     }
@@ -97,14 +96,8 @@ def _passed(inside: np.ndarray, outside: np.ndarray) -> float:
     return float((outside <= threshold_that_keeps(inside, KEPT)).mean())
 
 
-def _bootstrap(inside: np.ndarray, outside: np.ndarray) -> list[list[float]]:
-    """Return the 95 % intervals of the area and of the share that passes; both sides are drawn again."""
-    generator = np.random.default_rng(SEED)
-    resampled = []
-    for _ in range(RESAMPLES):
-        first, second = (generator.choice(side, len(side)) for side in (inside, outside))
-        resampled.append((metrics.separation(first, second), _passed(first, second)))
-    return [[rounded(low), rounded(high)] for low, high in np.percentile(resampled, [2.5, 97.5], axis=0).T]
+def _rounded(bounds: tuple[float, float]) -> list[float]:
+    return [rounded(bound) for bound in bounds]
 
 
 def _share(selected: np.ndarray) -> float:
@@ -112,7 +105,7 @@ def _share(selected: np.ndarray) -> float:
 
 
 def _wilson(selected: np.ndarray) -> list[float]:
-    return [rounded(bound) for bound in wilson(int(selected.sum()), len(selected))]
+    return _rounded(wilson(int(selected.sum()), len(selected)))
 
 
 def _lines(data: EvaluationData, figures: dict[str, Any]) -> list[str]:
@@ -134,8 +127,7 @@ def _lines(data: EvaluationData, figures: dict[str, Any]) -> list[str]:
         "",
         *table([*head, f"rejected above {figures['threshold']:.3f}"], rows),
         "",
-        f"In brackets 95 % intervals: bootstrap ({RESAMPLES:,} resamples of both sides) of the first two, Wilson's of "
-        "the last.",
+        "In brackets 95 % intervals: Wilson's, of the first two with the uncertainty of both sides.",
     ]
 
 

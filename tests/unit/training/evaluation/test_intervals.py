@@ -5,11 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
-from scipy.stats import binom
+from scipy.stats import binom, binomtest, norm
 
 from training.evaluation import intervals
 from training.evaluation.calibration import by_confidence, confidence_error, debiased_error
-from training.evaluation.metrics import f1
 
 
 def model(
@@ -133,16 +132,80 @@ def test_a_bin_without_a_mistake_is_not_certain() -> None:
     assert estimate < 0.03 < high
 
 
-def test_macro_f1_of_every_resample_is_that_of_its_images() -> None:
-    rng = np.random.default_rng(3)
-    targets, predicted = rng.integers(0, 4, 60), rng.integers(0, 4, 60)
-    scores = []
-    for drawn in np.concatenate(list(intervals.weights(60, resamples=40, seed=5))).astype(int):
-        indices = np.repeat(np.arange(60), drawn)
-        counts = np.bincount(targets[indices] * 4 + predicted[indices], minlength=16).reshape(4, 4)
-        scores.append(f1(counts)[counts.sum(1) > 0].mean())
-    bounds = intervals.macro_f1_interval(predicted, targets, 4, resamples=40, seed=5)
-    assert bounds == pytest.approx(np.percentile(scores, [2.5, 97.5]))
+@pytest.mark.parametrize(("accuracy", "alike"), [(0.73, 0.1), (0.95, 0.1), (0.73, 0.3)])
+@pytest.mark.parametrize("count", [2, 5, 12, 41])
+def test_the_interval_of_images_in_groups_holds_the_share(count: int, accuracy: float, alike: float) -> None:
+    spread = 1 / alike - 1
+
+    def interval(rng: np.random.Generator) -> tuple[float, float]:
+        sizes, shares = rng.geometric(0.2, count), rng.beta(accuracy * spread, (1 - accuracy) * spread, count)
+        of_group = np.repeat(np.arange(count), sizes)
+        return intervals.share(rng.random(len(of_group)) < shares[of_group], of_group.astype(str).tolist())
+
+    assert coverage(accuracy, interval, 300) >= 0.88  # drawing whole groups again: 0.32 of 2 groups, 0.86 of 41
+
+
+def test_groups_that_are_all_right_do_not_prove_perfection_and_one_group_proves_nothing() -> None:
+    right = np.ones(12, bool)
+    assert intervals.share(right, ["a"] * 12) == (0, 1)
+    low, high = intervals.share(right, list("aabbccddeeff"))
+    assert low < 0.5 < high == 1
+    assert intervals.share(right)[0] == pytest.approx(0.758, abs=0.001)
+
+
+@pytest.mark.parametrize("count", [12, 41])
+def test_the_interval_of_a_difference_holds_it_where_images_come_in_groups(count: int) -> None:
+    def pair(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        of_group = np.repeat(np.arange(count), rng.geometric(0.2, count))
+        same = rng.random(len(of_group)) < 0.84
+        ahead = rng.random(len(of_group)) < rng.beta(0.5, 0.5, count)[of_group]  # of one group mostly one model
+        return same | ahead, same | ~ahead, of_group.astype(str).tolist()
+
+    assert coverage(0, lambda rng: intervals.paired(*pair(rng)), 200) >= 0.92
+    assert coverage(0, lambda rng: intervals.paired(*pair(rng)[:2]), 200) < 0.9  # as if they were independent
+
+
+def test_groups_widen_the_interval_of_the_calibration_error() -> None:
+    rng = np.random.default_rng(2)
+    confidence, right = model(200, rng, hard=True)
+    independent = debiased_error(confidence, right)
+    grouped = debiased_error(confidence, right, effect=3.0)
+    assert grouped[2] > independent[2]
+    assert debiased_error(confidence, right, effect=np.inf)[1:] == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside", "distance", "spread"),
+    [(736, 400, 3, 1), (736, 400, 1, 1), (50, 30, 3.5, 1), (200, 12, 2.5, 1), (736, 282, 4.5, 1), (736, 300, 2.5, 2)],
+)
+def test_intervals_of_two_samples_hold_area_and_share_below_a_quantile(
+    inside: int, outside: int, distance: float, spread: float
+) -> None:
+    def samples(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        return rng.standard_normal(inside), rng.normal(distance, spread, outside)
+
+    truth = norm.cdf(distance / np.hypot(1, spread))
+    assert coverage(truth, lambda rng: intervals.area(*samples(rng)), 300) >= 0.92  # bootstrap: 0.73-0.97
+    truth = norm.cdf((norm.ppf(0.95) - distance) / spread)
+    assert (
+        coverage(truth, lambda rng: intervals.below_quantile(*samples(rng), 0.95), 300) >= 0.92
+    )  # bootstrap: 0.63-0.97
+
+
+def test_values_that_are_completely_separate_have_an_interval() -> None:
+    inside, outside = np.arange(20.0), np.arange(100.0, 112)
+    low, high = intervals.area(inside, outside)
+    assert 0.7 < low < high == 1
+    assert intervals.area(outside, inside) == pytest.approx((0, 1 - low))
+    assert intervals.below_quantile(inside, outside, 0.95)[1] > 0.2
+    assert intervals.area(np.zeros(5), np.zeros(7))[0] < 0.5 < intervals.area(np.zeros(5), np.zeros(7))[1]
+    assert intervals.area(np.zeros(1), np.ones(1))[1] == 1
+
+
+@pytest.mark.parametrize(("right", "count"), [(81, 263), (0, 20), (20, 20), (1, 1), (719, 736)])
+def test_wilsons_interval_is_scipys(right: int, count: int) -> None:
+    assert intervals.wilson(right, count) == pytest.approx(tuple(binomtest(right, count).proportion_ci(0.95, "wilson")))
+    assert intervals.wilson(0, 0) == (0, 1)
 
 
 def test_every_resample_has_as_many_images_as_there_are_and_follows_from_the_seed() -> None:
