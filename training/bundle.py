@@ -29,6 +29,7 @@ from training.data.cache import read
 from training.data.datamodule import served
 from training.data.datasets import SPLITS
 from training.data.manifest import SEEN, Manifest
+from training.evaluation import curves
 from training.evaluation import evaluate as evaluation
 from training.evaluation.calibration import fit_temperature
 from training.evaluation.report import external
@@ -74,6 +75,7 @@ def make(run: Run, bundle: Path) -> ModelCard:
     with replacement(bundle) as folder:
         _halve(run.weights, folder / WEIGHTS)
         _hand_down(run.seen, folder)
+        _hand_down(run.curves, folder)
         return _fill(folder, _first_card(recipe, images, run), images, recipe.seed)
 
 
@@ -336,6 +338,7 @@ def _measure(card: ModelCard, images: Images, bundle: Path) -> ModelCard:
     data = evaluation.collect(bundle, images.first)
     others = [external.Labelled.of_manifest(name, manifest) for name, manifest in images.further.items()]
     sections = [*report.all_sections(data), *([external.section(data, others)] if others else [])]
+    sections += curves.sections(bundle, card)
     report.write(bundle, data, sections, photographs=False)
     card = replace(card, metrics=report.headline(data, sections))
     card.save(bundle / CARD)
@@ -409,10 +412,10 @@ def _public(recipe: Recipe) -> dict[str, Any]:
     return content | {"init": Path(recipe.init).name}
 
 
-def _hand_down(seen: Path, bundle: Path) -> None:
-    """Keep the list of what the initial weights or the teacher have seen, if there is one: `fit --init` checks it."""
-    if seen.is_file():
-        shutil.copy(seen, bundle / SEEN)
+def _hand_down(file: Path, bundle: Path) -> None:
+    """Keep a file if there is one: what initial weights or teacher have seen (`fit --init` checks it), the curves."""
+    if file.is_file():
+        shutil.copy(file, bundle)
 
 
 def _halve(source: Path, target: Path) -> None:

@@ -77,6 +77,7 @@ def evaluate_options(parser: argparse.ArgumentParser) -> None:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Measure a bundle as served and in fp32; print the figures, one a line."""
+    from training.evaluation import curves
     from training.evaluation import evaluate as evaluation
     from training.evaluation.report import write as report
     from visionserve.model_card import FILE_NAME, ModelCard
@@ -98,7 +99,7 @@ def evaluate(args: argparse.Namespace) -> int:
         report.write(args.output, data, sections)
     if args.update:
         shutil.rmtree(args.bundle / report.PLOTS, ignore_errors=True)  # those of sections that were not asked for again
-        report.write(args.bundle, data, sections, photographs=False)
+        report.write(args.bundle, data, [*sections, *curves.sections(args.bundle, data.card)], photographs=False)
         card = ModelCard.load(args.bundle / FILE_NAME)
         replace(card, metrics=report.headline(data, sections)).save(args.bundle / FILE_NAME)
     return 0

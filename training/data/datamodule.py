@@ -18,6 +18,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from training.data import shared_memory
 from training.data.augment import Augmentation
 from training.data.cache import Cache, Files, Pixels, open_cache, read
 from training.data.datasets import Split
@@ -161,6 +162,10 @@ class ImageDataModule(LightningDataModule):
                 f"{self._recipe.batch_size}, which several processes would share: take a smaller batch_size or one "
                 "process"
             )
+        largest = max(stage.size for stage in self._recipe.stages)
+        shared_memory.require(
+            workers * self._recipe.machine.devices, sampler.share * 3 * largest**2, len(sampler) // sampler.share
+        )
         return DataLoader(
             AugmentedDataset(self._cache, self._targets, Augmentation(self._recipe.augment)),
             batch_size=sampler.share,
@@ -169,7 +174,7 @@ class ImageDataModule(LightningDataModule):
             num_workers=workers,
             multiprocessing_context=START_METHOD if workers else None,
             persistent_workers=False,
-            prefetch_factor=4 if workers else None,
+            prefetch_factor=shared_memory.PREFETCHED if workers else None,
             drop_last=len(sampler) >= sampler.share,
             pin_memory=torch.cuda.is_available(),
         )

@@ -1,6 +1,7 @@
 """A run's folder: what it remembers, and whether another start may go on with it.
 
     <run>/recipe.yaml  manifest.csv  corrupt.csv  seen.txt  run.json  checkpoints/{best,last}.ckpt  weights.safetensors
+    <run>/curves.csv  curves.png
 
 A run goes on only with the images, root and options that it was begun with. What differs is named, with what to do.
 """
@@ -27,6 +28,7 @@ from training.recipe import Recipe
 from visionserve.errors import BundleError
 from visionserve.files import write_text
 
+CURVES = "curves.csv"  # in a run and in its bundle
 LAST, BEST = "last.ckpt", "best.ckpt"
 # Entries that a resumed run may change: they do not change what it learns. Root and manifest are compared by content.
 _FREE = (
@@ -85,6 +87,16 @@ class Run:
         return self.folder / "checkpoints"
 
     @property
+    def curves(self) -> Path:
+        """Loss and accuracy of every epoch so far."""
+        return self.folder / CURVES
+
+    @property
+    def curves_plot(self) -> Path:
+        """The same as a picture."""
+        return self.folder / "curves.png"
+
+    @property
     def weights(self) -> Path:
         """The averaged weights of the best epoch, written when the run ends."""
         return self.folder / "weights.safetensors"
@@ -123,6 +135,8 @@ def prepare(recipe: Recipe, run: Run, cache: Path | None = None, *, fresh: bool)
         *others,
         run.checkpoints / LAST,
         run.checkpoints / BEST,
+        run.curves,
+        run.curves_plot,
         run.weights,
         run.seen,
         run.probe,

@@ -10,6 +10,7 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 
+from training.data import shared_memory
 from training.data.datamodule import Batch, EpochSampler, ImageDataModule, SampleSpec
 from training.fit.module import Classification
 from training.fit.trainer import make_trainer
@@ -28,6 +29,7 @@ def of_stage(recipe: Recipe, stage: Stage) -> Recipe:
     )
 
 
+@shared_memory.explained()
 def take(
     module: Classification, recipe: Recipe, batches: Iterable[Batch], steps: int, *callbacks: Callback, **settings: Any
 ) -> None:

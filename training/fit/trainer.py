@@ -1,4 +1,4 @@
-"""Fit: a recipe -> a run folder (training.fit.run) with checkpoints, TensorBoard log and the averaged weights.
+"""Fit: a recipe -> a run folder (training.fit.run) with checkpoints, curves, TensorBoard log and the averaged weights.
 
 Checkpoints are for resuming. Nothing behind fit reads one: the weights to keep are a safetensors file.
 """
@@ -21,6 +21,7 @@ from torch.utils import deterministic
 
 from training import distributed, tracking
 from training.data import prepare as preparation
+from training.data import shared_memory
 from training.data.datamodule import ImageDataModule
 from training.data.manifest import Manifest
 from training.fit import distillation
@@ -32,6 +33,7 @@ from training.fit.checkpoints import (
     DivergenceCheck,
     ResumableEarlyStopping,
 )
+from training.fit.curves import LearningCurves
 from training.fit.module import Classification, compile_network
 from training.fit.probe import Probe
 from training.fit.run import (
@@ -58,6 +60,7 @@ Precision = Literal["bf16-mixed", "16-mixed", "32-true"]
 _log = logging.getLogger(__name__)
 
 
+@shared_memory.explained()
 def fit(
     recipe: Recipe,
     run: Run,
@@ -86,7 +89,8 @@ def fit(
     module, images = begin(recipe, run, cache, fresh=resume == "none")
     tracker = tracking.begin(recipe, read_manifest(run), run.folder, fresh=resume == "none")
     tracked = tracking.callbacks(tracker, read_manifest(run).labels)
-    trainer = _trainer(module.recipe, run, tracker, [*tracked, *callbacks])
+    curves = LearningCurves(run, probes.load(run.folder).accuracy if module.recipe.probe else None)
+    trainer = _trainer(module.recipe, run, tracker, [curves, *tracked, *callbacks])
     checkpoint = resume_point(run, resume)
     trainer.fit(module, datamodule=images, ckpt_path=checkpoint, weights_only=True)
     return _finish(trainer, module, run)
