@@ -34,8 +34,11 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Triple = tuple[float, float, float]
-# Their further heads, which only training would use, are left out.
+# Their further heads, which only training would use, are left out. Their published weights expect the three channels
+# between -1 and 1: torchvision's `transform_input` converts from ImageNet's normalisation.
 _WITH_SIDE_HEADS = ("googlenet", "inception_v3")
+_SIDE_HEADS = ("aux1.", "aux2.", "AuxLogits.")
+_FROM_MINUS_ONE_TO_ONE = (0.5,) * 3, (0.5,) * 3
 
 
 def build(architecture: str, classes: int) -> nn.Module:
@@ -208,8 +211,23 @@ class ExportForm(nn.Module):
         return _average(class_maps), class_maps, _average(feature_maps.float())
 
 
-def adapt_imagenet(weights: Mapping[str, Tensor], mean: Triple = MEAN, std: Triple = STD) -> dict[str, Tensor]:
-    """Return weights, published for ImageNet's normalisation, that expect ``mean`` and ``std`` instead.
+def adapt_published(architecture: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights that torchvision or timm publish for a network, for our normalisation, without side heads."""
+    if architecture.startswith(timm_networks.PREFIX):
+        normalisation = timm_networks.normalisation(architecture)
+    else:
+        normalisation = _FROM_MINUS_ONE_TO_ONE if architecture in _WITH_SIDE_HEADS else None
+    kept = {name: tensor for name, tensor in weights.items() if not name.startswith(_SIDE_HEADS)}
+    return adapt_imagenet(kept, published=normalisation or (IMAGENET_MEAN, IMAGENET_STD))
+
+
+def adapt_imagenet(
+    weights: Mapping[str, Tensor],
+    mean: Triple = MEAN,
+    std: Triple = STD,
+    published: tuple[Triple, Triple] = (IMAGENET_MEAN, IMAGENET_STD),
+) -> dict[str, Tensor]:
+    """Return weights, ``published`` for ImageNet's or another normalisation, that expect ``mean`` and ``std`` instead.
 
     The first convolution absorbs the change of scale, its bias or the running mean of the batch norm after it the
     change of offset: exact inside the image, not where the convolution sees its padding, which is of another colour.
@@ -223,9 +241,7 @@ def adapt_imagenet(weights: Mapping[str, Tensor], mean: Triple = MEAN, std: Trip
             "only weights that begin with a convolution that has a bias or a batch norm, as those of ResNets, can be "
             "adapted to this normalisation"
         )
-    old_mean, old_std, new_mean, new_std = (
-        torch.tensor(t).view(1, 3, 1, 1) for t in (IMAGENET_MEAN, IMAGENET_STD, mean, std)
-    )
+    old_mean, old_std, new_mean, new_std = (torch.tensor(t).view(1, 3, 1, 1) for t in (*published, mean, std))
     kernel = adapted[first]  # such as (64, 3, 7, 7)
     shift = (kernel * (new_mean - old_mean) / old_std).sum((1, 2, 3))  # (64,)
     adapted[first] = kernel * new_std / old_std

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from visionserve.errors import BundleError
 
 PREFIX = "timm/"
+Triple = tuple[float, float, float]
 _SIDE = 96  # pixels of the images that a new network is tried with: enough for a stride of 32
 _EXACT = 1e-9  # of the largest logit, in double precision; a batch norm behind the pooling shows as 5e-6
 
@@ -46,6 +47,14 @@ def build(architecture: str, classes: int) -> nn.Module:
     if not isinstance(cast(Any, network).get_classifier(), nn.Linear):
         raise BundleError(f"{architecture} does not end in one linear layer; choose another network")
     return network
+
+
+def normalisation(architecture: str) -> tuple[Triple, Triple] | None:
+    """Return mean and standard deviation of the input for which timm publishes a network's weights, if it does."""
+    import timm
+
+    settings = timm.get_pretrained_cfg(architecture.removeprefix(PREFIX), allow_unregistered=True)
+    return (settings.mean, settings.std) if settings is not None else None
 
 
 def is_of_timm(network: nn.Module) -> bool:

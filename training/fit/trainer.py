@@ -53,7 +53,7 @@ from training.recipe import PrecisionName, Recipe
 from visionserve import timm_networks
 from visionserve.errors import BundleError
 from visionserve.files import atomic_write
-from visionserve.network import adapt_imagenet, check_size, has_class_maps
+from visionserve.network import adapt_published, check_size, has_class_maps
 from visionserve.transforms import Preprocessing
 
 Precision = Literal["bf16-mixed", "16-mixed", "32-true"]
@@ -182,7 +182,7 @@ def _initial(recipe: Recipe) -> dict[str, Tensor] | None:
     if recipe.init == "none":
         return None
     if recipe.init == "torchvision":
-        return adapt_imagenet(_published(recipe.architecture))
+        return adapt_published(recipe.architecture, _published(recipe.architecture))
     if Path(recipe.init).is_dir():
         return load_network(Path(recipe.init)).state_dict()
     if not Path(recipe.init).is_file():
@@ -190,7 +190,7 @@ def _initial(recipe: Recipe) -> dict[str, Tensor] | None:
             f"init: file {recipe.init} does not exist; init is 'torchvision', 'none', a bundle or a .safetensors file"
         )
     try:
-        return adapt_imagenet(load_file(recipe.init))
+        return adapt_published(recipe.architecture, load_file(recipe.init))
     except (SafetensorError, OSError) as error:
         raise BundleError(
             f"init: {recipe.init} is not a safetensors file ({error}): give one, or 'torchvision', 'none' or a bundle; "

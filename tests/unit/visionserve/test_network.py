@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import torch
+import torchvision
 from sklearn.datasets import load_sample_image
 from torch import Tensor, nn
 
+from training.fit.module import load_body
 from visionserve import network
 from visionserve.errors import BundleError
 from visionserve.transforms import Preprocessing
@@ -115,6 +117,18 @@ def test_weights_that_begin_with_a_biased_convolution_are_adapted_too() -> None:
     pixels = torch.randint(0, 256, (1, 3, 8, 8))
     before = first(network.Normalisation(network.IMAGENET_MEAN, network.IMAGENET_STD)(pixels))
     torch.testing.assert_close(adapted(network.Normalisation(network.MEAN, network.STD)(pixels)), before)
+
+
+def test_the_published_weights_of_googlenet_are_taken_without_side_heads_and_with_its_own_normalisation() -> None:
+    published = torchvision.models.googlenet(aux_logits=True, transform_input=True, init_weights=False).eval()
+    published.get_buffer("conv1.bn.running_mean").normal_()
+    adapted = network.build("googlenet", 3).eval()
+    load_body(adapted, network.adapt_published("googlenet", published.state_dict()))
+    pixels = torch.randint(0, 256, (1, 3, 64, 64))
+    as_published = network.Normalisation(network.IMAGENET_MEAN, network.IMAGENET_STD)(pixels)
+    before = published.conv1(published._transform_input(as_published))[:, :, 2:-2, 2:-2]
+    after = adapted.get_submodule("conv1")(network.Normalisation(network.MEAN, network.STD)(pixels))[:, :, 2:-2, 2:-2]
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
 
 
 def test_weights_without_a_first_convolution_cannot_be_adapted() -> None:

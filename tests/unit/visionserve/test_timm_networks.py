@@ -96,6 +96,18 @@ def test_a_resnet_of_timm_takes_the_weights_of_torchvisions() -> None:
     assert state["fc.weight"].shape == (3, 512)
 
 
+def test_the_weights_of_a_transformer_of_timm_are_adapted_from_the_normalisation_they_were_published_for() -> None:
+    published = timm.create_model("vit_tiny_patch16_224").eval()
+    weights = published.state_dict()
+    ours = network.build("timm/vit_tiny_patch16_224", 3)
+    load_body(ours, network.adapt_published("timm/vit_tiny_patch16_224", weights))
+    pixels = torch.randint(0, 256, (1, 3, 224, 224))
+    halves = (0.5, 0.5, 0.5)
+    before = published.get_submodule("patch_embed")(network.Normalisation(halves, halves)(pixels))
+    after = ours.get_submodule("patch_embed")(network.Normalisation(network.MEAN, network.STD)(pixels))
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
+
+
 def test_trying_a_network_draws_no_random_numbers_and_leaves_it_training_in_single_precision() -> None:
     torch.manual_seed(0)
     ours, next_ours = network.build("timm/resnet10t", 3), torch.rand(1)
