@@ -71,7 +71,9 @@ def figure(rows: Sequence[Row], probe: float | None = None) -> Figure:
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
             if probe is not None:
                 axes.axhline(probe, color=INK, linewidth=1, linestyle=":", label="linear probe, validation")
-        axes.legend(frameon=False, fontsize=8)
+    drawn.legend(
+        *drawn.axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=8
+    )
     kept = best(rows)
     title = f"best epoch: {int(kept[EPOCH])}, validation accuracy {percent(kept['val/accuracy'])}"
     drawn.suptitle(title, color=INK, fontsize=11)

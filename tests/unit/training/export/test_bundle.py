@@ -65,6 +65,7 @@ def made(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_bundle_holds_what_packaging_and_serving_need(made: Path) -> None:
     assert {path.name for path in (made / "bundle").iterdir()} == {
         "card.json",
+        "curves.csv",
         "golden.json",
         "manifest.csv",
         "metrics.json",
@@ -78,9 +79,16 @@ def test_the_bundle_holds_what_packaging_and_serving_need(made: Path) -> None:
     assert {path.name for path in (made / "bundle" / "plots").iterdir()} == {
         "confusion.png",
         "coverage.png",
+        "curves.png",
         "labels.png",
         "reliability.png",
     }
+
+
+def test_the_report_shows_how_the_run_went(made: Path) -> None:
+    report = (made / "bundle" / "report.md").read_text(encoding="utf-8")
+    assert "## Training\n\n8 epochs, numbered from 0; the best on validation is " in report
+    assert "(plots/curves.png)" in report
 
 
 def test_the_bundle_recognises_photographs_it_never_saw(made: Path, tmp_path: Path) -> None:
