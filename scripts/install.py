@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
-WITH_JAVA = ("serve", "train", "dev")
+WITH_JAVA = ("serve", "train", "notebooks", "dev")
 # Of the wheels of ONNX Runtime and OpenVINO.
 OLDEST_GLIBC = {"x86_64": (2, 28), "aarch64": (2, 35)}
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -26,7 +26,9 @@ def main():  # type: () -> int
     """Install one set; return a process exit code."""
     parser = argparse.ArgumentParser(description="Create .venv and install a locked requirement set.")
     parser.add_argument(
-        "set", choices=["serve", "ui", "train", "docs", "dev"], help="which requirements/SET.txt to install"
+        "set",
+        choices=["serve", "ui", "train", "docs", "notebooks", "dev"],
+        help="which requirements/SET.txt to install",
     )
     name = parser.parse_args().set
     try:

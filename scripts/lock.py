@@ -13,12 +13,13 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent.parent / "requirements"
 PROJECT = HERE.parent / "pyproject.toml"
 SETS = {
-    "dev": ("train", "ui", "docs", "otel", "dev"),
+    "dev": ("train", "ui", "docs", "otel", "notebooks", "dev"),
     "train": ("train",),
     "serve": ("serve",),
     "run": ("run",),
     "ui": ("ui",),
     "docs": ("docs",),
+    "notebooks": ("notebooks",),
 }
 # For every supported Python, from the oldest on; a package whose versions differ between them has several lines.
 OPTIONS = ("--quiet", "--universal", "--generate-hashes")

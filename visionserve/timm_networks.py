@@ -54,7 +54,7 @@ def normalisation(architecture: str) -> tuple[Triple, Triple] | None:
     import timm
 
     settings = timm.get_pretrained_cfg(architecture.removeprefix(PREFIX), allow_unregistered=True)
-    return (settings.mean, settings.std) if settings is not None else None
+    return cast("tuple[Triple, Triple]", (settings.mean, settings.std)) if settings is not None else None
 
 
 def is_of_timm(network: nn.Module) -> bool:

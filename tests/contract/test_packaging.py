@@ -77,7 +77,7 @@ def required(extra: str) -> Iterator[str]:
             yield name.lower().replace("_", "-")
 
 
-@pytest.mark.parametrize("name", ["run", "serve", "train", "ui", "docs", "dev"])
+@pytest.mark.parametrize("name", ["run", "serve", "train", "ui", "docs", "notebooks", "dev"])
 def test_a_lock_file_has_all_that_its_extra_and_the_package_need(name: str) -> None:
     plain = {re.split(r"[<>=]", entry)[0] for entry in PROJECT["dependencies"]}
     assert set(required(name)) | plain <= locked(name)

@@ -4,8 +4,9 @@ Each set has a row beside the test split's: the laboratory and the real world. S
 the set says so.
 """
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import numpy as np
 
 from training.data.datasets import collect
 from training.data.datasets.labels_csv import find as find_csv
-from training.data.manifest import Manifest
+from training.data.manifest import Manifest, Row, hash_file
 from training.evaluation.calibration import by_confidence, confidence_error, debiased_error, probabilities
 from training.evaluation.evaluate import EvaluationData, Predictions, predict, prepare
+from training.evaluation.evaluate import collect as collect_data
 from training.evaluation.intervals import design_effect, share
 from training.evaluation.metrics import rounded
 from training.evaluation.report.novelty import KEPT
@@ -23,6 +25,8 @@ from training.evaluation.report.sections import Section
 from training.markdown import interval, percent, table
 from training.recipe import LabelsCsv
 from visionserve.errors import BundleError
+from visionserve.model_card import FILE_NAME as CARD
+from visionserve.model_card import ModelCard
 
 KEY = "external"
 
@@ -80,6 +84,20 @@ def _left_out(name: str, unknown: Sequence[str]) -> str:
     labels = sorted(set(unknown))
     some = ", ".join(labels[:3]) + (", ..." if len(labels) > 3 else "")
     return f"Left out of {name}: {len(unknown)} images of labels that the model does not have ({some})."
+
+
+def evaluate(bundle: Path, entry: Labelled) -> EvaluationData:
+    """Run a bundle on a set of images alone; of several right labels the predicted one counts as the true one."""
+    labels = ModelCard.load(bundle / CARD).labels
+    root = Path(os.path.commonpath([file.parent for file in entry.files]))
+    rows = tuple(
+        Row(file.relative_to(root).as_posix(), labels[min(right)], "test", hash_file(file))
+        for file, right in zip(entry.files, entry.accepted, strict=True)
+    )
+    data = collect_data(bundle, Manifest(root, labels, rows))
+    predicted = data.predictions.logits.argmax(1).tolist()
+    pairs = zip(predicted, entry.accepted, strict=True)
+    return replace(data, targets=np.array([label if label in right else min(right) for label, right in pairs]))
 
 
 def section(data: EvaluationData, sets: Sequence[Labelled]) -> Section:
