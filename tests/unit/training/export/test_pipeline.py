@@ -45,9 +45,15 @@ def checkout(tmp_path: Path) -> Path:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, place / name)
     synthetic_images.image_folder(place / "my photographs")
-    recipes.save(synthetic_images.recipe(Path("my photographs"), epochs=2), place / "recipe.yaml")
+    recipes.save(synthetic_images.recipe(Path("my photographs"), epochs=2), place / "my recipe.yaml")
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params |= {"source": "imagefolder", "root": "my photographs", "recipe": "recipe.yaml", "init": "none"}
+    params |= {
+        "source": "imagefolder",
+        "root": "my photographs",
+        "recipe": "my recipe.yaml",
+        "init": "none",
+        "place": "runs/my pipeline",
+    }
     (place / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     return place
 
@@ -60,12 +66,12 @@ def test_the_pipeline_runs_once_then_does_nothing_then_only_what_a_change_concer
     assert [line for line in first.splitlines() if line.startswith("Running stage")] == [
         f"Running stage '{name}':" for name in ("prepare", "fit", "export", "evaluate", "package")
     ]
-    assert (checkout / "runs/pipeline/model.mar").is_file()
+    assert (checkout / "runs/my pipeline/model.mar").is_file()
 
     assert "up to date" in dvc(checkout, "repro")
     assert "up to date" in dvc(checkout, "status")
 
-    shutil.rmtree(checkout / "runs/pipeline/bundle")
+    shutil.rmtree(checkout / "runs/my pipeline/bundle")
     assert "Running stage" not in dvc(checkout, "repro")  # from the cache
     with (checkout / "training/export/package.py").open("a", encoding="utf-8") as file:
         file.write("# another line\n")
