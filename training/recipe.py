@@ -328,7 +328,9 @@ class Teacher:
     """A finished network whose outputs are learned from besides the labels (distillation, arXiv 1503.02531).
 
     Attributes:
-        bundle: its folder, with the labels of this run; None learns from the labels alone.
+        bundle: its folder, or that of a run that ended, with the labels of this run; of any network. None learns from
+            the labels alone.
+        size: pixels that it sees; None is what the network in training sees, which a teacher for one size cannot take.
         share: of the loss that comes from the teacher, 0-1; the labels have the rest.
         temperature: softens both networks' outputs, so that the teacher's probabilities of the other labels count.
     """
@@ -336,6 +338,13 @@ class Teacher:
     bundle: str | None = None
     share: float = 0.5
     temperature: float = 2.0
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1 or self.temperature <= 0 or (self.size is not None and self.size < 1):
+            raise BundleError(
+                "teacher.share is 0 to 1, teacher.temperature above 0, teacher.size a number of pixels or null"
+            )
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,6 @@ from training.data.datasets import SPLITS, Collection, Split
 from training.recipe import Shares
 from visionserve.errors import BundleError
 from visionserve.files import open_regular, write_text
-from visionserve.model_card import FILE_NAME as CARD
-from visionserve.model_card import ModelCard
 
 FILE_NAME = "manifest.csv"
 SEEN = "seen.txt"  # in a run and its bundle: SHA-256 of each image that its start or teacher saw, and train or val
@@ -189,11 +187,13 @@ def joined(manifests: Sequence[Manifest]) -> Manifest:
 
 
 def seen_by(bundle: Path) -> dict[str, str]:
-    """Return SHA-256 -> ``train`` or ``val`` of the images that a bundle, its start or its teacher has seen."""
+    """Return SHA-256 -> ``train`` or ``val`` of the images that a bundle or run, its start or teacher has seen."""
     if not (bundle / FILE_NAME).is_file():
         _log.warning("%s has no %s: whether it has seen validation or test images is not known", bundle, FILE_NAME)
         return {}
-    labels = ModelCard.load(bundle / CARD).labels
+    from training.finished import card_of  # here: torch takes seconds to import
+
+    labels = card_of(bundle).labels
     files = [bundle / FILE_NAME, *(file for _, file in further_files(bundle))]
     rows = [row for file in files for row in load(file, bundle, labels).rows]
     seen: dict[str, str] = {row.sha256: row.split for row in rows if row.split != "test"}

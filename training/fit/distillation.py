@@ -1,4 +1,6 @@
-"""Distillation: learning from a finished bundle, by its weights to start from or by its outputs as targets.
+"""Distillation: learning from a finished bundle or run, by its weights to start from or by its outputs as targets.
+
+A teacher is any network that is trained here: other architectures of torchvision and timm, other sizes of the input.
 
 images --+--> network --> logits ----+--> cross entropy with the labels            x (1 - share)
          `--> teacher --> its logits `--> divergence from the teacher's outputs    x share
@@ -9,16 +11,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import kl_div, log_softmax
+from torch.nn.functional import interpolate, kl_div, log_softmax
 
+from training import finished
 from training.data.manifest import FILE_NAME as MANIFEST
 from training.data.manifest import Manifest, seen_by
-from training.networks import load_network
 from training.recipe import Recipe, Teacher
 from visionserve.errors import BundleError
-from visionserve.model_card import FILE_NAME as CARD
-from visionserve.model_card import ModelCard
-from visionserve.network import MEAN, STD
+from visionserve.network import MEAN, STD, has_class_maps
 
 _log = logging.getLogger(__name__)
 
@@ -29,17 +29,23 @@ class DistillationLoss:
     def __init__(self, settings: Teacher) -> None:
         """Load the teacher, if there is one."""
         self.share = settings.share if settings.bundle is not None else 0.0
-        self._temperature = settings.temperature
+        self._temperature, self._size = settings.temperature, settings.size
         self._network: nn.Module | None = None
         if settings.bundle is not None:
-            self._network = load_network(Path(settings.bundle)).requires_grad_(False)
+            folder = Path(settings.bundle)
+            self._network = finished.load(folder).requires_grad_(False)
             self._network.to(memory_format=torch.channels_last)
+            if not settings.size and not has_class_maps(self._network):
+                size = finished.card_of(folder).input.size
+                _log.warning("the teacher sees the sizes of the stages; --teacher.size %d is its own", size)
 
     def loss(self, inputs: Tensor, logits: Tensor) -> Tensor:
         """Return how far ``logits`` (B, C) are from the teacher's outputs to the same normalised ``inputs``."""
         if self._network is None:
             return logits.new_zeros(())
         with torch.no_grad():
+            if self._size and inputs.shape[-1] != self._size:
+                inputs = interpolate(inputs, (self._size, self._size), mode="bilinear", antialias=True)
             expected = self._network.to(inputs.device)(inputs).float()
         return divergence(logits, expected, self._temperature)
 
@@ -87,7 +93,7 @@ def _bundles(recipe: Recipe) -> list[Path]:
 def check_labels(recipe: Recipe, labels: tuple[str, ...]) -> None:
     """Raise a BundleError when a bundle that the recipe learns from has other labels or another normalisation."""
     for folder in _bundles(recipe):
-        card = ModelCard.load(folder / CARD)
+        card = finished.card_of(folder)
         if card.labels != labels:
             raise BundleError(f"{folder} has other labels than these images: learn from a bundle with the same")
         if (card.input.mean, card.input.std) != (MEAN, STD):

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils import deterministic
 
-from training import distributed, tracking
+from training import distributed, finished, tracking
 from training.data import prepare as preparation
 from training.data import shared_memory
 from training.data.datamodule import ImageDataModule
@@ -48,7 +48,6 @@ from training.fit.run import (
     save_facts,
     unfinished,
 )
-from training.networks import load_network
 from training.recipe import PrecisionName, Recipe
 from visionserve import timm_networks
 from visionserve.errors import BundleError
@@ -184,7 +183,7 @@ def _initial(recipe: Recipe) -> dict[str, Tensor] | None:
     if recipe.init == "torchvision":
         return adapt_published(recipe.architecture, _published(recipe.architecture))
     if Path(recipe.init).is_dir():
-        return load_network(Path(recipe.init)).state_dict()
+        return finished.load(Path(recipe.init)).state_dict()
     if not Path(recipe.init).is_file():
         raise BundleError(
             f"init: file {recipe.init} does not exist; init is 'torchvision', 'none', a bundle or a .safetensors file"
@@ -208,7 +207,7 @@ def averaged(weights: dict[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
         return weights
     if not Path(recipe.init).is_dir():
         raise BundleError(f"init_share needs a bundle as init, not {recipe.init}")
-    start = load_network(Path(recipe.init)).state_dict()
+    start = finished.load(Path(recipe.init)).state_dict()
     _log.info("the weights that are kept have a share of %.2g of those of %s", recipe.init_share, recipe.init)
     return {
         name: tensor.lerp(start[name].to(tensor), recipe.init_share) if tensor.is_floating_point() else tensor

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, interpolate
 
 from tests.unit.training import synthetic_images
 from tests.unit.training.markers import LIGHTNING
+from training import finished
+from training import recipe as recipes
 from training.data import prepare as prepare_data
 from training.data.datasets import Split
 from training.data.manifest import Manifest, Row
@@ -18,7 +20,7 @@ from training.fit import distillation
 from training.fit.module import Classification
 from training.fit.run import Run, prepare
 from training.fit.trainer import fit
-from training.recipe import Augment, Optimizer, Stage, Teacher
+from training.recipe import Augment, Data, Optimizer, Recipe, Stage, Teacher
 from visionserve import network
 from visionserve.errors import BundleError
 from visionserve.model_card import Input, ModelCard
@@ -70,6 +72,41 @@ def test_the_loss_is_shared_between_labels_and_teacher(bundle: Path, tmp_path: P
         expected = 0.75 * cross_entropy(logits, targets) + 0.25 * module.distillation.loss(inputs, logits)
         torch.testing.assert_close(module.training_step((images, targets)), expected)
     assert not any(name.startswith("distillation") for name in module.state_dict())
+
+
+def test_a_run_of_another_network_teaches_at_its_own_size(tmp_path: Path) -> None:
+    """Of a network without class maps, whose bundle may not exist: a run that ended is enough."""
+    root = synthetic_images.image_folder(tmp_path / "colours", 6)
+    run = Run(tmp_path / "teacher")
+    changes = {"epochs": 1, "architecture": "mobilenet_v3_small", "stages": (Stage(1.0, 32),), "data": data_of(root)}
+    fit(synthetic_images.recipe(root, **changes), run)
+    settings = Teacher(str(run.folder), share=0.5, size=32)
+    loss = distillation.DistillationLoss(settings)
+    images = torch.rand(2, 3, 24, 24)
+    teacher = finished.load(run.folder)
+    enlarged = interpolate(images, (32, 32), mode="bilinear", antialias=True)
+    expected = distillation.divergence(torch.zeros(2, 3), teacher(enlarged), settings.temperature)
+    torch.testing.assert_close(loss.loss(images, torch.zeros(2, 3)), expected)
+    student = synthetic_images.recipe(root, epochs=1, teacher=settings, data=data_of(root))
+    with pytest.raises(BundleError, match=r"was trained or chosen on .* images of this run"):
+        fit(revised(student, seed=5), Run(tmp_path / "leak"))
+    manifest = replace(student.data, manifest=str(run.manifest))
+    fit(replace(student, data=manifest), Run(tmp_path / "student"))
+    assert Run(tmp_path / "student").finished
+
+
+def test_a_run_that_has_not_ended_teaches_nothing(tmp_path: Path) -> None:
+    recipes.save(synthetic_images.recipe(tmp_path), tmp_path / "recipe.yaml")
+    with pytest.raises(BundleError, match="has not ended"):
+        finished.card_of(tmp_path)
+
+
+def data_of(root: Path) -> Data:
+    return Data(source="imagefolder", root=str(root), seed=2, cache_side=40, workers=0)
+
+
+def revised(recipe: Recipe, seed: int) -> Recipe:
+    return replace(recipe, data=replace(recipe.data, seed=seed))
 
 
 def test_a_run_goes_on_from_a_bundle_with_its_widths_and_its_head(bundle: Path, tmp_path: Path) -> None:
