@@ -11,7 +11,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from visionserve.errors import ImageTooLarge
+from visionserve.errors import ImageTooLarge, UnsupportedImage
 
 # A JPEG may hold any number of scans, each a pass over the whole image for a few bytes. Encoders write about ten; Skia
 # and libtiff stop at 100, libjpeg-turbo's TJFLAG_LIMITSCANS at 500, on the advice of
@@ -25,6 +25,8 @@ _SCAN, _END = 0xDA, 0xD9
 JPEG_END = bytes([0xFF, _END])
 _COEFFICIENT_BYTES = 2
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_HIERARCHICAL = frozenset((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF))
+_JPEG_LS = 0xF7
 _PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
 _PLAIN_FRAMES, _PLAIN_BITS, _PLAIN_COMPONENTS = (0xC0, 0xC2), 8, (1, 3)
 _METADATA = (0xE1, 0xE2)  # EXIF and XMP; colour profiles and further images
@@ -71,7 +73,7 @@ class JpegHeader:
 
 
 def read_jpeg(file: bytes | bytearray) -> JpegHeader:
-    """Read the segments of a JPEG; refuse one whose segments, scans or junk would keep a decoder busy.
+    """Read the segments of a JPEG; refuse one of a rare kind, or that would keep a decoder busy.
 
     Counts as the decoder does: not what looks like a scan inside a segment (a thumbnail) or behind the end (a film).
     """
@@ -84,8 +86,12 @@ def read_jpeg(file: bytes | bytearray) -> JpegHeader:
         junk += 0 if scans else marker.start() - position
         if kind in _FRAMES and not frame.pixels:
             frame = _Frame.read(file, start)
+            if frame.bits != _PLAIN_BITS or kind in _HIERARCHICAL:
+                _refuse_jpeg(f"JPEG of {frame.bits} bits" if frame.bits != _PLAIN_BITS else "hierarchical JPEG")
             buffered = kind in _PROGRESSIVE
-            plain &= kind in _PLAIN_FRAMES and frame.bits == _PLAIN_BITS and frame.components in _PLAIN_COMPONENTS
+            plain &= kind in _PLAIN_FRAMES and frame.components in _PLAIN_COMPONENTS
+        if kind == _JPEG_LS:
+            _refuse_jpeg("JPEG-LS")
         plain &= kind not in _METADATA
         if kind == _SCAN:
             scans += 1
@@ -101,6 +107,10 @@ def read_jpeg(file: bytes | bytearray) -> JpegHeader:
         raise ValueError("no scan, or too much junk before it")
     coefficient_bytes = _COEFFICIENT_BYTES * frame.samples_per_pixel if buffered else 0.0
     return JpegHeader(frame.size, coefficient_bytes, plain and frame.pixels > 0)
+
+
+def _refuse_jpeg(kind: str) -> None:
+    raise UnsupportedImage(f"Unsupported image format {kind}: re-save it as a baseline JPEG and send that.")
 
 
 @dataclass(frozen=True)
