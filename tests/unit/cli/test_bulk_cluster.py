@@ -3,7 +3,7 @@
 Ray and moto are in no lock file: a cluster has its own Ray, and moto needs another python-dateutil. To run this:
 
     python -m venv --system-site-packages bulk      # of .venv's Python, or any that has requirements/dev.txt
-    bulk/bin/pip install 'ray[data]' 'moto[s3,server]'
+    bulk/bin/pip install 'ray[data]' 'moto[s3]' flask flask-cors
     bulk/bin/python -m pytest tests/unit/cli/test_bulk_cluster.py
 """
 

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -172,3 +173,31 @@ def test_a_correction_given_on_the_page_ends_in_the_training_split_of_a_grown_ma
     [left_out] = table(tmp_path / "left-out.csv")
     assert left_out["path"] == entries[1].file
     assert left_out["reason"] == f"looks like a test image, {tested}"
+
+
+@pytest.mark.filterwarnings("default")  # of the libraries of others
+def test_images_that_are_kept_in_a_bucket_are_listed_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an environment of its own, since s3fs lowers python-dateutil: pip install s3fs 'moto[s3]' flask flask-cors."""
+    reason = "s3fs or moto is not installed: tests/unit/monitoring/test_corrections.py says how to run this"
+    server = pytest.importorskip("moto.server", reason=reason).ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    s3fs = pytest.importorskip("s3fs", reason=reason)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in (("ENDPOINT_URL", f"http://{host}:{port}"), ("ACCESS_KEY_ID", "x"), ("SECRET_ACCESS_KEY", "x")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    try:
+        s3fs.S3FileSystem().mkdir("bucket")
+        data, kept = encoded(501, tmp_path), KeptImages("s3://bucket/feedback", days=1)
+        assert kept.expire() == 0, "nothing has been kept yet"
+        name = kept.keep(ImageFile("x.png", data))
+        answer = Answer((Prediction("cat", 0, 0.9), Prediction("dog", 1, 0.1)), 0.2, ModelName("pets", "1.0"), "a")
+        record(judge(answer, "dog", image=name), tmp_path / "feedback.jsonl")
+        options = ["--feedback", str(tmp_path / "feedback.jsonl"), "--kept", kept.address]
+        (entry,) = listed(tmp_path, *options)
+        assert (tmp_path / "review" / entry.file).read_bytes() == data
+        assert kept.expire(datetime.now(UTC) + timedelta(days=1)) == 1
+        assert not s3fs.S3FileSystem().exists(f"bucket/feedback/{name}")
+    finally:
+        server.stop()
