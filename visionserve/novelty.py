@@ -4,7 +4,7 @@ embedding -> Mahalanobis distance to the nearest class mean, one covariance for 
              1807.03888, equation 2, at the last layer)
 logits    -> the largest of them: the strongest evidence for any label (Hendrycks et al. 2022, arXiv 1911.11132)
 
-The second is subtracted from the first, each in units of its standard deviation among validation images, and the
+Twice the second is subtracted from the first, each in units of its standard deviation among validation images, and the
 result is ranked among those of the validation images: 0.5 is an ordinary image, 1.0 is stranger than all of them. What
 one of the two misses the other often detects; docs/LOG.md compares them with a dozen more.
 """
@@ -22,6 +22,9 @@ FILE_NAME = "reference.safetensors"
 # Shrinkage of the covariance towards a multiple of the identity: with a few thousand images and 512 dimensions
 # the smallest eigenvalues are noise, and their inverses would dominate the distance.
 SHRINKAGE = 0.1
+# What the largest logit counts, the distance counting 1. With 1, as bundles had until 2026-11-29, flowers of other
+# websites were taken for something else more often (docs/LOG.md); between 2 and 4 it hardly matters.
+LOGIT_SHARE = 2.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Reference:
         plain = cls((means @ whitening).astype(np.float32), whitening.astype(np.float32), np.zeros(1, np.float32))
         spread = float(np.std([plain.distance(embedding) for embedding in validation]))
         certainty = float(np.std(validation_logits.max(1)))
-        weight = np.array([spread / certainty if certainty else 0], np.float32)
+        weight = np.array([LOGIT_SHARE * spread / certainty if certainty else 0], np.float32)
         weighted = replace(plain, logit_weight=weight)
         strangeness = [weighted.strangeness(*image) for image in zip(validation, validation_logits, strict=True)]
         ranks = np.linspace(0, 1, min(quantiles, len(strangeness)))
