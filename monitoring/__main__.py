@@ -16,6 +16,7 @@ from visionserve.errors import BundleError
 
 UNUSABLE = 1
 _BUNDLE = Path("model_store/flowers")
+_SMALLEST_ALPHA = 0.001  # an eighth of it, for one of eight features, is what 10,000 simulated label mixes can show
 DASHBOARD = Path("monitoring/grafana/dashboards/visionserve.json")
 RULES = Path("monitoring/rules/reference.yml")
 
@@ -145,7 +146,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--alpha",
-        type=float,
+        type=_probability,
         default=0.05,
         help="probability of reporting an accuracy below the card's that is not (default: %(default)s)",
     )
@@ -187,7 +188,10 @@ def _check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--window", type=_positive, default=200, help="images in a window (default: %(default)s)")
     parser.add_argument("--last", type=_positive, help="test only so many windows, the newest")
     parser.add_argument(
-        "--alpha", type=float, default=0.01, help="probability of a false alarm in a window (default: %(default)s)"
+        "--alpha",
+        type=_probability,
+        default=0.01,
+        help=f"probability of a false alarm in a window, {_SMALLEST_ALPHA} or more (default: %(default)s)",
     )
     parser.add_argument("--textfile", type=Path, help="write the newest window as a Prometheus text file")
 
@@ -218,6 +222,14 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return number
+
+
+def _probability(text: str) -> float:
+    """Return the level of a test: simulated p-values reach no smaller one, so the test would never report anything."""
+    value = float(text)
+    if not _SMALLEST_ALPHA <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not {_SMALLEST_ALPHA} or more and below 1")
+    return value
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -87,12 +87,15 @@ class OpenLoop:
     async def _send(self, pool: Pool, free: asyncio.Semaphore, item: Item, due: float, at_s: float) -> None:
         """Send one request that was due at ``due`` (the loop's clock), ``at_s`` since 1970, and record its outcome."""
         loop = asyncio.get_running_loop()
-        async with free:
-            sent = loop.time()
-            try:
+        sent = due
+        try:
+            async with free:
+                sent = loop.time()
                 response = await pool.exchange(self._requests[item.name])
                 outcome = judge(item, response.status, response.body, response.server_timing)
-            except NoResponseError as error:
-                outcome = Outcome("failed", str(error))
+        except NoResponseError as error:
+            outcome = Outcome("failed", str(error))
+        except asyncio.CancelledError:  # what was slow must not vanish with an interrupted run
+            outcome = Outcome("unanswered", "no answer yet when the run was interrupted")
         end = loop.time()
         self.stats.record(at_s, outcome, (end - due) * 1000, (end - sent) * 1000)

@@ -32,6 +32,7 @@ _HEAD = (
     "targets",
 )
 _MAX_REASONS = 10
+_FEW_ANSWERS = 100  # the 99th of a hundred is the second longest
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
@@ -111,6 +112,10 @@ def sentences(record: RunRecord) -> list[str]:
     lines.append("Every answer had to have the label that its image got in one request before the load.")
     if record.accuracy is not None:
         lines.append(f"That label was correct for {record.accuracy:.1%} of the images.")
+    few = [point for point in points if point.stage.judged and 0 < point.ok + point.wrong < _FEW_ANSWERS]
+    if few:
+        stages = ", ".join(f"{_level(point)} ({point.ok + point.wrong})" for point in few)
+        lines.append(f"Fewer than {_FEW_ANSWERS} answers, of which p99 is the longest: {stages}.")
     caution = summary.bottleneck(points, record.loop)
     return [*lines, caution] if caution else lines
 

@@ -14,7 +14,7 @@ from loadtests.load.http_client import Target
 from loadtests.load.images import EncodedImage
 from loadtests.load.workload import Item
 
-Kind = Literal["ok", "rejected", "wrong", "failed"]
+Kind = Literal["ok", "rejected", "wrong", "failed", "unanswered"]
 _CLIENT_ERRORS = range(400, 500)
 # A client error by number, but one that the service's load or time limits cause, not a invalid body.
 _OF_LOAD = (408, 429)
@@ -24,8 +24,9 @@ _OF_LOAD = (408, 429)
 class Outcome:
     """What became of a request.
 
-    ``ok``: the expected label. ``rejected``: an invalid body got a 4xx, as it must. ``wrong``: 200 with
-    another label. ``failed``: everything else; ``reason`` says what. ``timings`` are Server-Timing's, in ms.
+    ``ok``: the expected label. ``rejected``: an invalid body got a 4xx, as it must. ``wrong``: 200 with another label.
+    ``unanswered``: the run was interrupted before. ``failed``: everything else. ``reason`` says what; ``timings`` are
+    Server-Timing's, in ms.
     """
 
     kind: Kind

@@ -130,6 +130,14 @@ def test_failures_are_not_in_the_percentiles_of_answers() -> None:
     assert (row["p50"], row["failed, p50"], row["errors"]) == ("178", "1.0", "600 (60.00%)")
 
 
+def test_a_percentile_of_few_answers_is_called_the_longest() -> None:
+    stats = RequestStats()
+    for number in range(199):
+        stats.record(5.0 if number < 99 else 6.0, Outcome("ok"), 5.0, 5.0)
+    record = _record([Stage("step 1", 99, 1), Stage("step 2", 100, 1)], [5.0, 6.0], stats)
+    assert "Fewer than 100 answers, of which p99 is the longest: step 1 99 (99)." in report.sentences(record)
+
+
 def test_requests_without_any_answer_miss_the_targets() -> None:
     stats = RequestStats()
     stats.record(5.0, Outcome("failed", "no connection"), 0.1, 0.1)

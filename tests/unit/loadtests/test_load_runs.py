@@ -1,6 +1,7 @@
 import json
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,23 @@ def test_an_open_loop_does_not_wait_for_answers_before_it_sends() -> None:
         loop.run([0.0] * 20)
         assert time.monotonic() - begun < 10
     assert loop.stats.between(0, 1e12).outcomes["ok"] == 20
+
+
+def test_what_has_no_answer_when_a_run_is_interrupted_is_counted() -> None:
+    """It was left out: of a service that hangs only its fast answers remained."""
+
+    def due_times() -> Iterator[float]:
+        yield from [0.0, 0.0, 0.0]
+        yield 0.5
+        raise KeyboardInterrupt
+
+    with running(Behaviour(delay_s=5)) as url:
+        loop = OpenLoop(Target.parse(url), Workload(IMAGES), Limits(connections=2))
+        with pytest.raises(KeyboardInterrupt):
+            loop.run(due_times())
+    total = loop.stats.between(0, 1e12)
+    assert dict(total.outcomes) == {"unanswered": 4}
+    assert dict(total.reasons) == {"no answer yet when the run was interrupted": 4}
 
 
 def test_a_request_without_an_answer_in_time_is_a_failure_and_no_hang() -> None:

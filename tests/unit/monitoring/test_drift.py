@@ -227,6 +227,13 @@ def test_only_a_split_in_the_proportions_of_the_whole_counts_as_stratified() -> 
     assert not references.is_stratified(manifest(a=(40, 10), b=(160, 10)), "val")
 
 
+@pytest.mark.parametrize("alpha", ["0.0001", "0", "1"])
+def test_a_level_that_no_simulated_p_value_reaches_is_refused(alpha: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["drift", "check", "--log", "log.jsonl", "--alpha", alpha])
+    assert f"{alpha} is not 0.001 or more and below 1" in capsys.readouterr().err
+
+
 def test_another_models_reference_is_refused(bundle: Path) -> None:
     assert references.load(bundle).name == "shapes"
     card = (bundle / "card.json").read_text()

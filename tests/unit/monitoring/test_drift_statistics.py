@@ -103,6 +103,22 @@ def test_a_changed_label_mix_is_detected_and_by_g_more_often_than_by_psi(
     assert np.mean([psi(COUNTS, window) > blind for window in rng.multinomial(size, mix, 400)]) <= power_before
 
 
+def test_one_label_that_grows_is_detected_where_the_sum_over_all_labels_hides_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By G alone: 7 % of windows of 200, and 8 % of 1,000 against a reference that is a random draw."""
+    assert rejected(lambda window: g_test(COUNTS, window), one_label_grows(), 200, LEVEL) > 0.5
+    monkeypatch.setattr(statistics, "_DRAWS", 2000)
+    rng = np.random.default_rng(8)
+    pairs = [(rng.multinomial(736, MIX), rng.multinomial(1000, one_label_grows())) for _ in range(40)]
+    assert np.mean([g_test_two_samples(*pair) <= LEVEL for pair in pairs]) > 0.6
+
+
+def test_the_smallest_p_value_is_one_of_all_simulated_windows() -> None:
+    only_one = np.bincount([0] * 200, minlength=102)
+    assert g_test(COUNTS, only_one) == g_test_two_samples(COUNTS, only_one) == pytest.approx(1 / 10_001)
+
+
 def test_a_reference_that_is_a_random_draw_itself_raises_no_more_false_alarms(monkeypatch: pytest.MonkeyPatch) -> None:
     """Held fixed, such a reference would alarm in most windows: its own error is taken for a change."""
     monkeypatch.setattr(statistics, "_DRAWS", 300)
