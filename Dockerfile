@@ -1,4 +1,5 @@
-# Images: `server` (the default; also renders the gateway's configuration), `ui` (the web UI), `loadtest`, `train`.
+# Images: `server` (the default; also renders the gateway's configuration), `standalone` (server and gateway in one, for
+# container platforms), `ui` (the web UI), `loadtest`, `train`.
 #
 # Without a GPU, install torch's CPU build from PyTorch's own index; PyPI's is a CUDA build:
 #   docker build --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu --tag visionserve:1.0.0 .
@@ -9,6 +10,7 @@
 #   base -> installer -> installed-cpu | installed-gpu -> archive   builds the archive; its gates test the packages
 #                                                      -> packages  without files that serving never loads
 #   base + packages + archive -> server            base + their own packages -> ui, loadtest
+#   server + nginx -> standalone
 #   installed-gpu + training's packages -> train   (the training job in Kubernetes)
 
 # Python 3.11: the published figures were measured with it, and tests/container runs it. The others of pyproject.toml
@@ -153,7 +155,7 @@ USER 10001:10001
 ENV HOME=/tmp
 ENTRYPOINT ["python", "-m", "training"]
 
-FROM base AS server
+FROM base AS service
 ARG DEVICE
 ARG VERSION=0.0.0
 ARG REVISION=unknown
@@ -179,6 +181,31 @@ ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     HOME=/tmp \
     VISIONSERVE_STATUS_HOST=::
+
+# Server and gateway in one container: one port, PORT, at all addresses; docs/platforms.md.
+FROM service AS standalone
+USER root
+# Debian has only one version of it.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends nginx-light && rm -rf /var/lib/apt/lists/*
+USER 10001:10001
+# TorchServe's ports make room for PORT. Platforms give ten seconds from SIGTERM to SIGKILL: what is in flight has six of them.
+# Only the platform's own proxy, in a private network, is believed about a client's address.
+ENV PORT=8080 \
+    VISIONSERVE_PORT_OFFSET=10000 \
+    VISIONSERVE_STATUS_HOST=127.0.0.1 \
+    VISIONSERVE_DRAIN_TIMEOUT=7 \
+    GATEWAY_DRAIN_TIMEOUT_S=6 \
+    GATEWAY_UPLOADS=128 \
+    GATEWAY_UPLOADS_PER_CLIENT=64 \
+    GATEWAY_TRUSTED_PROXIES="10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.168.0.0/16 fc00::/7 fe80::/10"
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=5s --start-period=300s --retries=3 \
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:18083/readyz', timeout=4)"]
+ENTRYPOINT ["python", "-m", "launcher", "serve", "--model-store", "/models", "--gateway"]
+
+# The last stage is what is built by default.
+FROM service AS server
 # The status server, at all of IPv6 and IPv4; without IPv6 at IPv4. TorchServe is reachable inside the container only; the gateway in front of it is another container.
 EXPOSE 8083
 HEALTHCHECK --interval=10s --timeout=5s --start-period=300s --retries=3 \

@@ -10,6 +10,7 @@ BUNDLE := model_store/$(MODEL)
 ARCHIVE := $(BUNDLE).mar
 SETS := .venv/.serve .venv/.ui .venv/.train .venv/.docs .venv/.notebooks .venv/.dev
 DEVICE ?= cpu
+IMAGES ?= server ui
 URL ?= http://127.0.0.1:8000
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 # Docker 20.10 uses its old builder otherwise, which does not know RUN --mount.
@@ -46,9 +47,9 @@ ui: .venv/.serve .venv/.ui ## start the web UI at http://127.0.0.1:8501; needs t
 archive: .venv/.serve ## build model_store/MODEL.mar: make archive [MODEL=flowers] [PROFILE=auto|cpu|gpu] [KEEP=1: another version stays beside it]
 	@$(BIN)/python -m training package --if-changed $(KEEP:%=--keep) --bundle $(BUNDLE) --profile $(PROFILE) --output $(ARCHIVE)
 
-image: ## build the container images: make image [MODEL=flowers] [DEVICE=cpu|gpu] [ARGS="--network host"]
-	$(BUILD) --build-arg DEVICE=$(DEVICE) --build-arg MODEL=$(MODEL) --tag visionserve:$(VERSION)$(if $(filter gpu,$(DEVICE)),-gpu) $(ARGS) .
-	$(BUILD) --target ui --tag visionserve-ui:$(VERSION) $(ARGS) .
+image: ## build container images: make image [IMAGES="server ui standalone loadtest train"] [MODEL=flowers] [DEVICE=cpu|gpu] [ARGS="--network host"]
+	$(foreach image,$(IMAGES),$(BUILD) --target $(image) --build-arg DEVICE=$(DEVICE) --build-arg MODEL=$(MODEL) \
+		--tag visionserve$(patsubst %,-%,$(filter-out server,$(image))):$(VERSION)$(if $(filter server standalone,$(image)),$(filter -gpu,-$(DEVICE))) $(ARGS) . &&) true
 
 up: ## start server and gateway in containers and wait until they are ready: make up [ARGS="--build"]
 	docker compose up --detach --wait $(ARGS)
@@ -60,8 +61,8 @@ monitoring: ## the same with Prometheus :9090, Alertmanager :9093 and Grafana :3
 down: ## stop the containers, the gateway first, so that no request is lost
 	docker compose --profile '*' down $(ARGS)
 
-smoke: ## smoke-test a deployed service: make smoke [URL=http://127.0.0.1:8000]
-	@scripts/smoke_test.sh $(URL)
+smoke: ## smoke-test a deployed service: make smoke [URL=http://127.0.0.1:8000] [ARGS=--public]
+	@scripts/smoke_test.sh $(ARGS) $(URL)
 
 manifests: .venv/.dev ## render the generated manifests of k8s/ and validate every variant against three Kubernetes versions
 	$(BIN)/python scripts/render_manifests.py

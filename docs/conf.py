@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SECTIONS = {
     "Use it": ["api", "client", "cli", "page", "gateway"],
     "Train": ["training", "evaluation", "model-tools", "model_card"],
-    "Run it": ["operations", "releases", "kubernetes", "monitoring", "runbook"],
+    "Run it": ["operations", "releases", "platforms", "kubernetes", "monitoring", "runbook"],
     "Know it": ["architecture", "reference/visionserve/index", "LOG"],
 }
 

@@ -144,7 +144,7 @@ def _watch(options: dict[str, Any]) -> Callable[[int], None]:
 
 
 def _warn(options: dict[str, Any]) -> None:
-    if options["api_keys_file"] and options["ui_url"]:
+    if (options["api_keys_file"] or options["api_keys"]) and options["ui_url"]:
         print(
             "Warning: the web UI needs no API key, so everybody who can reach it can use the service.", file=sys.stderr
         )

@@ -1,16 +1,17 @@
-"""API keys: read from a file of ``name:key`` lines, validated, and written as nginx's map.
+"""API keys: ``name:key`` lines of a file, or of a variable, validated, and written as nginx's map.
 
 nginx looks a key up in a case-insensitive hash table, then compares it exactly; timing leaks a position in that table,
 not a prefix of a key. The access log shows the name, which is not secret.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from gateway.options import OptionError
 
 _MIN_LENGTH, _MAX_LENGTH = 16, 258
+_SEPARATOR = re.compile(r"[,\n]")
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # What a Bearer token may hold, https://www.rfc-editor.org/rfc/rfc6750#section-2.1. Its length is bounded because
@@ -29,12 +30,22 @@ def read(path: Path) -> dict[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise OptionError(f"The API keys in {path} cannot be read ({reason}).") from error
+    # No name and no key holds a #, so a comment may follow them.
+    return _entries((f"Line {number} of {path}", _COMMENT.sub("", line)) for number, line in enumerate(lines, start=1))
+
+
+def parse(text: str) -> dict[str, str]:
+    """Return the keys of ``name:key,name:key``; lines may separate them too. OptionError as above."""
+    return _entries(
+        (f"Entry {number} of GATEWAY_API_KEYS", part) for number, part in enumerate(_SEPARATOR.split(text), 1)
+    )
+
+
+def _entries(texts: Iterable[tuple[str, str]]) -> dict[str, str]:
     keys: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
-        # No name and no key holds a #, so a comment may follow them.
-        entry = _COMMENT.sub("", line).strip()
-        if entry:
-            name, key = _entry(entry, f"Line {number} of {path}", keys)
+    for where, text in texts:
+        if text.strip():
+            name, key = _entry(text.strip(), where, keys)
             keys[name] = key
     return keys
 

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.routes import RESERVED
+from launcher.addresses import bindable
 
 PREFIX = "GATEWAY_"
 
@@ -66,9 +67,9 @@ def _cpus(text: str) -> float | None:
 
 def _host(text: str) -> str:
     try:
-        address = ipaddress.ip_address(text.strip("[]"))
+        address = ipaddress.ip_address(bindable(text.strip("[]")))
     except ValueError:
-        raise ValueError("an IP address, such as 127.0.0.1 or 0.0.0.0") from None
+        raise ValueError("an IP address, such as 127.0.0.1 or ::") from None
     return f"[{address}]" if address.version == 6 else str(address)
 
 
@@ -133,7 +134,7 @@ def _ui_path(text: str) -> str:
 
 
 OPTIONS = (
-    Option("host", "127.0.0.1", _host, "the address it listens on; 0.0.0.0 in a container, :: for IPv6 and IPv4"),
+    Option("host", "127.0.0.1", _host, "the address it listens on; :: is all of IPv6 and IPv4"),
     Option("port", "8000", _integer(1, 65535), "the port it listens on"),
     Option(
         "port_offset",
@@ -176,6 +177,12 @@ OPTIONS = (
     Option("trusted_proxies", "", _networks, "networks whose X-Forwarded-For header is trusted"),
     Option("api_keys_file", "", _file, "a file of name:key lines; without it no key is needed"),
     Option(
+        "api_keys",
+        "",
+        str,
+        "the keys themselves, separated by commas, where secrets are variables; a command line is no place for them",
+    ),
+    Option(
         "releases_file",
         "",
         _any_file,
@@ -207,6 +214,8 @@ def resolve(arguments: Mapping[str, str | None], environment: Mapping[str, str])
             values[option.name] = option.parse(_shifted(option.default, values["port_offset"]))
     if (values["tls_certificate"] is None) != (values["tls_key"] is None):
         raise OptionError("TLS needs both --tls-certificate and --tls-key: give the other one too.")
+    if values["api_keys"] and values["api_keys_file"]:
+        raise OptionError("Keys are in --api-keys-file or in GATEWAY_API_KEYS, not in both: remove one.")
     return values
 
 

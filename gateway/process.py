@@ -89,6 +89,8 @@ def run(command: Sequence[str], started: Callable[[], None], watches: Sequence[W
     ``started`` is called once, each of ``watches`` every so many seconds with the process id.
     """
     parent = os.getpid()
+    # Whatever started this may have blocked signals in it.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -103,8 +105,8 @@ def run(command: Sequence[str], started: Callable[[], None], watches: Sequence[W
         child.send_signal(_FORWARDED[signal.Signals(number)])
 
     for number in _FORWARDED:
-        # `nohup` ignores SIGHUP on purpose.
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        # `nohup` ignores SIGHUP on purpose, and a script SIGINT in what runs beside it.
+        if number not in (signal.SIGHUP, signal.SIGINT) or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, forward)
     started()
     assert child.stdout is not None and child.stderr is not None  # noqa: S101  # pipes, as asked for above

@@ -26,7 +26,8 @@ def render(options: Mapping[str, Any], folder: Path) -> Path:
     Raises:
         OptionError: the folder cannot be written, or the keys are invalid.
     """
-    keys = api_keys.read(options["api_keys_file"]) if options["api_keys_file"] else {}
+    file = options["api_keys_file"]
+    keys = api_keys.read(file) if file else api_keys.parse(options["api_keys"])
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / KEYS, api_keys.render(keys), _KEYS_MODE)

@@ -59,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     part = release.add_mutually_exclusive_group()
     part.add_argument("--share", type=int, metavar="PERCENT", help="it answers this part, by way of the gateway")
     part.add_argument("--shadow", type=int, metavar="PERCENT", help="it gets copies of this part, and is only logged")
+    for command in (serve, check):
+        command.add_argument(
+            "--gateway",
+            action="store_true",
+            help=f"run the gateway too, at PORT ({settings.GATEWAY_PORT}) of all addresses",
+        )
     for command in (serve, check, release, prepare):
         command.add_argument("--config", type=Path, default=Path("config.properties"), help="TorchServe's settings")
     for command in (serve, check, release):

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from launcher import archive as archives
 from launcher import gpus, process, releases, resources
+from launcher.addresses import bindable
 from launcher.archive import Archive
 from launcher.plan import LEAST_BYTES, LEAST_FREE_BYTES, make_plan, share_workers
-from launcher.settings import HOST, Settings, SetupError, bindable, java_program
+from launcher.settings import HOST, Settings, SetupError, java_program
 
 # As in pyproject.toml, which an image does not have.
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)
@@ -55,14 +56,15 @@ def read_archives(settings: Settings) -> list[Archive]:
 
 def checks(settings: Settings, environment: Mapping[str, str]) -> list[Check]:
     """Return all checks, in the order in which they are made."""
+    limit = process.memory_bytes(settings)
     return [
         Check("python", partial(check_python, sys.version_info[:2])),
         Check("archive", partial(check_archives, settings)),
         Check("gpu", partial(check_gpu, settings, environment)),
-        Check("cpu", partial(check_cpu, len(settings.archives))),
+        Check("cpu", partial(check_cpu, len(settings.archives), limit)),
         Check(
             "memory",
-            partial(check_memory, resources.memory_bytes(), resources.available_memory_bytes(), len(settings.archives)),
+            partial(check_memory, limit, resources.available_memory_bytes(), len(settings.archives)),
         ),
         Check("disk", check_disk),
         Check("java", partial(check_java, environment)),
@@ -72,6 +74,7 @@ def checks(settings: Settings, environment: Mapping[str, str]) -> list[Check]:
             f"port {settings.access_port}",
             partial(check_port, "access_port", settings.access_port, kind=socket.SOCK_DGRAM),
         ),
+        Check("gateway", partial(check_gateway, settings)),
     ]
 
 
@@ -130,9 +133,9 @@ def _require_no_gpu(served: Sequence[Archive]) -> None:
             )
 
 
-def check_cpu(models: int = 1) -> str:
+def check_cpu(models: int = 1, limit: int | None = None) -> str:
     """Report the cores and the workers that follow; any number will do."""
-    workers = process.plan_for(models).workers
+    workers = process.plan_for(models, limit).workers
     return f"{resources.cpus():g} of {os.cpu_count()} cores may be used, workers per CPU model: {workers}"
 
 
@@ -199,18 +202,34 @@ def _check_status_port(settings: Settings) -> str:
     return check_port("status_port", settings.status_port, bindable(settings.status_host))
 
 
-def check_port(option: str, port: int, host: str = HOST, kind: int = socket.SOCK_STREAM) -> str:
-    """Require a port that nothing else listens on; 0 is off."""
+def check_gateway(settings: Settings) -> str:
+    """Require nginx, and for the gateway a port that is none of TorchServe's, as it listens at every address."""
+    if settings.gateway_port == 0:
+        return "off"
+    if shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])) is None:
+        raise SetupError("The gateway needs nginx: on Debian, `apt-get install nginx-light`.")
+    if settings.gateway_port in (*settings.ports.values(), settings.status_port):
+        raise SetupError(
+            f"PORT is {settings.gateway_port}, which TorchServe or the status server has: set another, or "
+            "VISIONSERVE_PORT_OFFSET to move theirs."
+        )
+    return check_port("gateway", settings.gateway_port, bindable("::"), choose="PORT")
+
+
+def check_port(option: str, port: int, host: str = HOST, kind: int = socket.SOCK_STREAM, choose: str = "") -> str:
+    """Require a port that nothing else listens on; 0 is off. ``choose`` is what states it, if not its option."""
     if port == 0:
         return "off"
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as probe:
+        if host == "::":
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         if kind == socket.SOCK_STREAM:
             # As TorchServe does: connections of a server that has just stopped do not count.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            flag = "--" + option.replace("_", "-")
+            flag = choose or "--" + option.replace("_", "-")
             raise OccupiedError(
                 f"Port {port} is not free ({error.strerror}): stop what listens there or choose another with {flag}."
             ) from error

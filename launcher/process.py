@@ -26,6 +26,8 @@ from launcher.settings import CLASS_DATA, Settings, SetupError, java_home, java_
 
 _STOP_TIMEOUT_S = 20
 _POLL_S = 0.02
+# The gateway's two programs, and 12 of the largest bodies in its folder, which is in memory on most platforms.
+GATEWAY_BYTES = 256_000_000
 _MAIN_CLASS = "org.pytorch.serve.ModelServer"
 _FORK_SERVER, _FORK_CLIENT = (Path(__file__).with_name(f"fork_{role}.py") for role in ("server", "client"))
 
@@ -35,7 +37,7 @@ def running(
     settings: Settings, archives: Sequence[Archive], environment: Mapping[str, str]
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """Run TorchServe with these archives; yield it and its folder; stop it, and all that it started, on leaving."""
-    plan = plan_for(len(archives))
+    plan = plan_for(len(archives), memory_bytes(settings))
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="visionserve-", ignore_cleanup_errors=True))
         variables = child_environment(settings, environment, folder, plan)
@@ -92,9 +94,19 @@ def forking_python(folder: str, environment: Mapping[str, str]) -> Iterator[str]
         stop(server, timeout_s=0)
 
 
-def plan_for(models: int) -> Plan:
-    """Return the plan of this machine, or of the share of it that this process has, for that many models."""
+def memory_bytes(settings: Settings) -> int | None:
+    """Return the limit for TorchServe and the launcher, or None: with a gateway beside them, what that leaves them.
+
+    A container platform may be a small virtual machine without any limit on its processes: its memory is the limit.
+    """
     limit = resources.memory_bytes()
+    if not settings.gateway_port:
+        return limit
+    return max(0, (limit or resources.machine_memory_bytes()) - GATEWAY_BYTES)
+
+
+def plan_for(models: int, limit: int | None) -> Plan:
+    """Return the plan of that much memory and this machine, or this process's share of it, for that many models."""
     plan = make_plan(resources.cpus(), limit)
     return plan if models <= 1 else share_workers(plan, models, limit or resources.machine_memory_bytes())
 

@@ -6,7 +6,6 @@ TorchServe's own ports are in config.properties and TS_...; what the launcher ad
 import math
 import os
 import shutil
-import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ LAUNCHER_OPTIONS: Mapping[str, str] = {
     "drain_timeout": "30",
 }
 HOST = "127.0.0.1"
+GATEWAY_PORT = "8080"
 _MOST_OFFSET = 50_000
 # Made for the Java and the TorchServe of this Python environment, so it is kept there.
 CLASS_DATA = Path(sys.prefix, "share", "visionserve", "classes.jsa")
@@ -44,7 +44,7 @@ class Settings:
     """What a server is started with.
 
     ``ports`` holds every port of TorchServe by the name of its option, ``overrides`` what its environment gets on top,
-    ``properties`` what config.properties says. A ``status_port`` or ``access_port`` of 0 is off.
+    ``properties`` what config.properties says. A ``status_port``, ``access_port`` or ``gateway_port`` of 0 is off.
     """
 
     model: str
@@ -58,6 +58,7 @@ class Settings:
     access_port: int
     drain_delay_s: float
     drain_timeout_s: float
+    gateway_port: int = 0
 
     @property
     def archives(self) -> list[Path]:
@@ -110,6 +111,7 @@ def resolve(
         access_port=_port("access_port", values),
         drain_delay_s=_seconds("drain_delay", values),
         drain_timeout_s=_seconds("drain_timeout", values),
+        gateway_port=_gateway_port(options, environment),
     )
 
 
@@ -122,15 +124,18 @@ def _offset(options: Mapping[str, object], environment: Mapping[str, str]) -> in
     return int(text)
 
 
+def _gateway_port(options: Mapping[str, object], environment: Mapping[str, str]) -> int:
+    """Return the port of the gateway, which container platforms name in PORT; 0 where none is asked for."""
+    text = (environment.get("PORT") or GATEWAY_PORT) if options.get("gateway") else "0"
+    if not text.isdecimal() or int(text) > 65535 or (options.get("gateway") and int(text) == 0):
+        raise SetupError(f"PORT must be a port from 1 to 65535, not {text!r}.")
+    return int(text)
+
+
 def _shifted(text: str, offset: int) -> str:
     """Return a port, or an address with one, that many higher."""
     start, separator, port = text.rstrip("/").rpartition(":")
     return f"{start}{separator}{int(port) + offset}" if offset and port.isdecimal() else text
-
-
-def bindable(host: str) -> str:
-    """Return the address to listen at: for ``::``, all of IPv6 and IPv4, it is 0.0.0.0 where IPv6 is missing."""
-    return "0.0.0.0" if host == "::" and not socket.has_dualstack_ipv6() else host  # noqa: S104 - asked for
 
 
 def _value(name: str, options: Mapping[str, object], environment: Mapping[str, str]) -> str:

@@ -44,15 +44,16 @@ def unblock() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {*STOP, signal.SIGCHLD})
 
 
-def reap_orphans(child: Popen[bytes]) -> None:
+def reap_orphans(*children: Popen[bytes]) -> None:
     """Collect ended processes whose parents have ended before: the duty of process 1 of a container.
 
-    The image has no init such as tini, so the launcher is process 1 there. ``child`` is left to `subprocess`, which
-    needs its exit code.
+    The image has no init such as tini, so the launcher is process 1 there. ``children`` are left to `subprocess`, which
+    needs their exit codes.
     """
     with contextlib.suppress(ChildProcessError):
         while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            if ended.si_pid == child.pid:
-                child.poll()
-            else:
+            child = next((child for child in children if child.pid == ended.si_pid), None)
+            if child is None:
                 os.waitpid(ended.si_pid, 0)
+            else:
+                child.poll()

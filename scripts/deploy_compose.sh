@@ -16,7 +16,7 @@ before=$(docker compose ps --quiet server | xargs -r docker inspect --format '{{
 
 up() { VISIONSERVE_IMAGE=$1 docker compose up --detach --wait --no-build; }
 
-smoke() { scripts/smoke_test.sh "${SMOKE_URL:-http://$(VISIONSERVE_IMAGE=$image docker compose port pod 8000)}"; }
+smoke() { scripts/smoke_test.sh ${SMOKE_URL:+--public} "${SMOKE_URL:-http://$(VISIONSERVE_IMAGE=$image docker compose port pod 8000)}"; }
 
 if up "$image" && smoke; then
     echo "$image is deployed."

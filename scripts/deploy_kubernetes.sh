@@ -26,7 +26,7 @@ rollout() { kubectl --namespace visionserve rollout "$@" deployment/visionserve;
 
 smoke() {
     if [ -n "${SMOKE_URL:-}" ]; then
-        "$here/scripts/smoke_test.sh" "$SMOKE_URL"
+        "$here/scripts/smoke_test.sh" --public "$SMOKE_URL"
         return
     fi
     kubectl --namespace visionserve port-forward service/visionserve "$port:80" >/dev/null &

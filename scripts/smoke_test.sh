@@ -1,12 +1,24 @@
 #!/bin/sh
-# Smoke-test a deployed service: scripts/smoke_test.sh URL [IMAGE]
+# Smoke-test a deployed service: scripts/smoke_test.sh [--public] URL [IMAGE]
+#
+# Only URL is asked. With --public, for an address that strangers reach, the same host's ports of TorchServe and of the status
+# server are tried too, and must not answer. On the server's own machine they do, and perhaps those of another instance.
 #
 # Needs a POSIX shell and curl. Prints a line per check; exit code 0 if all passed, 1 if one failed, 2 for a usage
-# error. From the environment: API_KEY where the gateway wants one, MODEL (flowers), CURL_OPTIONS (such as --insecure).
+# error. From the environment: API_KEY where the gateway wants one, MODEL (flowers), CURL_OPTIONS (such as --insecure),
+# CLOSED_PORTS for --public (8080 8081 8082 8083 7070 7071, but not the port of URL).
 set -u
 
-if [ $# -lt 1 ] || [ $# -gt 2 ]; then
-    echo "usage: [API_KEY=...] $0 URL [IMAGE]" >&2
+public=
+if [ "${1:-}" = --public ]; then
+    public=yes
+    shift
+fi
+case $#/${1:-} in
+    1/-* | 2/-* | 0/*) set -- "" "" "" ;;
+esac
+if [ $# -gt 2 ]; then
+    echo "usage: [API_KEY=...] $0 [--public] URL [IMAGE]" >&2
     exit 2
 fi
 url=${1%/}
@@ -126,6 +138,13 @@ if [ -s "$key" ]; then
     key=$folder/key
 fi
 
+# The page to try the API needs no key, and reaches this address only.
+request GET /docs
+expect 200 'id="page"'
+header content-security-policy "connect-src 'self'"
+request GET /openapi.yaml
+expect 200 "openapi: 3"
+
 # Operators' endpoints must not be reachable.
 request POST "/models?url=http://127.0.0.1/none.mar"
 expect 405 '"error"'
@@ -135,17 +154,29 @@ request GET /metrics
 expect 404 '"not_found"'
 request POST /drain
 expect 404 '"not_found"'
-host=${url#*://}
-host=${host%%/*}
-host=${host%:*}
-for port in 8081 8082 7071; do
-    # Only TorchServe's responses name its models or metrics.
-    text=$(curl --silent --max-time 5 "http://$host:$port/models" "http://$host:$port/metrics" 2>/dev/null)
-    case $text in
-        *modelName* | *ts_inference* | *visionserve_*) report FAILED "port $port of $host is open: close it" ;;
-        *) report ok "port $port of $host is closed" ;;
+
+if [ -n "$public" ]; then
+    [ -s "$key" ] || printf '%-6s %s\n' note "without an API key: whoever reaches $url may use it"
+    host=${url#*://}
+    host=${host%%/*}
+    own=
+    case $host in
+        *]) ;;
+        *:*) own=${host##*:} host=${host%:*} ;;
     esac
-done
+    for port in ${CLOSED_PORTS:-8080 8081 8082 8083 7070 7071}; do
+        [ "$port" != "$own" ] || continue
+        # What only TorchServe and the status server say: names of models and metrics, or gRPC.
+        text=$(curl --silent --max-time 5 "http://$host:$port/models" "http://$host:$port/metrics" "http://$host:$port/ping"
+            curl --silent --max-time 5 --http2-prior-knowledge --request POST --header "Content-Type: application/grpc" \
+                --dump-header - --output /dev/null "http://$host:$port/ping")
+        case $text in
+            *modelName* | *'"models"'* | *ts_inference* | *visionserve_* | *'"status": "'* | *application/grpc*)
+                report FAILED "port $port of $host is open: close it" ;;
+            *) report ok "port $port of $host is closed" ;;
+        esac
+    done
+fi
 
 if [ $failed -ne 0 ]; then
     echo "The smoke test of $url failed."

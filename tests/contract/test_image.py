@@ -10,6 +10,7 @@ import filter_requirements
 import pytest
 import yaml
 
+from gateway.options import resolve
 from tests.repository import ROOT, tracked
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -81,8 +82,11 @@ def test_the_programs_of_the_images_are_there() -> None:
 
 
 def test_every_image_ends_as_the_same_user_with_one_program_in_exec_form() -> None:
-    finals = [stage for stage in re.split(r"^(?=FROM )", DOCKERFILE, flags=re.MULTILINE) if "ENTRYPOINT" in stage]
-    assert len(finals) == 4
+    stages = re.split(r"^(?=FROM )", DOCKERFILE, flags=re.MULTILINE)
+    named = {match[1]: stage for stage in stages if (match := re.match(r"FROM \S+ AS (\S+)", stage))}
+    # Two of them begin as the same one.
+    finals = [named["service"] * stage.startswith("FROM service ") + stage for stage in stages if "ENTRYPOINT" in stage]
+    assert len(finals) == 5
     for stage in finals:
         assert re.search(r"^USER 10001:10001$", stage, re.MULTILINE)
         assert re.search(r'^ENTRYPOINT \["', stage, re.MULTILINE)
@@ -175,3 +179,14 @@ def test_the_smoke_test_is_a_script_that_any_shell_can_read() -> None:
     assert script.stat().st_mode & 0o111
     assert script.read_text(encoding="utf-8").startswith("#!/bin/sh\n")
     subprocess.run(["sh", "-n", str(script)], check=True)
+
+
+def test_one_container_for_a_platform_leaves_nothing_but_its_port_open_and_ends_within_ten_seconds() -> None:
+    stage = DOCKERFILE[DOCKERFILE.index("FROM service AS standalone") : DOCKERFILE.index("FROM service AS server")]
+    assert re.findall(r"^EXPOSE (.+)$", stage, re.MULTILINE) == ["8080"]
+    assert "VISIONSERVE_STATUS_HOST=127.0.0.1" in stage
+    seconds = int(re.search(r"GATEWAY_DRAIN_TIMEOUT_S=(\d+)", stage)[1])  # type: ignore[index]
+    assert seconds < int(re.search(r"VISIONSERVE_DRAIN_TIMEOUT=(\d+)", stage)[1]) < 10  # type: ignore[index]
+    variables = dict(re.findall(r'^(?:ENV|   ) (GATEWAY_\w+)="?([^"\\]+?)"?(?: \\)?$', stage, re.MULTILINE))
+    assert variables
+    resolve({}, variables)

@@ -1,5 +1,6 @@
 import json
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_default() 
 )
 def test_an_options_text_becomes_its_value(name: str, text: str, value: Any) -> None:
     assert resolve({name: text}, {})[name] == value
+
+
+def test_without_ipv6_everything_is_all_of_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    assert [resolve({"host": host}, {})["host"] for host in ("::", "::1")] == ["0.0.0.0", "[::1]"]
 
 
 @pytest.mark.parametrize(
@@ -331,3 +337,12 @@ def test_an_offset_shifts_the_ports_of_the_launcher_and_the_gateways_own() -> No
     options = resolve({"port_offset": "100", "status": "127.0.0.1:9000"}, {"GATEWAY_TLS_PORT": "9443"})
     assert (options["port"], options["inference"], options["records"]) == (8100, "127.0.0.1:8180", "127.0.0.1:8184")
     assert (options["status"], options["tls_port"]) == ("127.0.0.1:9000", 9443)
+
+
+def test_keys_may_be_in_a_variable_instead() -> None:
+    keys = "alice:0123456789abcdef,\n bob:fedcba9876543210 ,"
+    assert api_keys.parse(keys) == {"alice": "0123456789abcdef", "bob": "fedcba9876543210"}
+    with pytest.raises(OptionError, match=r"Entry 2 of GATEWAY_API_KEYS repeats the name alice"):
+        api_keys.parse("alice:0123456789abcdef,alice:fedcba9876543210")
+    with pytest.raises(OptionError, match="not in both"):
+        resolve({"api_keys": "a:b", "api_keys_file": "/keys"}, {})

@@ -15,9 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from launcher import access_log, api_page, metadata, status_server
 from launcher import archive as archives
 from launcher.access_log import MalformedRecord, Record
+from launcher.addresses import bindable
 from launcher.archive import Archive
 from launcher.metrics import Metrics
-from launcher.settings import SetupError, bindable
+from launcher.settings import SetupError
 from launcher.status_server import Service
 from launcher.torchserve_api import NoAnswer
 from launcher.workers import WorkerMonitor

@@ -82,7 +82,7 @@ def test_a_public_address_is_asked_instead(tmp_path: Path) -> None:
     checkout = Checkout(tmp_path, smoke=0)
     checkout.run("deploy_kubernetes.sh", "cpu", DIGEST, SMOKE_URL="https://flowers.example.org")
     calls = checkout.calls.read_text()
-    assert "smoke https://flowers.example.org" in calls and "port-forward" not in calls
+    assert "smoke --public https://flowers.example.org" in calls and "port-forward" not in calls
 
 
 @pytest.mark.parametrize(
