@@ -197,7 +197,7 @@ def test_the_gateway_takes_its_settings(variant: str) -> None:
     }
     limits = {"GATEWAY_SERVER_MEMORY": server["memory"], "GATEWAY_SERVER_CPUS": server["cpu"]}
     values = resolve({}, settings(variant, "visionserve-gateway") | limits)
-    assert values["host"] == "0.0.0.0"
+    assert settings(variant, "visionserve-gateway")["GATEWAY_HOST"] == "::", "all of IPv6 and IPv4"
     # The gateway's limit, not TorchServe's queue, is what a client meets.
     places = Limits.of(values)
     assert places.small + places.large < int(settings(variant, "visionserve-server")["TS_JOB_QUEUE_SIZE"])
