@@ -3,6 +3,9 @@
 A server that sends a byte now and then never exceeds those. Here each step may take what is left of the whole time.
 """
 
+import asyncio
+import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -43,6 +46,44 @@ class DeadlineBackend:
         left = self._deadline.left(timeout, httpcore.ConnectTimeout)
         connecting = _Connecting(lambda: self._backend.connect_tcp(host, port, left, **options))
         return _DeadlineStream(connecting.result(left, httpcore.ConnectTimeout), self._deadline)
+
+
+class AsyncLookUpBackend:
+    """httpcore's asynchronous network backend, which looks names up in threads that nothing waits for.
+
+    asyncio's own run in an executor, for which `asyncio.run` and the end of the program wait: a name server that does
+    not answer would hold them long after the time limit of the request.
+    """
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+
+    async def connect_tcp(self, host: str, port: int, timeout: float | None = None, **options: Any) -> Any:
+        """Return a stream, once the name has been looked up; asyncio looks it up again, as it chooses the address."""
+        import httpcore
+
+        loop = asyncio.get_running_loop()
+        looked_up: asyncio.Future[None] = loop.create_future()
+
+        def finish(error: OSError | None) -> None:
+            if not looked_up.done():
+                looked_up.set_result(None) if error is None else looked_up.set_exception(error)
+
+        def look_up() -> None:
+            error = None
+            try:
+                socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            except (OSError, UnicodeError) as failure:
+                error = failure if isinstance(failure, OSError) else OSError(str(failure))
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(finish, error)
+
+        threading.Thread(target=look_up, name="visionserve-look-up", daemon=True).start()
+        try:
+            await looked_up
+        except OSError as error:
+            raise httpcore.ConnectError(str(error)) from error
+        return await self._backend.connect_tcp(host, port, timeout, **options)
 
 
 class _Connecting:

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from visionserve.client.deadlines import Deadline, DeadlineBackend
+from visionserve.client.deadlines import AsyncLookUpBackend, Deadline, DeadlineBackend
 from visionserve.client.errors import Cause
 from visionserve.client.http_messages import Call, NoReply, Reply
 from visionserve.client.proxies import proxy_for, without_password
@@ -118,14 +118,7 @@ class AsyncHttpxTransport:
     def __init__(self, connections: int, urls: Iterable[str], tls: Tls = Tls()) -> None:
         """Prepare connections to the servers at ``urls``; ValueError when a proxy or a certificate file is invalid."""
         self._httpx = _import_httpx()
-        limits = self._httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-        self._servers = _servers(
-            urls,
-            tls,
-            lambda options: self._httpx.AsyncClient(
-                transport=self._httpx.AsyncHTTPTransport(limits=limits, trust_env=False, **options), trust_env=False
-            ),
-        )
+        self._servers = _servers(urls, tls, lambda options: self._client(connections, options))
 
     async def send(self, call: Call, timeout_s: float) -> Reply | NoReply:
         """Return the reply, of whatever status, or what went wrong below HTTP."""
@@ -145,6 +138,13 @@ class AsyncHttpxTransport:
         """Close the connections."""
         for client, _ in self._servers.values():
             await client.aclose()
+
+    def _client(self, connections: int, options: dict[str, Any]) -> Any:
+        limits = self._httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        transport = self._httpx.AsyncHTTPTransport(limits=limits, trust_env=False, **options)
+        pool = transport._pool
+        pool._network_backend = AsyncLookUpBackend(pool._network_backend)
+        return self._httpx.AsyncClient(transport=transport, trust_env=False)
 
 
 def no_reply(error: BaseException, timed_out: bool, proxy: str = "") -> NoReply:

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -118,6 +120,25 @@ def test_the_time_limit_includes_the_look_up_of_the_name(make: MakeClient, monke
     finally:
         ended.set()
     assert error.value.cause == "timeout"
+
+
+HUNG_LOOK_UP = """
+import asyncio, socket, time
+from visionserve.client import AsyncClient, ServiceUnreachable
+socket.getaddrinfo = lambda *_, **__: time.sleep(300)
+async def ask():
+    async with AsyncClient("http://service.example", timeout_s=0.5) as client:
+        try:
+            await client.predict(b"image", "flowers")
+        except ServiceUnreachable as error:
+            print(error.cause)
+asyncio.run(ask())
+"""
+
+
+def test_a_look_up_that_hangs_holds_no_program_of_asyncio_at_its_end() -> None:
+    done = subprocess.run([sys.executable, "-c", HUNG_LOOK_UP], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "timeout\n"
 
 
 @pytest.mark.parametrize("status", [500, 503])
