@@ -82,7 +82,7 @@ class ImageHandler:
         """Load the archive and run every batch size once; a worker that returns from here is ready.
 
         Raises:
-            BundleError: the archive cannot be served here, for instance without a GPU. The reason is logged.
+            SystemExit: the archive cannot be served here, for instance without a GPU. The reason is logged.
         """
         _log_to_stderr()
         with _logged("the worker cannot start", self._report_refusal):
@@ -275,7 +275,8 @@ def _logged(what: str, report: Callable[[BundleError], None]) -> Iterator[None]:
     except BundleError as error:
         logger.error("%s: %s", what, error)
         report(error)
-        raise
+        # TorchServe's worker would print a trace of 60 lines, which says nothing about the bundle.
+        raise SystemExit(_FAILED) from error
     except Exception:
         logger.exception("%s", what)
         raise
