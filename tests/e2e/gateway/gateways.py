@@ -38,9 +38,10 @@ class Gateway:
     process: subprocess.Popen[bytes]
     port: int
     log: Path
+    host: str = "127.0.0.1"
 
     def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.port}/{path}"
+        return f"http://{self.host}:{self.port}/{path}"
 
     def put(self, body: bytes, path: str = "predictions/flowers", **headers: str) -> requests.Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -96,25 +97,26 @@ def running(folder: Path, inference: str = NOWHERE, **options: str | int | Path)
         command = [sys.executable, "-m", "gateway", "run", *flags]
         process = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT)
     try:
-        _wait_for(process, port, log)
-        yield Gateway(process, port, log)
+        gateway = Gateway(process, port, log, "[::1]" if options.get("host") == "::1" else "127.0.0.1")
+        _wait_for(gateway)
+        yield gateway
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         process.wait(timeout=STOP_TIMEOUT_S)
 
 
-def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _wait_for(gateway: Gateway) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         # An answer, not a connection: nginx listens for a moment while it checks its configuration.
         with contextlib.suppress(requests.RequestException):
-            requests.get(f"http://127.0.0.1:{port}/", timeout=5)
+            requests.get(gateway.url(""), timeout=5)
             return
-        if process.poll() is not None:
+        if gateway.process.poll() is not None:
             break
         time.sleep(0.05)
-    pytest.fail(f"the gateway did not open:\n{log.read_text()}")
+    pytest.fail(f"the gateway did not open:\n{gateway.log.read_text()}")
 
 
 def read_all(connection: socket.socket) -> bytes:

@@ -154,6 +154,14 @@ def test_two_colons_are_all_of_ipv6_and_ipv4(server: Behind, tmp_path: Path) -> 
             assert requests.get(f"http://{host}:{gateway.port}/", timeout=30).status_code == 200
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="IPv6 is missing here")
+def test_it_serves_by_ipv6_alone(server: Behind, tmp_path: Path) -> None:
+    with running(tmp_path, server.address, host="::1") as gateway:
+        assert gateway.put(b"image").status_code == 200
+        with pytest.raises(ConnectionRefusedError):
+            gateway.connect()
+
+
 def test_http_1_0_is_answered(gateway: Gateway) -> None:
     answer = gateway.raw(b"PUT /predictions/flowers HTTP/1.0\r\nContent-Length: 5\r\n\r\nimage")
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
