@@ -15,7 +15,8 @@ from contextlib import ExitStack, contextmanager
 from launcher import process, releases
 from launcher.settings import HOST, Settings
 
-_HOST_VARIABLE = "GATEWAY_HOST"
+# What the launcher's own ports and PORT state; of the rest that follows from its settings a variable may say otherwise.
+FIXED = ("port", "inference", "status", "records")
 _POLL_S = 0.05
 
 
@@ -75,7 +76,7 @@ def options(settings: Settings, environment: Mapping[str, str]) -> list[str]:
     """Return the gateway's options that follow from the launcher's; the others are in GATEWAY_... variables."""
     memory = process.memory_bytes(settings)
     values = {
-        "host": environment.get(_HOST_VARIABLE) or "::",
+        "host": "::",
         "port": settings.gateway_port,
         "inference": f"{HOST}:{settings.ports['port']}",
         "status": f"{HOST}:{settings.status_port}",
@@ -83,4 +84,9 @@ def options(settings: Settings, environment: Mapping[str, str]) -> list[str]:
         "releases-file": settings.model_store / releases.FILE_NAME,
         **({"server-memory": memory} if memory else {}),
     }
-    return [f"--{name}={value}" for name, value in values.items()]
+    return [f"--{name}={value}" for name, value in values.items() if not environment.get(variable(name))]
+
+
+def variable(name: str) -> str:
+    """Return the variable of one of the gateway's options."""
+    return f"GATEWAY_{name.upper().replace('-', '_')}"

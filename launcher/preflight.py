@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from launcher import archive as archives
-from launcher import gpus, process, releases, resources
+from launcher import gateway_process, gpus, process, releases, resources
 from launcher.addresses import bindable
 from launcher.archive import Archive
 from launcher.plan import LEAST_BYTES, LEAST_FREE_BYTES, make_plan, share_workers
@@ -74,7 +74,7 @@ def checks(settings: Settings, environment: Mapping[str, str]) -> list[Check]:
             f"port {settings.access_port}",
             partial(check_port, "access_port", settings.access_port, kind=socket.SOCK_DGRAM),
         ),
-        Check("gateway", partial(check_gateway, settings)),
+        Check("gateway", partial(check_gateway, settings, environment)),
     ]
 
 
@@ -202,10 +202,16 @@ def _check_status_port(settings: Settings) -> str:
     return check_port("status_port", settings.status_port, bindable(settings.status_host))
 
 
-def check_gateway(settings: Settings) -> str:
+def check_gateway(settings: Settings, environment: Mapping[str, str]) -> str:
     """Require nginx, and for the gateway a port that is none of TorchServe's, as it listens at every address."""
     if settings.gateway_port == 0:
         return "off"
+    for name in gateway_process.FIXED:
+        if environment.get(gateway_process.variable(name)):
+            raise SetupError(
+                f"{gateway_process.variable(name)} has no effect with --gateway: its port is PORT, and its addresses are the "
+                "launcher's; unset it."
+            )
     if shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])) is None:
         raise SetupError("The gateway needs nginx: on Debian, `apt-get install nginx-light`.")
     if settings.gateway_port in (*settings.ports.values(), settings.status_port):

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from launcher import __main__ as program
-from launcher import process, self_test
+from launcher import gateway_process, preflight, process, resources, self_test
 from launcher.archive import Archive
 from launcher.plan import make_plan
 from launcher.settings import PORTS, Settings, SetupError, resolve
@@ -52,6 +53,34 @@ def test_ports_come_from_the_file_the_environment_wins_and_the_command_line_wins
 def test_an_address_without_a_usable_port_is_refused(config: Path, value: str) -> None:
     with pytest.raises(SetupError, match="inference_address"):
         resolve("roses", Path(), config, {}, {"TS_INFERENCE_ADDRESS": value})
+
+
+def test_a_platforms_port_is_the_gateways_and_leaves_it_some_memory(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "memory_bytes", lambda: None)
+    monkeypatch.setattr(resources, "machine_memory_bytes", lambda: 2 << 30)
+    assert process.memory_bytes(resolve("roses", tmp_path, config, {}, {"PORT": "9000"})) is None
+    settings = resolve("roses", tmp_path, config, {"gateway": True}, {"PORT": "9000"})
+    assert process.memory_bytes(settings) == (2 << 30) - process.GATEWAY_BYTES
+    options = gateway_process.options(settings, {"GATEWAY_RELEASES_FILE": "/r.json"})
+    assert {"--port=9000", "--host=::", "--inference=127.0.0.1:8080"} <= set(options)
+    assert not [option for option in options if option.startswith("--releases-file")]
+    with pytest.raises(SetupError, match=r"GATEWAY_PORT has no effect with --gateway"):
+        preflight.check_gateway(settings, {"GATEWAY_PORT": "9001"})
+
+
+@pytest.mark.parametrize("port", ["0", "http", "70000"])
+def test_a_platforms_port_must_be_one(config: Path, port: str) -> None:
+    with pytest.raises(SetupError, match="PORT must be a port"):
+        resolve("roses", Path(), config, {"gateway": True}, {"PORT": port})
+
+
+def test_the_gateway_cannot_have_a_port_of_torchserve(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: "/usr/sbin/nginx")
+    settings = resolve("roses", Path(), config, {"gateway": True}, {})
+    with pytest.raises(SetupError, match="PORT is 8080, which TorchServe or the status server has"):
+        preflight.check_gateway(settings, {})
 
 
 def test_every_option_for_a_port_is_one_of_the_command_line() -> None:
