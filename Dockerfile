@@ -184,7 +184,7 @@ ENV NVIDIA_VISIBLE_DEVICES=all \
 
 # Server and gateway in one container: one port, PORT, at all addresses; docs/platforms.md.
 FROM service AS standalone
-USER root
+USER 0:0
 # Debian has only one version of it.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends nginx-light && rm -rf /var/lib/apt/lists/*

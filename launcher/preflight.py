@@ -209,8 +209,8 @@ def check_gateway(settings: Settings, environment: Mapping[str, str]) -> str:
     for name in gateway_process.FIXED:
         if environment.get(gateway_process.variable(name)):
             raise SetupError(
-                f"{gateway_process.variable(name)} has no effect with --gateway: its port is PORT, and its addresses are the "
-                "launcher's; unset it."
+                f"{gateway_process.variable(name)} has no effect with --gateway: the port is PORT, the addresses are "
+                "the launcher's; unset it."
             )
     if shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])) is None:
         raise SetupError("The gateway needs nginx: on Debian, `apt-get install nginx-light`.")
