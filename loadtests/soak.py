@@ -1,7 +1,8 @@
-"""`python -m loadtests soak`: load visionserve with many requests and check that memory and latency stay constant.
+"""`python -m loadtests soak`: load visionserve with many requests and check that its memory stays constant.
 
 It is started, loaded over 32 connections with images and some invalid bodies, and the memory of all its processes is
-measured every few seconds. Exit codes: 0 constant and no fault, 1 not, 2 something is missing or wrong, 3 it did not
+measured every few seconds. Latency is reported, not judged: on a shared machine it varies by itself. Exit codes: 0
+constant and no fault, 1 not, or too few samples to say so, 2 something is missing or wrong, 3 it did not
 serve, 130 interrupted.
 """
 
@@ -26,6 +27,7 @@ _LONGEST_WINDOW_S = 30.0
 _SIZES = "500x375:0.9,1200x900:0.09,4000x3000:0.01"
 # Allocators settle at first, and a few pages more or less are not a leak.
 ALLOWED_GROWTH = 0.02
+_FEWEST = 4  # samples: a second and a last quarter
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
         print("\nInterrupted: the lines above are what was measured.", file=sys.stderr)
         return _INTERRUPTED
     print(f"{table(samples)}\n\n{verdict(samples)} {machine.sentence(machine.gather())}")
-    constant = growth(samples) <= ALLOWED_GROWTH and not any(sample.faults for sample in samples)
+    constant = len(samples) >= _FEWEST and growth(samples) <= ALLOWED_GROWTH
+    constant = constant and not any(sample.faults for sample in samples)
     return 0 if constant else _NOT_CONSTANT
 
 
@@ -129,10 +132,12 @@ def table(samples: Sequence[Sample], rows: int = 10) -> str:
 
 def verdict(samples: Sequence[Sample]) -> str:
     """Return the result in a sentence."""
-    return (
-        f"Memory of the last quarter against the second: {growth(samples):+.1%} (allowed {ALLOWED_GROWTH:.0%}); "
-        f"{sum(sample.faults for sample in samples)} faults."
-    )
+    faults = f"{sum(sample.faults for sample in samples)} faults."
+    if len(samples) < _FEWEST:
+        few = f"{len(samples)} samples cannot show whether memory grows: more --requests, or a smaller --every"
+        return f"{few}; {faults}"
+    grown = f"{growth(samples):+.1%} (allowed {ALLOWED_GROWTH:.0%})"
+    return f"Memory of the last quarter against the second: {grown}; {faults}"
 
 
 def _say(text: str) -> None:

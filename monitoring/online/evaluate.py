@@ -18,6 +18,7 @@ from monitoring.online.labelled_images import Labelled, Unusable
 from monitoring.online.offline import Offline
 from monitoring.online.prediction_log import Entry, Start
 from monitoring.online.report import Results
+from training.data import manifest as manifests
 from visionserve.client import Client, ServiceUnreachable
 from visionserve.client.transports import HttpxTransport
 from visionserve.model_card import FILE_NAME as CARD
@@ -137,7 +138,11 @@ def _results(
                 agreement = offline.compare(answered, files) if _on_the_cards_images(args) or args.compare else None
                 against = comparison.against_card(summary, card.metrics, agreement, args.alpha)
                 results = replace(
-                    results, agreement=agreement, against=against, elsewhere=card.metrics.get("external", {})
+                    results,
+                    agreement=agreement,
+                    against=against,
+                    elsewhere=card.metrics.get("external", {}),
+                    seen=manifests.seen_among(args.bundle, files.values()),
                 )
         all_results.append(results)
     return all_results

@@ -40,6 +40,7 @@ class Results:
     agreement: Agreement | None = None
     feedback: Summary | None = None
     elsewhere: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seen: int = 0  # posted images that the model was trained or chosen on
 
 
 def write(results: Results, folder: Path) -> None:
@@ -76,6 +77,7 @@ def figures(results: Results) -> dict[str, Any]:
         "url": results.url,
         "model": results.model,
         "version": results.version,
+        "images_of_training": results.seen,
         **results.summary,
         "offline": results.against,
         **{name: None if value is None else vars(value) for name, value in extra.items()},
@@ -146,6 +148,15 @@ def write_textfile(all_results: Sequence[Results], path: Path) -> None:
 
 def verdict(results: Results) -> str:
     """Return the result in one sentence, or a few."""
+    if not results.seen:
+        return _compared(results)
+    return (
+        f"{_compared(results)} **{results.seen} of the posted images are among those that the model was trained or "
+        "chosen on: of others it recognises fewer.**"
+    )
+
+
+def _compared(results: Results) -> str:
     summary, against = results.summary, results.against
     if "top1" not in summary:
         return "**No labelled image was answered, so the accuracy is unknown.**"

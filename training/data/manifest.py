@@ -3,11 +3,12 @@
 Its own hash goes into the model card: it says exactly what the model has and has not seen.
 """
 
+import contextlib
 import csv
 import hashlib
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -201,6 +202,17 @@ def seen_by(bundle: Path) -> dict[str, str]:
         earlier = [line.split() for line in (bundle / SEEN).read_text(encoding="utf-8").splitlines()]
         seen |= {digest: role for digest, role in earlier if seen.get(digest) != "train"}
     return seen
+
+
+def seen_among(bundle: Path, files: Iterable[Path]) -> int:
+    """Return how many files a bundle, its start or its teacher was trained or chosen on; unreadable ones are not."""
+    if not (bundle / FILE_NAME).is_file():
+        return 0
+    seen, count = seen_by(bundle), 0
+    for file in files:
+        with contextlib.suppress(BundleError):
+            count += hash_file(file) in seen
+    return count
 
 
 def hash_file(path: Path) -> str:

@@ -46,6 +46,15 @@ def test_it_fails_over_a_leak_and_over_faults(
     assert "Memory of the last quarter" in capsys.readouterr().out
 
 
+def test_too_few_samples_prove_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.mar").touch()
+    monkeypatch.setattr(soak, "measure", lambda *_: samples_of(1000, 2000, 3000))
+    assert main(["soak", f"--archive={tmp_path / 'x.mar'}"]) == 1  # it was 0, for any growth
+    assert "3 samples cannot show whether memory grows" in capsys.readouterr().out
+
+
 def test_a_service_that_does_not_start_or_an_archive_that_is_missing_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """The comparison with the card: false-alarm rate and power by exact enumeration or simulation, and what is said."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -107,6 +108,8 @@ def test_a_card_of_one_hundred_percent_is_no_special_case() -> None:
         assert "interval (" not in sentence
         assert "lies" not in sentence
     assert "no evidence that it is below the 100.0 %" in report.verdict(results(17, 18, perfect))
+    learnt = replace(results(17, 18, perfect), seen=12)
+    assert "12 of the posted images are among those that the model was trained" in report.verdict(learnt)
     assert "**below** the 100.0 %" in report.verdict(results(12, 18, perfect))
 
 

@@ -5,7 +5,7 @@ the set says so.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 
 from training.data.datasets import collect
 from training.data.datasets.labels_csv import find as find_csv
-from training.data.manifest import Manifest, Row, hash_file
+from training.data.manifest import Manifest, Row, hash_file, seen_among
 from training.evaluation.calibration import by_confidence, confidence_error, debiased_error, probabilities
 from training.evaluation.evaluate import EvaluationData, Predictions, predict, prepare
 from training.evaluation.evaluate import collect as collect_data
@@ -86,13 +86,23 @@ def _left_out(name: str, unknown: Sequence[str]) -> str:
     return f"Left out of {name}: {len(unknown)} images of labels that the model does not have ({some})."
 
 
+def _seen(bundle: Path, sets: Sequence[Labelled]) -> Iterator[str]:
+    """Yield a warning for each set with images that the model was trained or chosen on."""
+    for entry in sets:
+        if count := seen_among(bundle, entry.files):
+            yield (
+                f"**{count} of the {len(entry.files)} images of {entry.name} are among those that the model was "
+                "trained or chosen on: of others it recognises fewer.**"
+            )
+
+
 def evaluate(bundle: Path, entry: Labelled) -> EvaluationData:
     """Run a bundle on a set of images alone; of several right labels the predicted one counts as the true one."""
     labels = ModelCard.load(bundle / CARD).labels
     root = Path(os.path.commonpath([file.parent for file in entry.files]))
     rows = tuple(
-        Row(file.relative_to(root).as_posix(), labels[min(right)], "test", hash_file(file))
-        for file, right in zip(entry.files, entry.accepted, strict=True)
+        Row(file.relative_to(root).as_posix(), labels[min(right)], "test", hash_file(file), group=group)
+        for file, right, group in zip(entry.files, entry.accepted, entry.groups, strict=True)
     )
     data = collect_data(bundle, Manifest(root, labels, rows))
     predicted = data.predictions.logits.argmax(1).tolist()
@@ -184,4 +194,4 @@ def _lines(data: EvaluationData, rows: Mapping[str, Mapping[str, Any]], sets: Se
         for name, row in rows.items()
     ]
     left_out = [entry.left_out for entry in sets if entry.left_out]
-    return [*lines, *left_out, "", *table([*head, f"novelty above {KEPT}"], cells)]
+    return [*lines, *left_out, *_seen(data.bundle, sets), "", *table([*head, f"novelty above {KEPT}"], cells)]

@@ -56,9 +56,10 @@ def summary(clean: np.ndarray, right: np.ndarray) -> dict[str, Any]:
         right: (cells, N) bool, whether it was in each kind and severity; as many cells of each kind.
     """
     each = right.mean(0)  # (N,): the interval resamples images, each with all its corruptions
+    bounds = mean_interval(each) if np.ptp(each) else wilson(each.sum(), len(each))  # equal ones prove no certainty
     return {
         "mean_accuracy": rounded(each.mean()),
-        "mean_accuracy_interval": [rounded(bound) for bound in np.clip(mean_interval(each), 0, 1)],
+        "mean_accuracy_interval": [rounded(bound) for bound in np.clip(bounds, 0, 1)],
         "relative_accuracy": rounded(each.mean() / clean.mean()) if clean.any() else None,
     }
 

@@ -69,3 +69,18 @@ def test_a_source_without_its_folder_and_a_folder_without_its_source_are_named(t
     with pytest.raises(BundleError, match=r"has no source 'wild' but web"):
         manifests.load_further(tmp_path, LABELS, {"web": tmp_path, "wild": tmp_path})
     assert set(manifests.load_further(tmp_path, LABELS, {"web": tmp_path})) == {"web"}
+
+
+def test_images_that_the_model_has_learnt_from_are_counted_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [tmp_path / name for name in ("a.jpg", "b.jpg", "gone.jpg")]
+    for file in files[:2]:
+        file.write_text(file.name)
+    monkeypatch.setattr(manifests, "seen_by", lambda _: {manifests.hash_file(files[0]): "train"})
+    assert manifests.seen_among(tmp_path, files) == 0  # nothing is known without a manifest
+    (tmp_path / manifests.FILE_NAME).touch()
+    assert manifests.seen_among(tmp_path, files) == 1
+    entry = external.Labelled("mine", tuple(files), (frozenset({0}),) * 3, ("",) * 3)
+    (sentence,) = external._seen(tmp_path, [entry])
+    assert sentence.startswith("**1 of the 3 images of mine are among those that the model was trained or chosen on")

@@ -167,6 +167,11 @@ def test_the_mean_is_over_all_cells_and_its_share_that_of_the_clean_accuracy() -
     assert 0 <= low < 0.375 < high <= 1
 
 
+def test_images_that_are_all_right_under_every_corruption_do_not_prove_perfection() -> None:
+    low, high = robustness.summary(np.ones(12, bool), np.ones((45, 12), bool))["mean_accuracy_interval"]
+    assert (low, high) == (pytest.approx(0.758, abs=0.001), 1)  # it was 1 to 1
+
+
 def test_every_kind_and_severity_has_its_cell_beside_the_unchanged_images(data: EvaluationData) -> None:
     found = robustness.section(data, (1, 5))
     assert [(cell["kind"], cell["severity"]) for cell in found.figures["cells"]] == [
