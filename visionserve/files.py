@@ -36,6 +36,21 @@ def is_image(path: Path | str) -> bool:
     return str(path).lower().endswith(IMAGE_SUFFIXES)
 
 
+def images_below(folder: Path) -> list[Path]:
+    """Return the image files below a folder, sorted, without hidden ones, those of linked folders and pipes."""
+    found: list[Path] = []
+    for directory, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = (Path(directory, name) for name in names if is_image(name) and not name.startswith("."))
+        found += (path for path in paths if path.is_file())
+    return sorted(found)
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether a path is a folder or anywhere below it: what is written there would be read the next time."""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
 def open_regular(path: os.PathLike[str] | str) -> BufferedReader:
     """Open a file to read; OSError for anything but a regular file: a pipe without a writer would block for ever."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))

@@ -73,7 +73,7 @@ def study(args: argparse.Namespace) -> int:
     work = studies.Study(reference, held_out, targets, args.windows)
     rows = [work.nothing_changed(), work.unchanged(), *work.label_mixes()]
     for folder in args.other:
-        other, unusable = samples.of_files(classifier, samples.images_below(folder))
+        other, unusable = samples.of_files(classifier, samples.some_images_below(folder))
         if unusable:
             print(f"{len(unusable)} files of {folder} could not be used", file=sys.stderr)
         rows += [work.mixed(f"{100 * share:.0f} % images of {folder.name}", other, share) for share in _SHARES]
@@ -137,7 +137,7 @@ def _logged(log: Path, reference: Reference) -> Sample:
 
 def _classified(bundle: Path, folder: Path) -> Sample:
     """Return the images of a folder in a seeded random order: names often follow the labels, and so would windows."""
-    files = samples.images_below(folder)
+    files = samples.some_images_below(folder)
     files = [files[index] for index in np.random.default_rng(_SEED).permutation(len(files))]
     sample, unusable = samples.of_files(samples.load_classifier(bundle), files)
     for file, reason in unusable:

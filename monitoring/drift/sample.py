@@ -17,7 +17,7 @@ import numpy as np
 from monitoring.drift.properties import Properties, measure
 from visionserve.classifier import Classification, Classifier
 from visionserve.errors import BundleError, ServiceError
-from visionserve.files import is_image, read_regular
+from visionserve.files import images_below, read_regular
 from visionserve.images import read_header
 
 # The features with an order, and the decimals that each is compared with: those of the service's answers and of the
@@ -80,9 +80,9 @@ def rounded(name: str, column: np.ndarray) -> np.ndarray:
     return values
 
 
-def images_below(folder: Path) -> list[Path]:
+def some_images_below(folder: Path) -> list[Path]:
     """Return the images below a folder, sorted; BundleError when there is none."""
-    files = sorted(path for path in folder.rglob("*") if is_image(path))
+    files = images_below(folder)
     if not files:
         raise BundleError(f"no images in {folder}")
     return files

@@ -21,6 +21,7 @@ from monitoring.online.report import Results
 from training.data import manifest as manifests
 from visionserve.client import Client, ServiceUnreachable
 from visionserve.client.transports import HttpxTransport
+from visionserve.files import is_inside
 from visionserve.model_card import FILE_NAME as CARD
 from visionserve.model_card import ModelCard
 
@@ -46,6 +47,10 @@ def run(args: argparse.Namespace) -> int:
 def _evaluate(args: argparse.Namespace) -> int:
     if args.compare and args.bundle is None:
         raise Unusable("--compare classifies the images with the model's bundle: name it with --bundle")
+    if args.images.is_dir() and is_inside(args.report, args.images):
+        raise Unusable(
+            f"--report {args.report} is inside {args.images}, whose images are posted: choose another folder"
+        )
     card = ModelCard.load(args.bundle / CARD) if args.bundle is not None else None
     offline = Offline(args.bundle) if args.bundle is not None else None
     images = labelled_images.rename(

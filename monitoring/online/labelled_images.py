@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from training.data.datasets import ImageFile, labels_csv
-from visionserve.files import is_image
+from visionserve.files import images_below
 
 _SEED = 1
 
@@ -97,8 +97,7 @@ def _from_folder(folder: Path) -> list[Labelled]:
         Labelled(file.relative_to(folder).as_posix(), file, label.name)
         for label in folder.iterdir()
         if label.is_dir() and not label.name.startswith(".")
-        for file in label.rglob("*")
-        if is_image(file)
+        for file in images_below(label)
     ]
 
 

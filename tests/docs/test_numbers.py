@@ -32,3 +32,16 @@ def test_the_counts_of_images_under_which_one_label_may_change_follow_from_the_g
     text = (update_docs.ROOT / "docs" / "evaluation.md").read_text()
     fewer = f"fewer than {1 / gates.INT8_CHANGED:.0f} (int8) or {1 / gates.DECODE_CHANGED:.0f} (decode) images"
     assert fewer in " ".join(text.split())
+
+
+FIGURE = re.compile(r"\| \d[\d.,]* ?(%|GB|MB)( \([\d.-]+\))? \|")  # a cell that holds nothing else
+
+
+@pytest.mark.parametrize("name", ["evaluation.md", "operations.md"])
+def test_a_table_of_figures_is_generated_or_says_when_it_was_measured(name: str) -> None:
+    text = (update_docs.ROOT / "docs" / name).read_text()
+    text = re.sub(r"<!-- [a-z-]+ -->\n.*?<!-- end -->", "", text, flags=re.DOTALL)
+    sections = [section for section in re.split(r"(?m)^(?=## )", text) if FIGURE.search(section)]
+    assert sections
+    undated = [section.splitlines()[0] for section in sections if not re.search(r"20\d\d-\d\d-\d\d", section)]
+    assert not undated, "say by which command, when and on which machine, or generate the table by scripts.update_docs"

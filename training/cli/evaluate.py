@@ -80,6 +80,7 @@ def evaluate(args: argparse.Namespace) -> int:
     from training.evaluation import curves
     from training.evaluation import evaluate as evaluation
     from training.evaluation.report import write as report
+    from visionserve.files import is_inside
     from visionserve.model_card import FILE_NAME, ModelCard
 
     if args.update and args.split != "test":
@@ -88,6 +89,12 @@ def evaluate(args: argparse.Namespace) -> int:
         raise BundleError("two folders of --outside have the same name: write --outside NAME=DIR")
     if len({name for name, _ in (*args.more, *args.external)}) < len(args.more) + len(args.external):
         raise BundleError("two sets of --more and --external have the same name: write --external NAME=PATH")
+    folders = [path for _, path in (*args.outside, *args.more, *args.external)]
+    for folder in [*folders, *([args.shifted] if args.shifted else [])]:
+        if args.output is not None and is_inside(args.output, folder):
+            raise BundleError(
+                f"--output {args.output} is inside {folder}, whose images are read: choose another folder"
+            )
     if args.names is not None and args.shifted is None:
         raise BundleError("--names says what the folders of --shifted DIR show: give both")
     manifest = _manifest(args)

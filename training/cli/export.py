@@ -127,12 +127,12 @@ def quantize(args: argparse.Namespace) -> int:
     from training.export import onnx
     from training.export import quantize as quantization
     from training.networks import load_network
-    from visionserve.files import is_image
+    from visionserve.files import images_below
     from visionserve.model_card import FILE_NAME, ModelCard
     from visionserve.transforms import Preprocessing
 
     card = ModelCard.load(args.bundle / FILE_NAME)
-    files = sorted(path for path in args.images.rglob("*") if is_image(path))
+    files = images_below(args.images)
     if not files:
         raise BundleError(f"{args.images} holds no images to calibrate on")
     sample = [files[index] for index in np.random.default_rng(0).permutation(len(files))[:CALIBRATION_IMAGES]]

@@ -15,7 +15,7 @@ from monitoring.drift import sample as samples
 from monitoring.drift.check import LABEL_MIX, OOD_SHARE, Finding, check, untested
 from monitoring.drift.properties import measure
 from monitoring.drift.reference import Reference
-from monitoring.drift.sample import FEATURES, Sample, images_below
+from monitoring.drift.sample import FEATURES, Sample, some_images_below
 from monitoring.drift.study import Study, changed, changes
 from monitoring.online import labelled_images, prediction_log
 from monitoring.online.prediction_log import Entry
@@ -151,7 +151,7 @@ def bundle(tiny: TinyBundle, tmp_path: Path) -> Path:
         (tmp_path / "bundle").mkdir(exist_ok=True)
         (tmp_path / "bundle" / file.name).symlink_to(file)
     classifier = samples.load_classifier(tmp_path / "bundle")
-    sample, _ = samples.of_files(classifier, images_below(image_folder(tmp_path / "reference", 120)))
+    sample, _ = samples.of_files(classifier, some_images_below(image_folder(tmp_path / "reference", 120)))
     references.save(sample, tmp_path / "bundle", stratified=True)
     return tmp_path / "bundle"
 
@@ -270,7 +270,7 @@ def test_real_changes_are_found_and_held_out_flowers_are_not() -> None:
     assert max(alarms[50], alarms[200]) <= 0.05
     assert alarms[1000] <= 0.10
     for name in ("flowers-web", "cats-and-dogs", "CUB_200_2011"):
-        other, _ = samples.of_files(classifier, images_below(data / name))
+        other, _ = samples.of_files(classifier, some_images_below(data / name))
         assert min(study.changed(name, other).alarms.values()) == 1, name
         assert study.mixed(name, other, share=0.3).alarms[200] > 0.95, name
     files = references.files(BUNDLE, data / "flowers-102", "test")[:200]

@@ -181,6 +181,12 @@ def test_versions_are_reported_apart_and_only_the_cards_is_compared(
     assert "; not compared: the bundle's card is of shapes 1.0." in output
 
 
+def test_a_report_inside_the_images_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = many(tmp_path / "in", 3)
+    assert post(images, "http://127.0.0.1:1", images) == 1
+    assert "whose images are posted: choose another folder" in capsys.readouterr().err
+
+
 def test_to_compare_needs_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert post(many(tmp_path / "in", 3), "http://127.0.0.1:1", tmp_path, "--compare") == 1
     assert "name it with --bundle" in capsys.readouterr().err

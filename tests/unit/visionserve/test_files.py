@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from loadtests.load import images
-from visionserve.files import ABANDONED_S, IMAGE_SUFFIXES, atomic_write, is_image, read_regular, write_text
+from visionserve.files import (
+    ABANDONED_S,
+    IMAGE_SUFFIXES,
+    atomic_write,
+    images_below,
+    is_image,
+    is_inside,
+    read_regular,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -59,3 +68,24 @@ def test_an_image_is_known_by_its_name(name: str, expected: bool) -> None:
 
 def test_the_load_test_takes_the_same_files() -> None:
     assert images.IMAGE_SUFFIXES == IMAGE_SUFFIXES
+
+
+def test_images_below_a_folder_are_its_regular_visible_files(tmp_path: Path) -> None:
+    for name in ("b.jpg", "a/c.PNG", "a/note.txt", "._b.jpg", ".thumbnails/d.jpg", "album.jpg/e.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in images_below(tmp_path)] == [
+        "a/c.PNG",
+        "album.jpg/e.jpg",
+        "b.jpg",
+    ]
+
+
+def test_a_path_inside_a_folder_is_known_through_links_and_dots(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "link").symlink_to("images")
+    assert is_inside(tmp_path / "link" / "report", tmp_path / "images")
+    assert is_inside(tmp_path / "images" / ".", tmp_path / "images")
+    assert not is_inside(tmp_path / "images" / ".." / "report", tmp_path / "images")

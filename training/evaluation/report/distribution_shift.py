@@ -16,7 +16,7 @@ from training.evaluation.calibration import probabilities
 from training.evaluation.evaluate import EvaluationData, Predictions, predict, prepare
 from training.evaluation.intervals import wilson
 from training.evaluation.metrics import rounded
-from training.evaluation.report.novelty import KEPT, images_below
+from training.evaluation.report.novelty import KEPT, some_images_below
 from training.evaluation.report.sections import Section
 from training.markdown import interval, percent, table
 from visionserve.errors import BundleError
@@ -34,7 +34,7 @@ def section(data: EvaluationData, root: Path, names: Path | None) -> Section:
     label_of = read_names(names, folders, data.card.labels) if names is not None else _own(folders, data)
     rows = []
     for folder in folders:
-        images = prepare(images_below(root / folder), data.classifier.preprocessing)
+        images = prepare(some_images_below(root / folder), data.classifier.preprocessing)
         rows.append(_row(folder, label_of.get(folder), predict(data.classifier, images), data))
     labelled = [row for row in rows if row["label"] is not None]
     figures = {"all": _all(labelled), "folders": rows}

@@ -16,7 +16,7 @@ from training.evaluation.report.sections import Plot, Section
 from training.markdown import interval, percent, table
 from training.plotting import ACCENT, INK, PALE, WARN, plain
 from visionserve.errors import BundleError
-from visionserve.files import is_image
+from visionserve.files import images_below
 
 KEPT = 0.95  # the share of the validation images that the threshold accepts
 _OTHERS = (WARN, "#5c6bc0", "#8d6e63", "#7b1fa2", "#546e7a", "#c0a000")
@@ -47,9 +47,9 @@ def section(data: EvaluationData, folders: Mapping[str, Path]) -> Section:
     return Section("Novelty", _lines(data, figures), figures, "novelty", [plot], {"novelty": headline})
 
 
-def images_below(folder: Path) -> list[Path]:
+def some_images_below(folder: Path) -> list[Path]:
     """Return the image files anywhere below a folder, sorted; BundleError when there are none."""
-    files = sorted(path for path in folder.rglob("*") if is_image(path))
+    files = images_below(folder)
     if not files:
         raise BundleError(f"{folder} holds no images")
     return files
@@ -88,7 +88,7 @@ def _validation(data: EvaluationData) -> np.ndarray:
 
 
 def _novelty(data: EvaluationData, folder: Path) -> np.ndarray:
-    images = prepare(images_below(folder), data.classifier.preprocessing)
+    images = prepare(some_images_below(folder), data.classifier.preprocessing)
     return predict(data.classifier, images).novelty
 
 

@@ -194,5 +194,7 @@ def test_options_that_cannot_be_meant_are_refused_before_anything_is_read(
     given = ["evaluate", "--bundle", str(tmp_path), "--data.root", str(tmp_path)]
     assert main([*given, "--outside", "a=x", "--outside", "a=y"]) == 1
     assert "have the same name: write --outside NAME=DIR" in capsys.readouterr().err
+    assert main([*given, "--outside", f"a={tmp_path}", "--output", str(tmp_path / "report")]) == 1
+    assert "whose images are read: choose another folder" in capsys.readouterr().err
     assert main([*given, "--names", "names.csv"]) == 1
     assert "give both" in capsys.readouterr().err
