@@ -9,7 +9,7 @@ from typing import Any
 from launcher.archive import Archive
 from launcher.settings import SetupError
 
-_BAR = 30
+_BAR, _ROWS = 30, 3
 FLOWERS = "flowers"  # the shipped model; its data set may not be passed on
 SAMPLES = ".samples"  # in the folder of the archives, where `python -m training` made a bundle there
 
@@ -41,9 +41,10 @@ def dahlia() -> Path:
 
 
 def table(title: str, prediction: Mapping[str, Any]) -> str:
-    """Return a prediction as lines: label, probability and bar for each entry, then the novelty."""
-    width = max(len(entry["label"]) for entry in prediction["predictions"])
-    rows = [_row(entry, width) for entry in prediction["predictions"]]
+    """Return a prediction as lines: label, probability and bar for the best entries, then the novelty."""
+    best = prediction["predictions"][:_ROWS]
+    width = max(len(entry["label"]) for entry in best)
+    rows = [_row(entry, width) for entry in best]
     novelty = f"  novelty {prediction['novelty']:.2f}  (0: very like the training images, 1: unlike all of them)"
     return "\n".join([title, *rows, novelty])
 

@@ -51,7 +51,8 @@ class TorchServe:
     def __init__(self, settings: Settings, folder: Path, secret: str, images: Mapping[str, bytes]) -> None:
         self._settings = settings
         self._folder = folder
-        self._headers = {"x-visionserve-probe": secret, "x-top-k": "3", "Content-Type": "application/octet-stream"}
+        # No x-top-k: more labels than a model has are refused.
+        self._headers = {"x-visionserve-probe": secret, "Content-Type": "application/octet-stream"}
         self._images = images
         self._processes: dict[int, psutil.Process] = {}
 
