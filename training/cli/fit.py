@@ -1,6 +1,7 @@
 """`python -m training fit`, `all`, `sweep` and `lr-find`: the options are the entries of a recipe."""
 
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,9 +84,18 @@ def everything(args: "Namespace") -> int:
 
     _, run = train(args)
     if distributed.is_rank_zero() and not args.fast_dev_run:
-        folder = Path(args.output) if args.output else None
-        export.print_headline(export.make_bundle(run, export.bundle_folder(run.folder, folder)))
+        folder = export.bundle_folder(run.folder, Path(args.output) if args.output else None)
+        export.print_headline(export.make_bundle(run, folder))
+        print(next_step(folder))
     return 0
+
+
+def next_step(bundle: Path) -> str:
+    """Return where a bundle is and what makes a service of it; `make archive` takes those of model_store."""
+    if bundle.parent == Path("model_store"):
+        return f"{bundle}; next: make archive MODEL={shlex.quote(bundle.name)}"
+    archive = shlex.quote(f"model_store/{bundle.name}.mar")
+    return f"{bundle}; next: python -m training package --bundle {shlex.quote(str(bundle))} --output {archive}"
 
 
 def sweep_options(parser: "ArgumentParser") -> None:

@@ -122,7 +122,7 @@ def _sized(recipe: Recipe, images: int) -> Recipe:
         _log.warning("no linear probe: the network begins with random weights, whose features say nothing")
     if (sized.epochs, sized.optimizer) != (recipe.epochs, recipe.optimizer):
         _log.info(
-            "%d training images: %d epochs instead of %d, patience %d, learning rate %.2g instead of %.2g",
+            "%d training images: %d epochs (of the recipe: %d), patience %d, learning rate %.2g (of the recipe: %.2g)",
             *(images, sized.epochs, recipe.epochs, sized.patience),
             *(sized.optimizer.learning_rate, recipe.optimizer.learning_rate),
         )
@@ -234,6 +234,8 @@ def _published(architecture: str) -> dict[str, Tensor]:
 def make_trainer(recipe: Recipe, **settings: Any) -> Trainer:
     """Return a Trainer that computes as the recipe says; ``settings`` are Lightning's, on what else it does."""
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # a choice of the recipe
+    # Of few images; the losses of each epoch are logged all the same.
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")  # Lightning's own
     for name in ("lightning.pytorch", "lightning.fabric"):
         logger = logging.getLogger(name)  # it logs the machine, an advertisement and its own progress

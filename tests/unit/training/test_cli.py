@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from training.__main__ import COMMANDS, RENAMED, main
 from training.cli import evaluate, export
+from training.cli.fit import next_step
 from training.evaluation import compare, corruptions
 from training.evaluation.report import robustness
 from training.export import prune
@@ -48,3 +50,9 @@ def test_the_former_name_of_a_command_prints_the_new_one(old: str, capsys: pytes
     assert main([old, "--help"]) == 2
     assert f"`{RENAMED[old]}`" in capsys.readouterr().err
     assert RENAMED[old] in COMMANDS
+
+
+def test_the_last_line_of_a_training_is_the_next_command() -> None:
+    assert next_step(Path("model_store/mine-1.1")) == "model_store/mine-1.1; next: make archive MODEL=mine-1.1"
+    elsewhere = "python -m training package --bundle 'my runs/a' --output model_store/a.mar"
+    assert next_step(Path("my runs/a")) == f"my runs/a; next: {elsewhere}"
