@@ -79,13 +79,20 @@ class SlowUploads:
 def _duplicate(process: int, number: int) -> socket.socket | None:
     descriptor = ctypes.CDLL(None, use_errno=True).syscall(_SYS_PIDFD_GETFD, process, number, 0)
     if descriptor >= 0:
-        return socket.socket(fileno=descriptor)
+        try:
+            return socket.socket(fileno=descriptor)
+        except OSError:  # the number is a file's by now
+            os.close(descriptor)
+            return None
     if ctypes.get_errno() in (errno.EBADF, errno.ESRCH):
         return None
     raise PermissionError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def _peer(connection: socket.socket) -> tuple[str, int] | None:
+    """Return a client's address and port; None for other sockets, such as those between the gateway's two stages."""
+    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return None
     try:
         host, port, *_ = connection.getpeername()
     except OSError:
