@@ -129,7 +129,7 @@ def _ui_url(text: str) -> str:
 
 def _ui_path(text: str) -> str:
     if not re.fullmatch(r"/(?:[A-Za-z0-9_-]{1,64}/)?", text) or re.fullmatch(RESERVED, text):
-        raise ValueError("/ or one folder that is no route, such as /ui/")
+        raise ValueError("/ or one folder that is not a route, such as /ui/")
     return text
 
 
@@ -180,7 +180,7 @@ OPTIONS = (
         "api_keys",
         "",
         str,
-        "the keys themselves, separated by commas, where secrets are variables; a command line is no place for them",
+        "the keys themselves, separated by commas, where secrets are variables; on a command line everybody sees them",
     ),
     Option(
         "releases_file",

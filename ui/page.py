@@ -123,7 +123,7 @@ def _sample(model: Model | None, settings: Settings) -> ImageFile | None:
 
 
 def _inputs(sample: ImageFile | None) -> list[ImageFile]:
-    """Draw the inputs for images and return the images; without a sample, there is no switch for one."""
+    """Draw the inputs for images and return the images; without a sample, the switch for it is left out."""
     files = st.file_uploader(
         "Drop images here, paste them, or choose files",
         # Any file: the service judges it and gives a sentence, where a filter here would show a red mark.

@@ -26,7 +26,7 @@ def browser() -> Iterator[Browser]:
 
 @dataclass
 class Visit:
-    """A page, where its requests went, and what its console has that is no plain message."""
+    """A page, where its requests went, and what its console has besides plain messages."""
 
     page: Page
     addresses: set[str] = field(default_factory=set)

@@ -108,8 +108,8 @@ def test_a_card_of_one_hundred_percent_is_no_special_case() -> None:
         assert "interval (" not in sentence
         assert "lies" not in sentence
     assert "no evidence that it is below the 100.0 %" in report.verdict(results(17, 18, perfect))
-    learnt = replace(results(17, 18, perfect), seen=12)
-    assert "12 of the posted images are among those that the model was trained" in report.verdict(learnt)
+    of_training = replace(results(17, 18, perfect), seen=12)
+    assert "12 of the posted images are among those that the model was trained" in report.verdict(of_training)
     assert "**below** the 100.0 %" in report.verdict(results(12, 18, perfect))
 
 

@@ -41,7 +41,7 @@ def digest(files: Mapping[str, bytes]) -> str:
 
 
 def claim(output: Storage, address: str, identity: Identity) -> None:
-    """Note whose rows the output holds; Stop if it holds others, or files that are no parts."""
+    """Note whose rows the output holds; Stop if it holds others, or files that are not parts."""
     names = output.files()
     if _IDENTITY in names:
         _compare(json.loads(output.read(_IDENTITY)), identity, address)

@@ -81,5 +81,5 @@ def _of_fsspec(address: str) -> tuple[Any, str]:
 
         system, root = url_to_fs(address)
     except (ImportError, ValueError) as error:
-        raise Stop(f"{address} needs a package that is not installed, or is no address: {error}.") from error
+        raise Stop(f"{address} needs a package that is not installed, or is not an address: {error}.") from error
     return fs.PyFileSystem(fs.FSSpecHandler(system)), str(root)
