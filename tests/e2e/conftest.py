@@ -1,5 +1,6 @@
 """A real TorchServe on free ports with the real archive, started as a user starts it."""
 
+import contextlib
 import io
 import json
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import requests
 from PIL import Image
@@ -79,6 +81,13 @@ def start(model_store: Path, log: Path, **environment: str) -> Service:
             pytest.fail(f"the service did not start:\n{log.read_text()}")
         time.sleep(0.2)
     return service
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether a process is more than a zombie, which only waits for whoever inherited it."""
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def stop(service: Service) -> int:

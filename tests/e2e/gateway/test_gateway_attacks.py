@@ -17,7 +17,7 @@ import psutil
 import pytest
 import requests
 
-from tests.e2e.conftest import free_ports
+from tests.e2e.conftest import free_ports, runs
 from tests.e2e.gateway.gateways import NEEDS_NGINX, Behind, Gateway, Reply, Seen, behind, read_all, running
 
 pytestmark = [pytest.mark.e2e, NEEDS_NGINX]
@@ -263,7 +263,7 @@ def test_a_closed_terminal_ends_it(server: Behind, tmp_path: Path) -> None:
         gateway.process.send_signal(signal.SIGHUP)
         assert gateway.process.wait(timeout=30) == 0
         psutil.wait_procs(processes, timeout=30)
-        assert not any(process.is_running() for process in processes)
+        assert not any(map(runs, processes))
 
 
 @pytest.mark.parametrize("whose", ["the gateway's", "nginx's master"])

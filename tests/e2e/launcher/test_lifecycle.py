@@ -19,7 +19,7 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.conftest import E2E, PORTS, ROOT, START_TIMEOUT_S, VERSION, Service, free_ports, start, stop
+from tests.e2e.conftest import E2E, PORTS, ROOT, START_TIMEOUT_S, VERSION, Service, free_ports, runs, start, stop
 
 pytestmark = E2E
 
@@ -79,7 +79,7 @@ def test_sigterm_ends_the_service_and_all_that_it_started(model_store: Path, tmp
     family = psutil.Process(service.process.pid).children(recursive=True)
     assert family
     assert stop(service) == 0
-    assert not [process for process in family if process.is_running()]
+    assert not list(filter(runs, family))
     assert [path.name for path in tmp_path.iterdir()] == ["service.log"]
     assert {name for name in ("logs", "key_file.json") if (ROOT / name).exists()} == litter
 
@@ -213,13 +213,6 @@ def test_when_java_is_killed_the_process_ends_promptly_with_a_failure(model_stor
     assert "TorchServe exited unexpectedly" in service.log.read_text()
 
 
-def runs(process: psutil.Process) -> bool:
-    """Whether a process is more than a zombie, which only waits for whoever inherited it."""
-    with contextlib.suppress(psutil.Error):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
-
-
 def test_a_missing_model_is_one_line_and_an_exit(model_store: Path) -> None:
     done = serve_to_the_end(model_store, "--model=tulips")
     assert (done.returncode, done.stdout) == (2, "")
@@ -340,7 +333,7 @@ def test_as_process_1_it_passes_signals_on_and_leaves_no_zombies(model_store: Pa
         family = first.children(recursive=True)
         first.send_signal(signal.SIGTERM)
         assert service.process.wait(timeout=60) == 0
-        assert not [process for process in family if process.is_running()]
+        assert not list(filter(runs, family))
     assert "Stopped." in (tmp_path / "log").read_text()
 
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import requests
 
-from tests.e2e.conftest import E2E, ROOT, START_TIMEOUT_S, free_ports
+from tests.e2e.conftest import E2E, ROOT, START_TIMEOUT_S, free_ports, runs
 from tests.e2e.gateway.gateways import NEEDS_NGINX
 
 pytestmark = [*E2E, NEEDS_NGINX]
@@ -86,7 +86,7 @@ def test_an_open_port_is_ready_and_what_it_took_is_answered_before_the_end(
     assert time.monotonic() - started < GRACE_S
     sender.join()
     assert statuses == [200]
-    assert not [process for process in family if process.is_running()]
+    assert not list(filter(runs, family))
     assert [path.name for path in folder.iterdir()] == ["log"]
     assert "Permission denied" not in (folder / "log").read_text()
 
