@@ -115,18 +115,20 @@ def install(name):  # type: (str) -> None
         run([*uv, "--no-deps", "--require-hashes", "-r", str(rest)], "uv could not install the packages; see above.")
     else:
         run([*uv, "--require-hashes", "-r", str(locked)], "uv could not install the locked packages; see above.")
+    (VENV / "torch-index").write_text(index)
 
 
 def torch_index():  # type: () -> str
-    """Return the index that torch comes from, from TORCH_INDEX; a .venv keeps to the one that it was made with."""
-    kept = VENV / "torch-index"
+    """Return the index that torch comes from: that of the first installation into this .venv, else TORCH_INDEX."""
+    kept, wanted = VENV / "torch-index", os.environ.get("TORCH_INDEX", "")
     if kept.exists():
-        return kept.read_text()
-    index = os.environ.get("TORCH_INDEX", "")
-    if not index and not Path("/proc/driver/nvidia").exists():
+        index = kept.read_text()
+        if wanted and wanted != index:
+            print(".venv has torch from {}: remove .venv to take it from {}.".format(index or "PyPI", wanted))  # noqa: UP032
+        return index
+    if not wanted and not Path("/proc/driver/nvidia").exists():
         print("This machine has no NVIDIA GPU: TORCH_INDEX=%s saves 4 GB (README.md)." % CPU_INDEX)  # noqa: UP031
-    kept.write_text(index)
-    return index
+    return wanted
 
 
 def select(locked, which):  # type: (Path, str) -> Path

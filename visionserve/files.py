@@ -37,12 +37,15 @@ def is_image(path: Path | str) -> bool:
 
 
 def images_below(folder: Path) -> list[Path]:
-    """Return the image files below a folder, sorted, without hidden ones, those of linked folders and pipes."""
+    """Return the image files below a folder, sorted, without hidden ones and those of linked folders.
+
+    By their names: a pipe or a link that leads nowhere is among them, for whoever reads the files to report.
+    """
     found: list[Path] = []
     for directory, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths = (Path(directory, name) for name in names if is_image(name) and not name.startswith("."))
-        found += (path for path in paths if path.is_file())
+        found += (path for path in paths if not path.is_dir())
     return sorted(found)
 
 

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from visionserve.cli import exit_codes, image_files, options
 from visionserve.cli.exit_codes import Stop
-from visionserve.cli.parquet import ParquetTable
+from visionserve.cli.parquet import WAITING, ParquetTable
 from visionserve.cli.predictors import Overlays, Predictor, stop_for_request
 from visionserve.cli.resumable_table import (
     Csv,
@@ -31,7 +31,7 @@ from visionserve.cli.resumable_table import (
 )
 from visionserve.client import ResponseError, ServiceUnreachable
 from visionserve.client.http_messages import BUSY
-from visionserve.files import IMAGE_SUFFIXES
+from visionserve.files import IMAGE_SUFFIXES, atomic_write
 
 _STANDARD_OUTPUT = "-"
 _TOP_K = 5
@@ -65,12 +65,15 @@ class Tally:
         self._has_labels = has_labels
         self._errors: Counter[str] = Counter()
         self._before = 0
+        self.earlier_models = set[str]()
         self._labelled = self._right = 0
         self.busy_in_a_row = 0
 
     def add_earlier(self, row: Record) -> None:
         """Count a row of an earlier run."""
         self._before += 1
+        if row.get("model"):
+            self.earlier_models.add(str(row["model"]))
         self._judge(row)
 
     def add(self, row: Record) -> None:
@@ -123,10 +126,14 @@ def run(folder: Path, args: argparse.Namespace) -> int:
     names = columns(args.top_k or _TOP_K)
     tally = Tally(args.labels is not None)
     with (
-        _table(args.output, names, tally.add_earlier) as rows,
+        _table(args.output, folder, names, tally.add_earlier) as rows,
         options.predictor(args, args.top_k, overlays) as predictor,
         _completed(rows),
     ):
+        if others := tally.earlier_models - {predictor.model}:
+            raise Stop(
+                f"{args.output} has rows of {', '.join(sorted(others))}, not of {predictor.model}: choose another file."
+            )
         try:
             with _progress(total, len(rows.done)) as advance:
                 for result in predictor.predict_many(_new_images(folder, rows)):
@@ -196,12 +203,13 @@ def _same_label(folder: str, label: str) -> bool:
 
 
 @contextlib.contextmanager
-def _table(output: str | None, names: list[str], on_row: OnRow) -> Iterator[Rows]:
-    """Yield the table to write to; ``on_row`` gets every row that it has already."""
+def _table(output: str | None, folder: Path, names: list[str], on_row: OnRow) -> Iterator[Rows]:
+    """Yield the table to write to; ``on_row`` gets every row that it has already. Stop if it is of another folder."""
     if output is None or output == _STANDARD_OUTPUT:
         yield _Printed(JsonLines(names))
         return
     path = Path(output)
+    _check_folder(path, folder)
     rows: ResumableTable | ParquetTable
     match path.suffix.lower():
         case ".csv":
@@ -213,7 +221,33 @@ def _table(output: str | None, names: list[str], on_row: OnRow) -> Iterator[Rows
         case _:
             raise Stop(f"--output must end in .csv, .jsonl or .parquet, or be -; not {output}.")
     with contextlib.closing(rows):
+        _note_folder(path, folder)
         yield rows
+
+
+def _check_folder(table: Path, folder: Path) -> None:
+    """Stop if a table has the rows of another folder, whose images may have the same names."""
+    note = _folder_note(table)
+    if not table.exists() and not table.with_name(table.name + WAITING).exists() or not note.is_file():
+        return
+    earlier = Path(note.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n"))
+    # A folder that is not there any more was moved or renamed.
+    if earlier.is_dir() and not earlier.samefile(folder):
+        raise Stop(f"{table} has the rows of {earlier}, not of {folder}: choose another file.")
+
+
+def _note_folder(table: Path, folder: Path) -> None:
+    """Keep beside a table which folder its rows are of."""
+    if table.exists() and not table.is_file():
+        return  # a pipe or a device has no earlier rows
+    with contextlib.suppress(OSError):  # nobody may make files there: then nobody is warned
+        text = f"{folder.resolve()}\n".encode("utf-8", "surrogateescape")
+        with atomic_write(_folder_note(table)) as unfinished:
+            unfinished.write_bytes(text)
+
+
+def _folder_note(table: Path) -> Path:
+    return table.with_name(f".{table.name}.folder")
 
 
 class _Printed:

@@ -51,6 +51,11 @@ class LocalPredictor:
     workers: int | None = None
     overlays: Overlays | None = None
 
+    @property
+    def model(self) -> str:
+        """The name of the model, as in its card."""
+        return card(self.directory).name
+
     def predict(self, image: bytes) -> Answer:
         """Classify an encoded image; ResponseError when it cannot be decoded."""
         return _read(_replies(_classifier(self.directory), [image], self.top_k)[0])

@@ -14,6 +14,8 @@ from visionserve.files import atomic_write
 # Rows converted at once: enough for a good row group, some ten megabytes of memory.
 _GROUP = 50_000
 _NUMBERS = ("probability", "novelty")
+# Of the name of the file in which new rows wait.
+WAITING = ".rows.jsonl"
 
 
 class ParquetTable:
@@ -31,7 +33,7 @@ class ParquetTable:
         self._schema = pyarrow.schema([(name, column_type(pyarrow, name)) for name in names])
         self.repeated: set[str] = set()
         self.done: set[str] = set()
-        self._waiting = ResumableTable(path.with_name(path.name + ".rows.jsonl"), JsonLines(names), on_row)
+        self._waiting = ResumableTable(path.with_name(path.name + WAITING), JsonLines(names), on_row)
         self._new_paths = set(self._waiting.done)
         try:
             if path.exists():
@@ -80,7 +82,7 @@ class ParquetTable:
             with self._parquet.ParquetFile(self.path) as file:
                 if file.schema_arrow.names != self._schema.names:
                     raise Stop(f"{self.path} has other columns (--top-k?): choose another file.")
-                for batch in file.iter_batches(columns=["path", "label", "error"]):
+                for batch in file.iter_batches(columns=["path", "label", "model", "error"]):
                     for row in batch.to_pylist():
                         if row["path"] in self._new_paths:
                             continue

@@ -17,6 +17,11 @@ _KEY = "The service needs an API key: set VISIONSERVE_API_KEY, or give --api-key
 class Predictor(Protocol):
     """Classifies images."""
 
+    @property
+    def model(self) -> str:
+        """The name of the model."""
+        ...
+
     def predict(self, image: bytes) -> Answer:
         """Classify an encoded image; ResponseError when that fails."""
         ...

@@ -52,6 +52,30 @@ def fail_for(service: FakeService, images: Collection[bytes], reply: Scripted) -
     service.next_reply = next_reply  # type: ignore[method-assign]
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_rows_of_another_folder_or_model_are_not_taken_for_this_one(
+    folder: Path, tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / f"rows.{suffix}"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / names(folder)[0]).parent.mkdir(parents=True, exist_ok=True)
+    (other / names(folder)[0]).write_bytes(b"another image of the same name")
+    with serving() as service:
+        command = ["--output", str(output), "--url", service.url]
+        assert main(["predict", str(folder), *command]) == 0
+        before, asked = rows(output), len(service.asked)
+        assert main(["predict", str(other), *command]) == 2
+        assert f"has the rows of {folder}, not of {other}: choose another file." in capsys.readouterr().err
+        assert main(["predict", str(folder), *command, "--name", "pets"]) == 2
+        assert "has rows of flowers, not of pets: choose another file." in capsys.readouterr().err
+        assert rows(output) == before
+        assert not [request for request in service.asked[asked:] if request.body]
+        moved = folder.rename(tmp_path / "moved")
+        assert main(["predict", str(moved), *command]) == 0
+    assert "6 had a row already" in capsys.readouterr().err
+
+
 WORKER_DIED = Scripted(500, {"code": 500, "type": "InternalServerException", "message": "Worker died."})
 
 
@@ -165,7 +189,7 @@ def test_a_parquet_run_that_is_killed_while_its_table_is_written_completes_it(
         assert main([*command, "--url", service.url]) == 0
         assert len(service.asked) == asked
     assert sorted(row["path"] for row in rows(output)) == names(folder)
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["rows.parquet"]
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"rows.parquet", ".rows.parquet.folder"}
 
 
 @pytest.mark.parametrize("inside", [".", "overlays", "row-0/overlays"])

@@ -73,7 +73,7 @@ def test_without_ipv6_everything_is_all_of_ipv4(monkeypatch: pytest.MonkeyPatch)
             ("ui_url", "http://ui:1/x", "http://HOST:PORT"),
             ("ui_url", "http://ui", "HOST:PORT"),
             ("ui_path", "ui", "/ui/"),
-            ("ui_path", "/docs/", "no route"),
+            ("ui_path", "/docs/", "not a route"),
         ),
     ],
 )

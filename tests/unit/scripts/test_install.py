@@ -176,7 +176,7 @@ def checkout(install: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_torch_comes_without_cuda_from_the_index_that_is_named(
-    checkout: ModuleType, index: str, monkeypatch: pytest.MonkeyPatch
+    checkout: ModuleType, index: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TORCH_INDEX", index)
     checkout.install("serve")
@@ -185,6 +185,17 @@ def test_torch_comes_without_cuda_from_the_index_that_is_named(
     assert installed == {"torch-2.14.1+cpu.dist-info", "torchvision-0.29.2+cpu.dist-info"}
     monkeypatch.delenv("TORCH_INDEX")
     assert checkout.torch_index() == index, "another set would bring torch with CUDA"
+    monkeypatch.setenv("TORCH_INDEX", "https://elsewhere.example/whl")
+    assert checkout.torch_index() == index
+    assert "remove .venv to take it from https://elsewhere.example/whl" in capsys.readouterr().out
+
+
+def test_an_index_that_failed_is_not_kept(checkout: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_INDEX", "http://127.0.0.1:1/whl")
+    with pytest.raises(checkout.Missing, match="uv could not install torch"):
+        checkout.install("serve")
+    monkeypatch.delenv("TORCH_INDEX")
+    assert checkout.torch_index() == ""
 
 
 def test_without_an_index_a_machine_without_a_gpu_is_told_of_it_once(
@@ -192,5 +203,7 @@ def test_without_an_index_a_machine_without_a_gpu_is_told_of_it_once(
 ) -> None:
     monkeypatch.delenv("TORCH_INDEX", raising=False)
     monkeypatch.setattr(Path, "exists", lambda path: path.name != "nvidia" and path.is_file())
-    assert [checkout.torch_index(), checkout.torch_index()] == ["", ""]
+    assert checkout.torch_index() == ""
+    (checkout.VENV / "torch-index").write_text("")
+    assert checkout.torch_index() == ""
     assert capsys.readouterr().out.count("TORCH_INDEX=https://download.pytorch.org/whl/cpu") == 1

@@ -70,7 +70,7 @@ def test_the_load_test_takes_the_same_files() -> None:
     assert images.IMAGE_SUFFIXES == IMAGE_SUFFIXES
 
 
-def test_images_below_a_folder_are_its_regular_visible_files(tmp_path: Path) -> None:
+def test_images_below_a_folder_are_its_visible_files_and_what_cannot_be_read_is_among_them(tmp_path: Path) -> None:
     for name in ("b.jpg", "a/c.PNG", "a/note.txt", "._b.jpg", ".thumbnails/d.jpg", "album.jpg/e.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -80,6 +80,7 @@ def test_images_below_a_folder_are_its_regular_visible_files(tmp_path: Path) -> 
         "a/c.PNG",
         "album.jpg/e.jpg",
         "b.jpg",
+        "pipe.jpg",
     ]
 
 
