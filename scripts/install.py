@@ -124,7 +124,7 @@ def torch_index():  # type: () -> str
     if kept.exists():
         index = kept.read_text()
         if wanted and wanted != index:
-            print(".venv has torch from {}: remove .venv to take it from {}.".format(index or "PyPI", wanted))  # noqa: UP032
+            print(".venv has torch from {}: remove .venv to take it from {}.".format(index or "PyPI", wanted))
         return index
     if not wanted and not Path("/proc/driver/nvidia").exists():
         print("This machine has no NVIDIA GPU: TORCH_INDEX=%s saves 4 GB (README.md)." % CPU_INDEX)  # noqa: UP031

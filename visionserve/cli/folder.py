@@ -228,7 +228,7 @@ def _table(output: str | None, folder: Path, names: list[str], on_row: OnRow) ->
 def _check_folder(table: Path, folder: Path) -> None:
     """Stop if a table has the rows of another folder, whose images may have the same names."""
     note = _folder_note(table)
-    if not table.exists() and not table.with_name(table.name + WAITING).exists() or not note.is_file():
+    if (not table.exists() and not table.with_name(table.name + WAITING).exists()) or not note.is_file():
         return
     earlier = Path(note.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n"))
     # A folder that is not there any more was moved or renamed.
