@@ -7,6 +7,7 @@ import argparse
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from types import FrameType
@@ -26,6 +27,7 @@ from visionserve.model_card import FILE_NAME as CARD
 from visionserve.model_card import ModelCard
 
 NO_SERVICE, INTERRUPTED = 3, 130
+_UNKNOWN_LABELS = 5  # that are named
 _CONTINUE = "The answers so far are in {}; the same command continues the run."
 
 
@@ -57,6 +59,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         labelled_images.collect(args.images, args.root, args.split, args.limit, card.labels if card else None),
         dict(args.rename),
     )
+    if card is not None:
+        _say_unknown_labels(images, card)
     log = prediction_log.read(args.log)
     run = log.unfinished(args.url, labelled_images.digest(images)) or prediction_log.now()
     transport = TimedTransport(HttpxTransport(args.concurrency, [args.url]))
@@ -80,6 +84,20 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.textfile is not None:
         report.write_textfile(all_results, args.textfile)
     return 0
+
+
+def _say_unknown_labels(images: Sequence[Labelled], card: ModelCard) -> None:
+    """Name the labels that the model does not have, before their images are posted."""
+    known = set(card.labels)
+    unknown = Counter(image.label for image in images if not known & {image.label, *image.accept})
+    if unknown:
+        listed = ", ".join(f"{label} ({count})" for label, count in unknown.most_common(_UNKNOWN_LABELS))
+        more = f" and {len(unknown) - _UNKNOWN_LABELS} others" if len(unknown) > _UNKNOWN_LABELS else ""
+        print(
+            f"{card.name} {card.version} has no label {listed}{more}: {unknown.total()} of {len(images)} images do not "
+            "count in its accuracy. --rename OTHER=LABEL gives a label its name in the model.",
+            file=sys.stderr,
+        )
 
 
 def _post(poster: Poster, images: Sequence[Labelled], before: Sequence[Entry], args: argparse.Namespace) -> bool:

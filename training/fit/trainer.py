@@ -122,7 +122,8 @@ def _sized(recipe: Recipe, images: int) -> Recipe:
         _log.warning("no linear probe: the network begins with random weights, whose features say nothing")
     if (sized.epochs, sized.optimizer) != (recipe.epochs, recipe.optimizer):
         _log.info(
-            "%d training images: %d epochs (of the recipe: %d), patience %d, learning rate %.2g (of the recipe: %.2g)",
+            "%d training images: %d epochs (stated: %d), patience %d, learning rate %.2g (stated: %.2g), by "
+            "least_steps and full_rate_images; 0 for both leaves what is stated",
             *(images, sized.epochs, recipe.epochs, sized.patience),
             *(sized.optimizer.learning_rate, recipe.optimizer.learning_rate),
         )

@@ -97,7 +97,7 @@ def _only_model(service: Client) -> str:
         stop_for_key(error)
         raise Stop(f"{error.message} Or name the model with --name.") from error
     except ValueError as error:
-        raise Stop(f"{error} Name it with --name.") from error
+        raise Stop(f"{error} The option is --name.") from error
 
 
 @contextlib.contextmanager

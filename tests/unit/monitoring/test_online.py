@@ -181,6 +181,16 @@ def test_versions_are_reported_apart_and_only_the_cards_is_compared(
     assert "; not compared: the bundle's card is of shapes 1.0." in output
 
 
+def test_labels_that_the_model_does_not_have_are_named(
+    tiny: TinyBundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = write_images(tmp_path / "in", circle_1="circle 0.9", puppies_1="circle 0.9", puppies_2="circle 0.9")
+    with fake_service.running(model="shapes", versions=("1.0",)) as service:
+        assert post(images, service.url, tmp_path, "--bundle", str(tiny.directory), "--model", "shapes") == 0
+    assert "shapes 1.0 has no label puppies (2): 2 of 3 images do not count in its accuracy." in capsys.readouterr().err
+    assert figures(tmp_path)["judged"] == 1
+
+
 def test_a_report_inside_the_images_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = many(tmp_path / "in", 3)
     assert post(images, "http://127.0.0.1:1", images) == 1
