@@ -111,7 +111,10 @@ TORCHSERVES = {"code": 404, "type": "ResourceNotFoundException", "message": "Req
     ("models", "message"),
     [
         (Scripted(404, TORCHSERVES), "Or name the model with --name."),
-        (Scripted(content={"models": [MODEL, {**MODEL, "name": "birds"}]}), "name one of birds, flowers. Name it with"),
+        (
+            Scripted(content={"models": [MODEL, {**MODEL, "name": "birds"}]}),
+            "name one of birds, flowers. The option is --name.",
+        ),
         (Scripted(401, {"error": {"code": "unauthorized", "message": "No key."}}), "VISIONSERVE_API_KEY"),
     ],
     ids=["torchserve", "several", "key"],
