@@ -1,6 +1,7 @@
 """`python -m training fit`, `all`, `sweep` and `lr-find`: the options are the entries of a recipe."""
 
 import logging
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -42,8 +43,8 @@ def fit(args: "Namespace") -> int:
     return 0
 
 
-def train(args: "Namespace") -> "tuple[float, Run]":
-    """Train what the options say; return the validation accuracy (0-1) and the run.
+def train(args: "Namespace", command: str = "fit") -> "tuple[float, Run]":
+    """Train what the options of ``command`` say; return the validation accuracy (0-1) and the run.
 
     Several processes all return; the `distributed.is_rank_zero` of them has written the run.
 
@@ -66,9 +67,21 @@ def train(args: "Namespace") -> "tuple[float, Run]":
             return trainer.fit(recipe, run, cache=cache, callbacks=[listener], **settings), run
     except Stopped:
         if distributed.is_rank_zero():
-            last = run.checkpoints / LAST
-            print(f"\npython -m training fit: stopped; {_how_to_resume(last)}", file=sys.stderr)
+            by_make = "MAKELEVEL" in os.environ  # which make sets for what it starts
+            print("\n" + stopped(command, run.checkpoints / LAST, args.resume, by_make=by_make), file=sys.stderr)
         raise
+
+
+def stopped(command: str, last: Path, resume: str, *, by_make: bool = False) -> str:
+    """Return how to go on after a signal: ``last`` is the last checkpoint, ``resume`` what --resume was."""
+    program = f"python -m training {command}"
+    again = "the same command"
+    if by_make and command == "all":  # `make pipeline` starts `fit`
+        program, again = "make train", "the same `make train`"
+    if not last.is_file():
+        return f"{program}: stopped; no epoch was finished, so {again} begins again"
+    option = "" if resume in ("auto", "unfinished") else " with --resume auto"
+    return f"{program}: stopped; {again}{option} goes on after the last finished epoch ({last})"
 
 
 def everything_options(parser: "ArgumentParser") -> None:
@@ -82,7 +95,7 @@ def everything(args: "Namespace") -> int:
     from training import distributed
     from training.cli import export
 
-    _, run = train(args)
+    _, run = train(args, "all")
     if distributed.is_rank_zero() and not args.fast_dev_run:
         folder = export.bundle_folder(run.folder, Path(args.output) if args.output else None)
         export.print_headline(export.make_bundle(run, folder))
@@ -172,12 +185,6 @@ def _run_options(parser: "ArgumentParser") -> None:
     )
     parser.add_argument("--cache", help="folder of decoded images; default: runs/cache")
     parser.add_argument("--fast-dev-run", action="store_true", help="one batch of everything, to see that it works")
-
-
-def _how_to_resume(last: Path) -> str:
-    if not last.is_file():
-        return "no epoch was finished, so the same command begins again"
-    return f"with --resume auto the same command goes on after the last finished epoch ({last})"
 
 
 def _profile(args: "Namespace") -> int:

@@ -28,6 +28,7 @@ _REASONS = {
 }
 UNLISTED = "not in the list of labels"
 NOT_AN_IMAGE, HIDDEN = "not an image by its name", "hidden"
+_NAMED = 3  # corrupt files in a message; `data describe` lists all of them
 _UNREAD = (".jxl", ".jp2", ".psd", ".svg", ".cr2", ".nef", ".arw", ".dng", ".raw")
 
 
@@ -93,11 +94,14 @@ def reason(error: ServiceError) -> str:
 
 
 def refuse_any(collection: Collection, corrupt: tuple[CorruptFile, ...]) -> None:
-    """Raise a BundleError for the first of the corrupt images, if there is one."""
+    """Raise a BundleError that names the first corrupt images, if there are any."""
     if corrupt:
+        some = ", ".join(f"{collection.root / file.path} ({file.reason})" for file in corrupt[:_NAMED])
+        more = len(corrupt) - _NAMED
         raise BundleError(
-            f"{collection.root / corrupt[0].path} cannot be used ({corrupt[0].reason}), and with it {len(corrupt)} of "
-            f"{len(collection.images)} images: repair or remove them, or leave such files out with --data.corrupt skip"
+            f"{len(corrupt)} of {len(collection.images)} images cannot be used: "
+            f"{some}{f' and {more} more' if more > 0 else ''}. "
+            "Repair or remove them, or leave such files out with --data.corrupt skip"
         )
 
 

@@ -72,7 +72,7 @@ def keep(folder: Path, bundle: Path, card: ModelCard) -> None:
         return
     state.sent += 1
     state.save(folder)
-    _log.info("%s is kept in %s", bundle, tracker.location)
+    _log.info("%s", tracker.kept(bundle))
 
 
 def _open(recipe: Recipe, folder: Path, state: State) -> Tracker:

@@ -61,6 +61,10 @@ class Mlflow:
         self.metrics(headline(card), step)
         self._register(card, f"{self._client.get_run(self.id).info.artifact_uri}/{folder_name}")
 
+    def kept(self, folder: Path) -> str:
+        """Return where the copy of a bundle is."""
+        return f"MLflow has a copy of {folder}, as an artifact of the run: {self.location}"
+
     def close(self, status: str) -> None:
         """Say how the run ended."""
         self._client.set_terminated(self.id, "FINISHED" if status == "success" else "FAILED")

@@ -49,6 +49,10 @@ class TensorBoard:
         self._writer.add_text("bundle/place", f"`{folder}`, card {card.digest}", step)
         self.metrics(headline(card), step)
 
+    def kept(self, folder: Path) -> str:
+        """Return that only the card was logged: the bundle is on the same disk already."""
+        return f"TensorBoard shows the card of {folder} beside the run's curves: tensorboard --logdir {self.location}"
+
     def close(self, status: str) -> None:
         """Close the file."""
         self._logger.finalize(status)

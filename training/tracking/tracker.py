@@ -41,6 +41,9 @@ class Tracker(Protocol):
     def bundle(self, folder: Path, card: ModelCard, step: int) -> None:
         """Log a bundle as an artifact with its card."""
 
+    def kept(self, folder: Path) -> str:
+        """Return a sentence on what `bundle` logged of a folder, and where it is."""
+
     def close(self, status: str) -> None:
         """Write out what waits; ``status`` is Lightning's: ``success`` or ``failed``."""
 

@@ -50,6 +50,10 @@ class WeightsAndBiases:
         self._run.log_artifact(model, aliases=[card.version])
         self._log(headline(card), step)
 
+    def kept(self, folder: Path) -> str:
+        """Return where the copy of a bundle is."""
+        return f"Weights & Biases has a copy of {folder}, as an artifact of the run: {self.location}"
+
     def close(self, status: str) -> None:
         """Write everything out and end the run."""
         self._run.finish(exit_code=0 if status == "success" else 1)

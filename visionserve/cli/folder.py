@@ -8,10 +8,11 @@ cause: if it answers that one, the run goes on. So images that always fail, howe
 import argparse
 import base64
 import contextlib
+import itertools
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -59,22 +60,30 @@ class Rows(Protocol):
 
 
 class Tally:
-    """Counts of answers, errors and, if images have labels, of right answers."""
+    """Counts of answers, errors and, if images have labels, of right answers, of the images of a folder.
 
-    def __init__(self, has_labels: bool) -> None:
+    Args:
+        images: their names in the table; the table may have rows of images that are gone.
+    """
+
+    def __init__(self, images: Collection[str], has_labels: bool) -> None:
+        self._images = images
         self._has_labels = has_labels
         self._errors: Counter[str] = Counter()
-        self._before = 0
+        self.before = self._gone = 0
         self.earlier_models = set[str]()
         self._labelled = self._right = 0
         self.busy_in_a_row = 0
 
     def add_earlier(self, row: Record) -> None:
         """Count a row of an earlier run."""
-        self._before += 1
         if row.get("model"):
             self.earlier_models.add(str(row["model"]))
-        self._judge(row)
+        if row["path"] in self._images:
+            self.before += 1
+            self._judge(row)
+        else:
+            self._gone += 1
 
     def add(self, row: Record) -> None:
         """Count a row of this run."""
@@ -101,8 +110,10 @@ class Tally:
         if errors:
             listed = ", ".join(f"{count:,} {code}" for code, count in errors.items())
             parts.append(f"{sum(errors.values()):,} without an answer ({listed})")
-        if self._before:
-            parts.append(f"{self._before:,} had a row already")
+        if self.before:
+            parts.append(f"{self.before:,} had a row already")
+        if self._gone:
+            parts.append(f"rows of images that are no longer in the folder: {self._gone:,}")
         text = "; ".join(parts) + (f"; rows in {output}" if output not in (None, _STANDARD_OUTPUT) else "")
         if busy := sum(errors.get(code, 0) for code in BUSY):
             text += f". The same command tries the {busy:,} again for which the service was too busy"
@@ -120,11 +131,11 @@ class Tally:
 def run(folder: Path, args: argparse.Namespace) -> int:
     """Classify the images of a folder that have no row yet; return the exit code."""
     overlays = Overlays(folder, args.explain) if args.explain is not None else None
-    total = sum(1 for _ in image_files.walk(folder, _report))
-    if total == 0:
+    images = {_name(path, folder) for path in image_files.walk(folder, _report)}
+    if not images:
         raise Stop(f"{folder} contains no image files ({', '.join(IMAGE_SUFFIXES)}).")
     names = columns(args.top_k or _TOP_K)
-    tally = Tally(args.labels is not None)
+    tally = Tally(images, args.labels is not None)
     with (
         _table(args.output, folder, names, tally.add_earlier) as rows,
         options.predictor(args, args.top_k, overlays) as predictor,
@@ -134,12 +145,18 @@ def run(folder: Path, args: argparse.Namespace) -> int:
             raise Stop(
                 f"{args.output} has rows of {', '.join(sorted(others))}, not of {predictor.model}: choose another file."
             )
+        noted = bool(rows.done)  # a table without a row is of no folder yet
+        if noted:
+            _note_folder(args.output, folder)  # it may have been moved
         try:
-            with _progress(total, len(rows.done)) as advance:
+            with _progress(len(images), tally.before) as advance:
                 for result in predictor.predict_many(_new_images(folder, rows)):
                     if isinstance(result.error, ResponseError):
                         stop_for_request(result.error)
                     row = record(_name(Path(result.path), folder), result, names)
+                    if not noted:
+                        _note_folder(args.output, folder)
+                        noted = True
                     rows.add(row)
                     tally.add(row)
                     advance()
@@ -221,14 +238,13 @@ def _table(output: str | None, folder: Path, names: list[str], on_row: OnRow) ->
         case _:
             raise Stop(f"--output must end in .csv, .jsonl or .parquet, or be -; not {output}.")
     with contextlib.closing(rows):
-        _note_folder(path, folder)
         yield rows
 
 
 def _check_folder(table: Path, folder: Path) -> None:
     """Stop if a table has the rows of another folder, whose images may have the same names."""
     note = _folder_note(table)
-    if (not table.exists() and not table.with_name(table.name + WAITING).exists()) or not note.is_file():
+    if not note.is_file() or not _has_rows(table):
         return
     earlier = Path(note.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n"))
     # A folder that is not there any more was moved or renamed.
@@ -236,9 +252,21 @@ def _check_folder(table: Path, folder: Path) -> None:
         raise Stop(f"{table} has the rows of {earlier}, not of {folder}: choose another file.")
 
 
-def _note_folder(table: Path, folder: Path) -> None:
+def _has_rows(table: Path) -> bool:
+    waiting = table.with_name(table.name + WAITING)
+    if waiting.is_file() and waiting.stat().st_size:
+        return True
+    if not table.is_file():
+        return False
+    with table.open("rb") as stream:
+        lines = len(list(itertools.islice(stream, 2)))
+    return lines > (table.suffix.lower() == ".csv")  # which has a header
+
+
+def _note_folder(output: str | None, folder: Path) -> None:
     """Keep beside a table which folder its rows are of."""
-    if table.exists() and not table.is_file():
+    table = Path(output or _STANDARD_OUTPUT)
+    if output in (None, _STANDARD_OUTPUT) or (table.exists() and not table.is_file()):
         return  # a pipe or a device has no earlier rows
     with contextlib.suppress(OSError):  # nobody may make files there: then nobody is warned
         text = f"{folder.resolve()}\n".encode("utf-8", "surrogateescape")

@@ -76,6 +76,36 @@ def test_rows_of_another_folder_or_model_are_not_taken_for_this_one(
     assert "6 had a row already" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_table_without_a_row_is_of_no_folder(
+    folder: Path, tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / f"rows.{suffix}"
+    with serving(Scripted(None)) as service:
+        assert main(["predict", str(folder / "row-0"), "--output", str(output), "--url", service.url]) == 3
+    with serving() as service:
+        assert main(["predict", str(folder), "--output", str(output), "--url", service.url]) == 0
+        assert "6 answered; rows in" in capsys.readouterr().err
+        assert main(["predict", str(folder / "row-0"), "--output", str(output), "--url", service.url]) == 2
+    assert f"has the rows of {folder}, not of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_rows_of_images_that_are_gone_are_counted_apart(
+    folder: Path, tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["predict", str(folder), "--labels", "folder", "--output", str(tmp_path / f"rows.{suffix}")]
+    (folder / "row-0").rename(folder / "Rose")
+    with serving() as service:
+        assert main([*command, "--url", service.url]) == 0
+        (folder / "Rose" / "0.jpg").unlink()
+        capsys.readouterr()
+        assert main([*command, "--url", service.url]) == 0
+    said = capsys.readouterr().err
+    assert "0 answered; 5 had a row already; rows of images that are no longer in the folder: 1; rows in" in said
+    assert "Accuracy 40.0%: 2 of 5 answers" in said
+
+
 WORKER_DIED = Scripted(500, {"code": 500, "type": "InternalServerException", "message": "Worker died."})
 
 

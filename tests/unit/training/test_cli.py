@@ -9,7 +9,7 @@ import pytest
 
 from training.__main__ import COMMANDS, RENAMED, main
 from training.cli import evaluate, export
-from training.cli.fit import next_step
+from training.cli.fit import next_step, stopped
 from training.evaluation import compare, corruptions
 from training.evaluation.report import robustness
 from training.export import prune
@@ -28,6 +28,25 @@ print(json.dumps(sorted(set(sys.modules) & set({HEAVY}))))
 def test_the_options_of_all_commands_import_nothing_that_takes_seconds() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "resume", "by_make", "said"),
+    [
+        ("fit", "auto", False, "python -m training fit: stopped; the same command goes on after"),
+        ("all", "none", False, "python -m training all: stopped; the same command with --resume auto goes on after"),
+        ("all", "auto", True, "make train: stopped; the same `make train` goes on after"),
+        ("fit", "unfinished", True, "python -m training fit: stopped; the same command goes on after"),
+    ],
+    ids=["fit", "all-anew", "make-train", "make-pipeline"],
+)
+def test_a_stopped_run_says_which_command_goes_on(
+    command: str, resume: str, by_make: bool, said: str, tmp_path: Path
+) -> None:
+    last = tmp_path / "last.ckpt"
+    assert "no epoch was finished, so" in stopped(command, last, resume, by_make=by_make)
+    last.touch()
+    assert stopped(command, last, resume, by_make=by_make) == f"{said} the last finished epoch ({last})"
 
 
 def test_a_wrong_option_is_refused_before_the_command_is_imported() -> None:

@@ -18,14 +18,22 @@ def pets(root: Path, **settings: object) -> Data:
     return Data(source="cats-and-dogs", root=str(root), **settings)  # type: ignore[arg-type]
 
 
-def test_the_first_corrupt_image_is_named_with_the_option_that_leaves_it_out(tmp_path: Path) -> None:
-    synthetic_images.damage(synthetic_images.pets(tmp_path) / "PetImages" / "Cat")
+def test_the_first_corrupt_images_are_named_with_the_option_that_leaves_them_out(tmp_path: Path) -> None:
+    wrong = synthetic_images.damage(synthetic_images.pets(tmp_path) / "PetImages" / "Cat")
     with pytest.raises(BundleError) as caught:
         prepare.make(pets(tmp_path))
+    named = ", ".join(f"{tmp_path}/PetImages/Cat/{name} ({reason})" for name, reason in sorted(wrong.items()))
     assert str(caught.value) == (
-        f"{tmp_path}/PetImages/Cat/0.jpg cannot be used (empty), and with it 3 of 20 images: "
-        "repair or remove them, or leave such files out with --data.corrupt skip"
+        f"3 of 20 images cannot be used: {named}. "
+        "Repair or remove them, or leave such files out with --data.corrupt skip"
     )
+
+
+def test_of_many_corrupt_images_three_are_named(tmp_path: Path) -> None:
+    for file in (synthetic_images.pets(tmp_path) / "PetImages" / "Dog").glob("*.jpg"):
+        file.write_bytes(b"")
+    with pytest.raises(BundleError, match=r"^10 of 20 images cannot be used: (\S+ \(empty\),? ){3}and 7 more\. Repair"):
+        prepare.make(pets(tmp_path))
 
 
 def test_corrupt_images_are_left_out_and_listed(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_the_command_ends_at_a_signal_with_a_sentence_and_goes_on_after_a_kill(t
     recipes.save(recipe, tmp_path / "recipe.yaml")
     status, said = _stop(signal.SIGTERM, run, tmp_path / "recipe.yaml")
     assert status == 128 + signal.SIGTERM
-    assert said.splitlines()[-1].startswith("python -m training fit: stopped; with --resume auto the same command goes")
+    assert said.splitlines()[-1].startswith("python -m training fit: stopped; the same command goes on after")
     assert _stop(signal.SIGKILL, run, tmp_path / "recipe.yaml")[0] == -signal.SIGKILL
     assert not run.weights.exists()
     assert apart(_go_on, recipe, run) == 0
