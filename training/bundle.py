@@ -31,7 +31,7 @@ from training.data.datasets import SPLITS
 from training.data.manifest import SEEN, Manifest
 from training.evaluation import curves
 from training.evaluation import evaluate as evaluation
-from training.evaluation.calibration import fit_temperature
+from training.evaluation.calibration import choose_temperature
 from training.evaluation.report import external
 from training.evaluation.report import write as report
 from training.export import gates
@@ -53,7 +53,8 @@ from visionserve.network import MEAN, STD, has_class_maps
 from visionserve.novelty import Reference
 from visionserve.transforms import Preprocessing
 
-SERVED_IN = "served_in"  # in a card's provenance: why it is not int8
+# In a card's provenance: why it is not int8, why its temperature is 1.
+SERVED_IN, NOT_FITTED = "served_in", "temperature_not_fitted"
 CALIBRATION = 512  # images whose activations set the int8 ranges; five per label of the flowers
 GATE_IMAGES = 1000  # training images at most on which int8 is compared with fp32, besides all validation images
 FP32 = "model.fp32.onnx"
@@ -299,7 +300,12 @@ def _calibrated(
     weights: np.ndarray,
 ) -> ModelCard:
     """Return the card with the temperature that fits outputs and label indices of validation; write the reference."""
-    card = replace(card, temperature=round(fit_temperature(val[0].logits, val[1], weights), 4))
+    temperature, why_not = choose_temperature(val[0].logits, val[1], weights)
+    provenance = {name: value for name, value in card.provenance.items() if name != NOT_FITTED}
+    if why_not:
+        provenance[NOT_FITTED] = why_not
+        _log.warning("the temperature stays at 1: %s", why_not)
+    card = replace(card, temperature=round(temperature, 4), provenance=provenance)
     card.save(bundle / CARD)
     reference = Reference.fit(train[0].embedding, train[1], val[0].embedding, val[0].logits, weights=weights)
     reference.save(bundle / novelty.FILE_NAME)
@@ -383,7 +389,15 @@ def _provenance(recipe: Recipe, images: Images, facts: dict[str, Any]) -> dict[s
 
 def _baseline(facts: dict[str, Any]) -> dict[str, Any]:
     """Return what the run says of its linear probe and of the epoch that was best on validation, if it had a probe."""
-    names = ("val_accuracy", "epoch", "keeps", "probe_val_accuracy", "probe_test_right", "probe_test_images")
+    names = (
+        "val_accuracy",
+        "epoch",
+        "epoch_share",
+        "keeps",
+        "probe_val_accuracy",
+        "probe_test_right",
+        "probe_test_images",
+    )
     return {"baseline": {name: facts.get(name) for name in names}} if "probe_val_accuracy" in facts else {}
 
 

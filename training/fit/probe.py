@@ -1,7 +1,7 @@
 """Linear probe: a logistic regression on what the initial network says of the images, the baseline of a run.
 
-Training begins with its head (linear probing, then fine-tuning: Kumar et al. 2022, arXiv 2202.10054), and a run whose
-best epoch is worse than it on validation keeps it instead.
+Training begins with its head (linear probing, then fine-tuning: Kumar et al. 2022, arXiv 2202.10054); what a run keeps
+is never less accurate than it on validation (`training.fit.selection`).
 """
 
 from dataclasses import dataclass, replace
@@ -37,10 +37,6 @@ class Probe:
     loss: float
     test_right: int = 0
     test_images: int = 0
-
-    def better_than(self, accuracy: float, loss: float) -> bool:
-        """Whether it is more accurate on validation, or as accurate with a lower loss."""
-        return (round(self.accuracy, 6), -self.loss) > (round(accuracy, 6), -loss)
 
     def install(self, network: nn.Module) -> None:
         """Put it in the place of the network's head."""

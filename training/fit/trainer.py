@@ -22,9 +22,9 @@ from torch.utils import deterministic
 from training import distributed, finished, tracking
 from training.data import prepare as preparation
 from training.data import shared_memory
-from training.data.datamodule import ImageDataModule
+from training.data.datamodule import ImageDataModule, served
 from training.data.manifest import Manifest
-from training.fit import distillation
+from training.fit import distillation, selection
 from training.fit import probe as probes
 from training.fit.checkpoints import (
     DIVERGED,
@@ -48,6 +48,7 @@ from training.fit.run import (
     save_facts,
     unfinished,
 )
+from training.fit.selection import Selection
 from training.recipe import PrecisionName, Recipe
 from visionserve import timm_networks
 from visionserve.errors import BundleError
@@ -198,24 +199,6 @@ def _initial(recipe: Recipe) -> dict[str, Tensor] | None:
         ) from error
 
 
-def averaged(weights: dict[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
-    """Return trained weights averaged with those that the run started from, which have ``init_share`` of it.
-
-    Raises:
-        BundleError: the start is not a bundle, whose head is for the same labels.
-    """
-    if not recipe.init_share:
-        return weights
-    if not Path(recipe.init).is_dir():
-        raise BundleError(f"init_share needs a bundle as init, not {recipe.init}")
-    start = finished.load(Path(recipe.init)).state_dict()
-    _log.info("the weights that are kept have a share of %.2g of those of %s", recipe.init_share, recipe.init)
-    return {
-        name: tensor.lerp(start[name].to(tensor), recipe.init_share) if tensor.is_floating_point() else tensor
-        for name, tensor in weights.items()
-    }
-
-
 def _published(architecture: str) -> dict[str, Tensor]:
     import torchvision
 
@@ -285,25 +268,34 @@ def _finish(trainer: Trainer, module: Classification, run: Run) -> float:
         return accuracy
     best = torch.load(run.checkpoints / BEST, map_location="cpu", weights_only=True)
     module.load_state_dict(best["state_dict"])
-    weights = averaged(module.weights(), module.recipe)
+    weights = selection.averaged(module.weights(), module.recipe)
     facts: dict[str, Any] = {"val_accuracy": round(accuracy, 4), "epoch": best["epoch"]}
     facts |= {"epochs": module.recipe.epochs, "learning_rate": module.recipe.optimizer.learning_rate}
+    kept = f"epoch {best['epoch']}"
     if module.recipe.probe:
         probe = probes.load(run.folder)
-        facts |= {"probe_val_accuracy": round(probe.accuracy, 4), "keeps": "epoch"}
+        weights, choice = _beside_probe(module.recipe, weights, probe, run)
+        accuracy, kept = choice.accuracy, choice.of_epoch(best["epoch"])
+        facts |= {"val_accuracy": round(accuracy, 4), "keeps": choice.name, "epoch_share": choice.share}
+        facts |= {"probe_val_accuracy": round(probe.accuracy, 4)}
         facts |= {"probe_test_right": probe.test_right, "probe_test_images": probe.test_images}
-        if probe.better_than(accuracy, keep.best_loss):
-            first = _module(module.recipe, read_manifest(run).labels)
-            first.begin_with(probe.install)
-            weights, accuracy = first.weights(), probe.accuracy
-            facts |= {"val_accuracy": round(accuracy, 4), "keeps": "probe"}
-            _log.info("no epoch is better than the linear probe on validation: its weights are kept")
     if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
         raise BundleError(f"{run.folder}: the weights of epoch {best['epoch']} are not finite. {DIVERGED}")
     with atomic_write(run.weights) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary)
     save_facts(run, read_facts(run) | facts)
     baseline = f" (linear probe: {100 * facts['probe_val_accuracy']:.2f} %)" if module.recipe.probe else ""
-    where = "in the probe" if facts.get("keeps") == "probe" else f"in epoch {best['epoch']}"
-    _log.info("best validation accuracy %.2f %% %s%s: %s", 100 * accuracy, where, baseline, run.weights)
+    _log.info("validation accuracy %.2f %%%s, kept: %s; %s", 100 * accuracy, baseline, kept, run.weights)
     return accuracy
+
+
+def _beside_probe(
+    recipe: Recipe, weights: dict[str, Tensor], probe: Probe, run: Run
+) -> tuple[dict[str, Tensor], Selection]:
+    """Return the weights to keep: the probe's, those of the best epoch, or weights between the two."""
+    manifest = read_manifest(run)
+    start = _module(recipe, manifest.labels)
+    start.begin_with(probe.install)
+    images, targets = served(manifest, "val", Preprocessing(recipe.input.size, recipe.input.crop))
+    choice = selection.select(selection.logits_between(start, weights, images), targets)
+    return selection.between(start.weights(), weights, choice.share), choice

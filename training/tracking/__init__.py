@@ -65,14 +65,14 @@ def keep(folder: Path, bundle: Path, card: ModelCard) -> None:
         return
     try:
         tracker = _open(recipe, folder, state)
-        tracker.bundle(bundle, card, state.last)
+        logged = tracker.bundle(bundle, card, state.last)
         tracker.close("success")
     except Exception as error:  # noqa: BLE001  # each tracker's library has errors of its own
         _log.warning("%s is made, but %s did not take it: %s", bundle, recipe.tracking.tracker, sentence(error))
         return
     state.sent += 1
     state.save(folder)
-    _log.info("%s", tracker.kept(bundle))
+    _log.info("%s", logged)
 
 
 def _open(recipe: Recipe, folder: Path, state: State) -> Tracker:

@@ -54,15 +54,12 @@ class Mlflow:
         """Log an image in place of the last one."""
         self._client.log_image(self.id, pixels, f"{name}.png")
 
-    def bundle(self, folder: Path, card: ModelCard, step: int) -> None:
+    def bundle(self, folder: Path, card: ModelCard, step: int) -> str:
         """Log the bundle's files and register them; each card has a folder of its own, so a version never changes."""
         folder_name = f"bundle/{card.version}-{card.digest[:8]}"
         self._client.log_artifacts(self.id, str(folder), folder_name)
         self.metrics(headline(card), step)
         self._register(card, f"{self._client.get_run(self.id).info.artifact_uri}/{folder_name}")
-
-    def kept(self, folder: Path) -> str:
-        """Return where the copy of a bundle is."""
         return f"MLflow has a copy of {folder}, as an artifact of the run: {self.location}"
 
     def close(self, status: str) -> None:

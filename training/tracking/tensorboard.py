@@ -42,15 +42,12 @@ class TensorBoard:
         """Log an image beside those of earlier steps."""
         self._writer.add_image(name, pixels, step, dataformats="HWC")
 
-    def bundle(self, folder: Path, card: ModelCard, step: int) -> None:
+    def bundle(self, folder: Path, card: ModelCard, step: int) -> str:
         """Log the card and the place of the bundle as text, the card's figures as points."""
         content = json.dumps(asdict(card), indent=2, ensure_ascii=False)
         self._writer.add_text("bundle/card", _code(content), step)
         self._writer.add_text("bundle/place", f"`{folder}`, card {card.digest}", step)
         self.metrics(headline(card), step)
-
-    def kept(self, folder: Path) -> str:
-        """Return that only the card was logged: the bundle is on the same disk already."""
         return f"TensorBoard shows the card of {folder} beside the run's curves: tensorboard --logdir {self.location}"
 
     def close(self, status: str) -> None:

@@ -38,11 +38,8 @@ class Tracker(Protocol):
     def image(self, name: str, pixels: Pixels, step: int) -> None:
         """Log an image, (H, W, 3) uint8; it may replace the one of an earlier step."""
 
-    def bundle(self, folder: Path, card: ModelCard, step: int) -> None:
-        """Log a bundle as an artifact with its card."""
-
-    def kept(self, folder: Path) -> str:
-        """Return a sentence on what `bundle` logged of a folder, and where it is."""
+    def bundle(self, folder: Path, card: ModelCard, step: int) -> str:
+        """Log a bundle as an artifact with its card; return a sentence on what was logged where."""
 
     def close(self, status: str) -> None:
         """Write out what waits; ``status`` is Lightning's: ``success`` or ``failed``."""

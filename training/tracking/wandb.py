@@ -42,16 +42,13 @@ class WeightsAndBiases:
         """Log an image beside those of earlier steps."""
         self._log({name: wandb.Image(pixels)}, step)
 
-    def bundle(self, folder: Path, card: ModelCard, step: int) -> None:
+    def bundle(self, folder: Path, card: ModelCard, step: int) -> str:
         """Log the bundle as a model whose metadata is the card."""
         name = re.sub(r"[^\w.-]", "-", card.name)
         model = wandb.Artifact(name, "model", description=f"{card.name} {card.version}", metadata=asdict(card))
         model.add_dir(str(folder))
         self._run.log_artifact(model, aliases=[card.version])
         self._log(headline(card), step)
-
-    def kept(self, folder: Path) -> str:
-        """Return where the copy of a bundle is."""
         return f"Weights & Biases has a copy of {folder}, as an artifact of the run: {self.location}"
 
     def close(self, status: str) -> None:

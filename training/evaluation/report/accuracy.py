@@ -65,8 +65,11 @@ def calibration(data: EvaluationData) -> Section:
         (words, *(_value(served[n], share) for n in (f"{name}_before_temperature", name)))
         for name, words, share in _CALIBRATION_ROWS
     ]
+    why_not = data.card.provenance.get("temperature_not_fitted")
     lines = [
-        f"One temperature, {temperature:g}, was fitted on validation images; it divides the logits and changes no "
+        f"The temperature stays at 1: {why_not}."
+        if why_not
+        else f"One temperature, {temperature:g}, was fitted on validation images; it divides the logits and changes no "
         "label, only the probabilities.",
         "",
         *table(["as served", "before temperature", "after"], rows),
@@ -112,11 +115,14 @@ def baseline(card: ModelCard) -> str:
     test = (
         f", {percent(right / count, 2)} ({interval(intervals.wilson(right, count))}) of {count} test" if count else ""
     )
-    kept = (
-        "the probe, because no epoch was better"
-        if facts["keeps"] == "probe"
-        else f"epoch {facts['epoch']}, with {percent(facts['val_accuracy'], 2)} of the validation images"
-    )
+    kept = {
+        "probe": "the probe, because no epoch was clearly better",
+        "epoch": f"epoch {facts['epoch']}",
+        "average": f"an average of weights, {percent(facts.get('epoch_share'), 0)} epoch {facts['epoch']} and the rest "
+        "the probe",
+    }[facts["keeps"]]
+    if facts["keeps"] != "probe":
+        kept += f", with {percent(facts['val_accuracy'], 2)} of the validation images"
     return (
         "Baseline, a linear probe on the features of the initial network, in fp32: "
         f"{percent(facts['probe_val_accuracy'], 2)} of the validation{test} images. Kept: {kept}."

@@ -5,7 +5,9 @@ import pytest
 
 from training.evaluation import metrics
 from training.evaluation.calibration import (
+    FEWEST,
     calibration_error,
+    choose_temperature,
     fit_temperature,
     negative_log_likelihood,
     probabilities,
@@ -19,6 +21,18 @@ def test_the_temperature_that_decalibrated_logits_is_recovered() -> None:
     logits = generator.normal(scale=2.0, size=(4000, 5))
     targets = np.array([generator.choice(5, p=row) for row in probabilities(logits)])
     assert fit_temperature(3.0 * logits, targets) == pytest.approx(3.0, rel=0.1)
+
+
+def test_a_temperature_is_fitted_only_where_it_helps_on_images_that_it_was_not_fitted_on() -> None:
+    generator = np.random.default_rng(0)
+    logits = generator.normal(scale=2.0, size=(400, 5))
+    targets = np.array([generator.choice(5, p=row) for row in probabilities(logits)])
+    fitted, why_not = choose_temperature(3.0 * logits, targets)
+    assert (fitted, why_not) == (fit_temperature(3.0 * logits, targets), "")
+    kept, why_not = choose_temperature(3.0 * logits[: FEWEST - 1], targets[: FEWEST - 1])
+    assert (kept, why_not[:20]) == (1.0, "29 validation images")
+    # Nine of ten folds call for confidence, the tenth for doubt: what is fitted on the others does harm on each.
+    assert choose_temperature(logits / fit_temperature(logits, targets), targets)[0] == 1.0
 
 
 def test_a_temperature_never_changes_the_answer() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.unit.training.markers import LIGHTNING
-from training.fit.trainer import averaged
+from training.fit.selection import averaged
 from training.networks import load_network
 from training.recipe import Recipe
 from visionserve.errors import BundleError

@@ -14,6 +14,7 @@ from training import recipe as recipes
 from training.data.datamodule import served
 from training.evaluation.report.accuracy import baseline
 from training.fit import probe as probes
+from training.fit import selection
 from training.fit.run import Run, read_manifest
 from training.fit.trainer import begin, fit
 from training.recipe import Optimizer, Recipe, Stage
@@ -43,7 +44,7 @@ def recipe_of(tmp_path: Path, rate: float) -> Recipe:
 def test_training_begins_with_the_probe_and_keeps_it_when_no_epoch_is_better(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probes.Probe, "better_than", lambda *_: True)
+    monkeypatch.setattr(selection, "SHARES", (0.0,))
     recipe, run = recipe_of(tmp_path, rate=0.01), Run(tmp_path / "run")
     module, _ = begin(recipe, run)
     probe = probes.load(run.folder)
@@ -63,7 +64,7 @@ def test_training_begins_with_the_probe_and_keeps_it_when_no_epoch_is_better(
 
 
 def test_an_epoch_that_is_better_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes.Probe, "better_than", lambda *_: False)
+    monkeypatch.setattr(selection, "select", lambda *_: selection.Selection(1.0, 1.0))
     recipe, run = recipe_of(tmp_path, rate=0.01), Run(tmp_path / "run")
     fit(recipe, run)
     facts = json.loads(run.facts.read_text())
@@ -75,10 +76,15 @@ def test_an_epoch_that_is_better_is_kept(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("keeps", "words"), [("epoch", "Kept: epoch 3, with 83.33 %"), ("probe", "Kept: the probe, because no epoch")]
+    ("keeps", "words"),
+    [
+        ("epoch", "Kept: epoch 3, with 83.33 %"),
+        ("probe", "Kept: the probe, because no epoch"),
+        ("average", "Kept: an average of weights, 40 % epoch 3 and the rest the probe, with 83.33 %"),
+    ],
 )
 def test_the_report_states_the_baseline_with_its_interval(keeps: str, words: str) -> None:
-    facts = {"val_accuracy": 0.8333, "epoch": 3, "keeps": keeps, "probe_val_accuracy": 0.75}
+    facts = {"val_accuracy": 0.8333, "epoch": 3, "epoch_share": 0.4, "keeps": keeps, "probe_val_accuracy": 0.75}
     facts |= {"probe_test_right": 45, "probe_test_images": 48}
     card = ModelCard(
         "pets",
@@ -124,16 +130,6 @@ def test_a_run_follows_the_size_of_its_data_and_keeps_the_recipe_as_it_was_given
     assert facts["epochs"] == 2  # of three steps
     assert recipes.load(run.recipe) == recipe
     assert torch.load(run.checkpoints / "last.ckpt", weights_only=True)["epoch"] == 1
-
-
-@pytest.mark.parametrize(
-    ("accuracy", "loss", "better"), [(0.8, 0.1, True), (0.9, 0.5, True), (0.9, 0.3, False), (0.95, 9, False)]
-)
-def test_the_better_one_is_more_accurate_or_as_accurate_with_a_lower_loss(
-    accuracy: float, loss: float, better: bool
-) -> None:
-    probe = probes.Probe(torch.zeros(3, 4), torch.zeros(3), accuracy=0.9, loss=0.4)
-    assert probe.better_than(accuracy, loss) is better
 
 
 def test_random_weights_get_no_probe_and_the_log_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
