@@ -117,6 +117,8 @@ class ImageHandler:
         # From 0 as well: Prometheus sees growth from a counter's second sample on.
         for status, code in _OUTCOMES:
             self._emit("visionserve_requests_total", 0, (str(status), code))
+        for label in card.labels:
+            self._emit("visionserve_predictions_total", 0, (label,))
         self._emit("visionserve_model_info", 1, (card.version, card.digest))
 
     def handle(self, rows: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:

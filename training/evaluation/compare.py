@@ -175,7 +175,7 @@ def _held_out(bundles: Sequence[Path], manifests: Sequence[Manifest], root: Path
     }
     explanation = (
         f"The bundles have different manifests. They are compared on the {len(rows)} test images that none of them was "
-        "trained or validated on."
+        "trained or validated on, by content: a copy at another size or quality is not recognised."
     )
     return Images(root, {"test": sorted(rows, key=lambda row: row.path)}, explanation, left_out)
 

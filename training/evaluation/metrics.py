@@ -47,24 +47,28 @@ def summarise(
     }
 
 
-def per_label(logits: np.ndarray, targets: np.ndarray) -> list[dict[str, Any]]:
+def per_label(logits: np.ndarray, targets: np.ndarray, groups: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Return a row for each label index.
 
-    ``count`` images show it, ``predicted`` were labelled so, ``right`` are both; ``accuracy`` is its recall. A label
-    without images has no accuracy, one that was never predicted no precision, one with neither no F1.
+    ``count`` images show it, ``predicted`` were labelled so, ``right`` are both; ``accuracy`` is its recall, with its
+    ``interval``. A label without images has no accuracy, one that was never predicted no precision, one with neither
+    no F1. ``groups`` has what each image comes from, if that is known.
     """
-    counts = confusion(logits, targets)
-    columns = zip(counts.sum(1), counts.sum(0), np.diag(counts), strict=True)
+    counts, hits = confusion(logits, targets), logits.argmax(1) == targets
+    shown = [np.flatnonzero(targets == label) for label in range(logits.shape[1])]
+    bounds = [intervals.share(hits[images], [groups[i] for i in images] if groups else ()) for images in shown]
+    columns = zip(counts.sum(1), counts.sum(0), np.diag(counts), bounds, strict=True)
     return [
         {
             "count": int(count),
             "predicted": int(predicted),
             "right": int(right),
             "accuracy": _share(right, count),
+            "interval": [rounded(bound) for bound in within],
             "precision": _share(right, predicted),
             "f1": _share(2 * right, count + predicted),
         }
-        for count, predicted, right in columns
+        for count, predicted, right, within in columns
     ]
 
 

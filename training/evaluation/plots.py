@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from training.evaluation.calibration import calibration_error, probabilities, reliability
-from training.evaluation.intervals import wilson
 from training.plotting import ACCENT, INK, PALE, WARN, plain
 
 MOST_CONFUSED = 40  # labels in the confusion matrix: more cannot be read
@@ -110,7 +109,7 @@ def label_bars(rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> Figure:
 def _bars(axes: Axes, entries: list[tuple[str, dict[str, Any]]]) -> None:
     for index, (_, row) in enumerate(entries):
         axes.barh(index, row["accuracy"], color=PALE, edgecolor=ACCENT, height=0.7)
-        axes.plot(wilson(row["right"], row["count"]), [index, index], color=INK, linewidth=1)
+        axes.plot(row["interval"], [index, index], color=INK, linewidth=1)
         if row["precision"] is not None:
             axes.plot(row["precision"], index, "D", color=WARN, markersize=5, clip_on=False, zorder=4)
     axes.set_yticks(

@@ -80,6 +80,12 @@ def check_leak(recipe: Recipe, manifest: Manifest) -> dict[str, str]:
                 f"run ({leaks[0].path} is one): its accuracy would be overstated. Use the split of that bundle: "
                 f"--data.manifest {bundle / MANIFEST}"
             )
+        if seen:
+            _log.info(
+                "%s was not trained on this run's validation and test images, nor chosen on its test images, "
+                "by content: copies at another size or quality are not recognised",
+                bundle,
+            )
         all_seen |= {digest: all_seen.get(digest, role) if role == "val" else role for digest, role in seen.items()}
     return all_seen
 

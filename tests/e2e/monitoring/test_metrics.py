@@ -1,3 +1,4 @@
+import json
 import re
 import time
 
@@ -5,7 +6,7 @@ import pytest
 import requests
 
 from handlers import image_handler, metrics_buffer
-from tests.e2e.conftest import E2E, Service
+from tests.e2e.conftest import BUNDLE, E2E, Service
 
 pytestmark = E2E
 
@@ -48,6 +49,11 @@ def test_a_prediction_counts_once_in_every_metric(service: Service, photograph: 
     assert added["visionserve_batch_size_sum", frozenset({model})] == 1
     assert added.get(("visionserve_novelty_sum", frozenset({model})), 0) == pytest.approx(answer["novelty"], abs=1e-5)
     assert 0 < added["visionserve_total_seconds_sum", frozenset({model})] < 10
+
+
+def test_every_label_has_a_counter_before_it_is_answered(service: Service) -> None:
+    labels = json.loads((BUNDLE / "card.json").read_text(encoding="utf-8"))["labels"]
+    assert sum(name == "visionserve_predictions_total" for name, _ in scrape(service)) == len(labels)
 
 
 def test_a_histogram_has_every_bucket_in_rising_order(service: Service, photograph: bytes) -> None:

@@ -217,6 +217,13 @@ def test_every_known_code_is_counted_from_zero(context: FakeContext) -> None:
     assert {("200", "ok"), ("500", "internal_error"), ("415", "unsupported_image")} <= set(counts)
 
 
+@pytest.mark.usefixtures("handler")
+def test_every_label_of_the_model_is_counted_from_zero(context: FakeContext, tiny: TinyBundle) -> None:
+    """The shift of the label mix is judged by growth as well: a label's first answers are part of it."""
+    labels = ModelCard.load(tiny.directory / "card.json").labels
+    assert context.sums("visionserve_predictions_total", "label") == {(label,): 0 for label in labels}
+
+
 def test_a_batch_counts_each_request_once_and_each_observation(handler: ImageHandler, context: FakeContext) -> None:
     ask(handler, context, ({"body": png()}, {}), ({"body": png()}, {}), ({"body": b""}, {}), ({"body": b"x"}, {}))
     handler._metrics_buffer.flush()
@@ -248,7 +255,7 @@ def test_a_label_cannot_break_a_metric_line(handler: ImageHandler, context: Fake
     handler._classifier.card = replace(card, labels=("a,b:c|#d\n", 'q"\\', "colt's foot"))
     ask(handler, context, ({"body": png()}, {}))
     handler._metrics_buffer.flush()
-    label = context.values("visionserve_predictions_total")[0][1]["label"]
+    (label,) = (entry["label"] for count, entry in context.values("visionserve_predictions_total") if count)
     assert label in ("a_b_c__d_", "q__", "colt's foot")
 
 

@@ -225,8 +225,9 @@ def _in_groups(groups: Sequence[str]) -> str:
     if not groups:
         return ""
     return (
-        f"The images come from {len(set(groups))} groups and those of one are alike: the intervals of this table and "
-        "of the difference to fp32 are those of other groups, all others of this report of other images of these. "
+        f"The images come from {len(set(groups))} groups and those of one are alike: the intervals of this table, "
+        "of the difference to fp32, of single labels and of corrupted images are those of other groups, all others of "
+        "this report of other images of these. "
     )
 
 

@@ -18,7 +18,7 @@ _PAIRS = 10
 
 def labels(data: EvaluationData) -> Section:
     """Return the metrics of every label, in the card's order; metrics.json has them as ``labels``."""
-    measured = metrics.per_label(data.predictions.logits, data.targets)
+    measured = metrics.per_label(data.predictions.logits, data.targets, data.groups)
     rows = [{"label": label} | row for label, row in zip(data.card.labels, measured, strict=True)]
     shown = [row for row in rows if row["count"]]
     perfect = sum(row["f1"] == 1 for row in shown)

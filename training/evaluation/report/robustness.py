@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from training.evaluation import intervals
 from training.evaluation.calibration import probabilities
 from training.evaluation.corruptions import KINDS, corrupt
 from training.evaluation.evaluate import EvaluationData, Predictions, predict, progress
-from training.evaluation.intervals import mean_interval, wilson
+from training.evaluation.intervals import design_effect, mean_interval, wilson
 from training.evaluation.metrics import rounded
 from training.evaluation.report.novelty import KEPT
 from training.evaluation.report.sections import Plot, Section
@@ -35,7 +36,7 @@ def section(data: EvaluationData, severities: Sequence[int] = DEFAULT) -> Sectio
         cells.append({"kind": kind, "severity": severity} | _cell(predictions, data))
     figures = {
         "severities": list(severities),
-        **summary(clean, np.array(right)),
+        **summary(clean, np.array(right), data.groups),
         "clean": _cell(data.predictions, data),
         "cells": cells,
     }
@@ -48,15 +49,20 @@ def section(data: EvaluationData, severities: Sequence[int] = DEFAULT) -> Sectio
     return Section("Corrupted images", _lines(figures), figures, "robustness", plots, headline)
 
 
-def summary(clean: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+def summary(clean: np.ndarray, right: np.ndarray, groups: Sequence[str] = ()) -> dict[str, Any]:
     """Return the mean accuracy over the cells of the table, with its interval, and as a share of the clean one.
 
     Args:
         clean: (N,) bool, whether each unchanged image was recognised.
         right: (cells, N) bool, whether it was in each kind and severity; as many cells of each kind.
+        groups: what each image comes from, if that is known.
     """
-    each = right.mean(0)  # (N,): the interval resamples images, each with all its corruptions
-    bounds = mean_interval(each) if np.ptp(each) else wilson(each.sum(), len(each))  # equal ones prove no certainty
+    each = right.mean(0)  # (N,): the interval is that of other images, each with all its corruptions
+    if np.ptp(each) and not groups:
+        bounds = mean_interval(each)
+    else:  # equal ones prove no certainty, and those of one group count as fewer
+        effect = design_effect(each, groups)
+        bounds = wilson(each.sum() / effect, len(each) / effect)
     return {
         "mean_accuracy": rounded(each.mean()),
         "mean_accuracy_interval": [rounded(bound) for bound in np.clip(bounds, 0, 1)],
@@ -75,11 +81,11 @@ def _predictions(data: EvaluationData, severities: Sequence[int]) -> Iterator[tu
 
 
 def _cell(predictions: Predictions, data: EvaluationData) -> dict[str, Any]:
-    right = int((predictions.logits.argmax(1) == data.targets).sum())
+    right = predictions.logits.argmax(1) == data.targets
     confidence = probabilities(predictions.logits, data.card.temperature).max(1)
     return {
-        "accuracy": rounded(right / len(data.targets)),
-        "interval": [rounded(bound) for bound in wilson(right, len(data.targets))],
+        "accuracy": rounded(right.mean()),
+        "interval": [rounded(bound) for bound in intervals.share(right, data.groups)],
         "probability_mean": rounded(confidence.mean()),
         "novel": rounded((predictions.novelty > KEPT).mean()),
     }
@@ -102,8 +108,9 @@ def _lines(figures: dict[str, Any]) -> list[str]:
             [unchanged, *rows],
         ),
         "",
-        "In brackets Wilson's 95 % intervals of single cells; that of the mean by bootstrap over images. Where "
-        "the mean probability is far above the mean accuracy, the model is overconfident.",
+        "In brackets 95 % intervals: Wilson's of single cells; of the mean the bootstrap over images, or Wilson's too "
+        "where images come in groups. Where the mean probability is far above the mean accuracy, the model is "
+        "overconfident.",
     ]
 
 

@@ -72,6 +72,14 @@ def test_a_label_without_photographs_has_no_accuracy() -> None:
     assert [row["accuracy"] for row in rows] == [0.5, None, None]
 
 
+def test_the_recall_of_a_label_from_one_group_says_nothing_of_others() -> None:
+    logits, targets = np.eye(2)[[0] * 10 + [1] * 10], np.array([0] * 10 + [1] * 10)
+    one, several = metrics.per_label(logits, targets, ["a"] * 10 + [*"bcdefghijk"])
+    assert one["interval"] == [0.0, 1.0]
+    assert several["interval"][0] > 0.5
+    assert metrics.per_label(logits, targets)[0]["interval"] == [pytest.approx(0.7225, abs=1e-4), 1.0]  # Wilson's
+
+
 def test_top_k_counts_the_label_among_the_best() -> None:
     logits = np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
     assert [metrics.top_k(logits, np.array([1, 2]), k) for k in (1, 2, 3)] == [0.0, 0.5, 1.0]

@@ -1,5 +1,6 @@
 """Corrupted photographs, photographs from elsewhere and photographs of other things, with a model that sees colours."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,20 @@ def test_the_mean_is_over_all_cells_and_its_share_that_of_the_clean_accuracy() -
 def test_images_that_are_all_right_under_every_corruption_do_not_prove_perfection() -> None:
     low, high = robustness.summary(np.ones(12, bool), np.ones((45, 12), bool))["mean_accuracy_interval"]
     assert (low, high) == (pytest.approx(0.758, abs=0.001), 1)  # it was 1 to 1
+
+
+def test_images_of_few_groups_give_wide_intervals(data: EvaluationData) -> None:
+    """A label's images of one site say nothing of other sites; nor do those of three sites say much of corruptions."""
+    clean, right = np.arange(60) % 20 < 18, np.tile(np.arange(60) % 20 < 10, (45, 1))
+    right[:, :20] = True
+    single, grouped = (robustness.summary(clean, right, of) for of in ((), ["a"] * 20 + ["b"] * 20 + ["c"] * 20))
+    assert single["mean_accuracy"] == grouped["mean_accuracy"]
+    narrow, wide = (np.ptp(found["mean_accuracy_interval"]) for found in (single, grouped))
+    assert wide > 2 * narrow
+    rows = tuple(replace(row, group=row.label) for row in data.manifest.rows)
+    by_label = replace(data, manifest=replace(data.manifest, rows=rows))
+    narrow, wide = (np.ptp(robustness.section(of, (1,)).figures["clean"]["interval"]) for of in (data, by_label))
+    assert wide > 1.5 * narrow
 
 
 def test_every_kind_and_severity_has_its_cell_beside_the_unchanged_images(data: EvaluationData) -> None:

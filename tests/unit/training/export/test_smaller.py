@@ -190,7 +190,9 @@ def test_versions_with_different_manifests_are_compared_on_images_that_neither_w
     options = ["--data.root", str(photographs), "--output", str(tmp_path / "out"), "--rounds", "0"]
     assert main(["compare", str(old), str(new), *options]) == 0
     printed = capsys.readouterr().out
-    assert f"compared on the {held_out} test images that none of them was trained or validated on" in printed
+    assert (
+        f"compared on the {held_out} test images that none of them was trained or validated on, by content" in printed
+    )
     assert "test images were in the training or validation images of one of them: left out" in printed
     assert "**1.1 instead of 1.0:** Undecided" in printed
     figures = json.loads((tmp_path / "out" / "compare.json").read_text())

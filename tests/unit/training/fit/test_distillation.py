@@ -169,13 +169,17 @@ def test_a_bundle_that_has_seen_a_test_or_validation_image_is_refused(
     assert not (tmp_path / "run" / "manifest.csv").exists()
 
 
-def test_the_split_of_the_bundle_may_be_used_and_what_it_has_seen_is_handed_down(bundle: Path, tmp_path: Path) -> None:
+def test_the_split_of_the_bundle_may_be_used_and_what_it_has_seen_is_handed_down(
+    bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     root = synthetic_images.image_folder(tmp_path / "colours")
     own = _split(root)
     own.save(bundle / "manifest.csv")
     (bundle / "seen.txt").write_text("aa train\n")
     recipe = synthetic_images.recipe(root, init=str(bundle))
-    prepare(recipe, Run(tmp_path / "run"), fresh=True)
+    with caplog.at_level("INFO"):
+        prepare(recipe, Run(tmp_path / "run"), fresh=True)
+    assert "by content: copies at another size or quality are not recognised" in caplog.text
     lines = dict(line.split() for line in (tmp_path / "run" / "seen.txt").read_text().splitlines())
     assert lines == {"aa": "train"} | {row.sha256: row.split for row in own.rows if row.split != "test"}
 
