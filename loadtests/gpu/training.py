@@ -91,6 +91,7 @@ def _recipe(job: Job, results: Results) -> None:
                 str(loaders),
                 "--data.gpu_workers",
                 str(loaders),
+                *["--least_steps", "0"],  # the recipe would make more epochs of the stated ones
             ],
         ]
         _profile(job, results, [*options, "--run", str(folder / "profile")], folder / "profile", batch, loaders)
@@ -145,7 +146,8 @@ def _run(job: Job, results: Results, options: list[str], run: Path, batch: int) 
         (start, first), (stop, last) = epochs_seen[0], epochs_seen[-1]
         rate = (last - first) * batch / (stop - start)
         value = f"{rate:,.0f} images/s over {stop - start:.0f} s, {last} steps"
-        results.add("a training run of the recipe, with validation and checkpoints", value, images_per_s=rate)
+        what = "a training run of the recipe, with validation and checkpoints"
+        results.add(what, value, images_per_s=rate, steps=last)
 
 
 def _note_epoch(checkpoint: Path, seen: list[tuple[float, int]]) -> None:

@@ -39,6 +39,7 @@ def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
         for name, value in chosen.items():
             monkeypatch.setenv(name, str(value))
         monkeypatch.setenv("PYTHONWARNINGS", "ignore")
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")  # on images this small a second thread only waits for the first
         monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
         monkeypatch.setenv("TMPDIR", str(tmp_path))
         notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]

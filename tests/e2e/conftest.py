@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -56,12 +57,20 @@ class Service:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nothing listens on, held together so that they differ."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    numbers = [held.getsockname()[1] for held in sockets]
-    for held in sockets:
-        held.close()
-    return numbers
+    """Return ports that nothing listens on, held together so that they differ.
+
+    Below those that the system gives to whoever asks for any, so that no connection takes one before it is used.
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    candidates = random.SystemRandom().sample(range(first // 2, first), first // 4)
+    with contextlib.ExitStack() as held:
+        free: list[int] = []
+        while len(free) < count:
+            with contextlib.suppress(OSError):
+                held.enter_context(socket.create_server(("127.0.0.1", candidates[-1])))
+                free.append(candidates[-1])
+            candidates.pop()
+        return free
 
 
 def start(model_store: Path, log: Path, **environment: str) -> Service:

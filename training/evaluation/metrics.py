@@ -55,7 +55,7 @@ def per_label(logits: np.ndarray, targets: np.ndarray, groups: Sequence[str] = (
     no F1. ``groups`` has what each image comes from, if that is known.
     """
     counts, hits = confusion(logits, targets), logits.argmax(1) == targets
-    shown = [np.flatnonzero(targets == label) for label in range(logits.shape[1])]
+    shown = [np.flatnonzero(targets == label).tolist() for label in range(logits.shape[1])]
     bounds = [intervals.share(hits[images], [groups[i] for i in images] if groups else ()) for images in shown]
     columns = zip(counts.sum(1), counts.sum(0), np.diag(counts), bounds, strict=True)
     return [

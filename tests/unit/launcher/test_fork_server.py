@@ -93,7 +93,10 @@ def test_without_a_server_the_client_is_python(tmp_path: Path) -> None:
 
 def server_of(folder: Path) -> int:
     """Return the process that holds the folder's guard, which has the server's session as an argument."""
-    lines = [path.read_bytes().split(b"\0") for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # of a process that ended meanwhile
+            lines.append(path.read_bytes().split(b"\0"))
     return next(int(line[-3]) for line in lines if line[-2:-1] == [str(folder).encode()] and b"sh" in line)
 
 
