@@ -14,6 +14,11 @@ def percent(share: float | None, digits: int = 1) -> str:
     return "-" if share is None else f"{100 * share:.{digits}f} %"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: 1 label, 2,000 labels."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def interval(bounds: Sequence[float], digits: int = 1) -> str:
     """Return two shares, 0-1, as a range of percent."""
     low, high = bounds

@@ -120,7 +120,7 @@ def figures(card: Card) -> str:
         low_high = card.top1_interval
         interval = f"95 % interval {low_high[0] * 100:.1f} to {low_high[1] * 100:.1f} %" if low_high else ""
         shown.append((percent(card.top1), "right at the first guess", interval))
-    if card.top5 is not None:
+    if card.top5 is not None and len(card.labels) > 5:  # otherwise it always is
         shown.append((percent(card.top5), "right among five", ""))
     if card.calibration_error is not None:
         shown.append((percent(card.calibration_error), "calibration error", "stated against actual accuracy"))

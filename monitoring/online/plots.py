@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from monitoring.online.metrics import Judged
 from training.evaluation.calibration import by_confidence
 
 _INK, _ACCENT, _PALE = "#263238", "#00796b", "#b2dfdb"
 _DPI = 110
+_DECADE = 10  # latencies that are closer together get a linear axis
 
 
 def draw(folder: Path, judged: Judged, latencies_s: Sequence[float | None]) -> list[str]:
@@ -48,7 +50,11 @@ def _latency(latencies_s: np.ndarray) -> Figure:
     milliseconds = np.sort(1000 * latencies_s)
     axes.step(milliseconds, np.arange(1, len(milliseconds) + 1) / len(milliseconds), color=_ACCENT, where="post")
     axes.set(ylim=(0, 1.02), xlabel="milliseconds until the answer, at the client", ylabel="share answered")
-    axes.set_xscale("log")
+    if milliseconds[-1] > _DECADE * milliseconds[0]:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(color=_PALE, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     return figure

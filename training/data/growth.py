@@ -13,6 +13,7 @@ from training.data import splits
 from training.data.corrupt_files import CorruptFile
 from training.data.datasets import SPLITS, Collection, ImageFile, Split
 from training.data.manifest import Manifest, Row
+from training.markdown import counted
 from training.recipe import Shares
 from visionserve.errors import BundleError
 
@@ -73,12 +74,12 @@ def summary(growth: Growth) -> list[str]:
     """Return lines on how the splits grew, on every label with new images, and on every image left out, with why."""
     counts = {split: sum(row.split == split for row in growth.added) for split in SPLITS}
     sizes = ", ".join(f"{s} {len(growth.manifest.part(s)) - counts[s]} + {counts[s]}" for s in SPLITS)
-    lines = [f"{len(growth.added)} images added: {sizes}"]
+    lines = [f"{counted(len(growth.added), 'image')} added: {sizes}"]
     for label in growth.manifest.labels:
         sides = Counter(row.split for row in growth.added if row.label == label)
         if sides:
             lines.append(f"  {label}: " + ", ".join(f"{split} + {sides[split]}" for split in SPLITS if sides[split]))
-    lines += [f"left out {len(growth.left_out)} files:"] if growth.left_out else []
+    lines += [f"left out {counted(len(growth.left_out), 'file')}:"] if growth.left_out else []
     return lines + [f"  {file.path}: {file.reason}" for file in growth.left_out]
 
 

@@ -12,6 +12,7 @@ from training.data.corrupt_files import CorruptFile
 from training.data.datasets import SPLITS, Collection, ImageFile, collect
 from training.data.duplicates import Hash, near
 from training.data.manifest import Manifest, Row, hash_file
+from training.markdown import counted
 from training.recipe import Data, Recipe, Shares, Source
 from visionserve.errors import BundleError
 
@@ -138,11 +139,11 @@ def summary(
     """
     counts = ", ".join(f"{split} {len(manifest.part(split))}" for split in SPLITS)
     shown = len({row.label for row in manifest.rows})
-    lines = [f"{len(manifest.rows)} images of {shown} labels in {manifest.root}: {counts}"]
+    lines = [f"{counted(len(manifest.rows), 'image')} of {counted(shown, 'label')} in {manifest.root}: {counts}"]
     groups = {split: {row.group for row in manifest.rows if row.split == split and row.group} for split in SPLITS}
     if any(groups.values()):
         lines.append("groups: " + ", ".join(f"{split} {len(names)}" for split, names in groups.items()))
-    lines += [f"left out {len(left_out)} files: {_reasons(left_out)}"] if left_out else []
+    lines += [f"left out {counted(len(left_out), 'file')}: {_reasons(left_out)}"] if left_out else []
     if not labels:
         return lines
     folders = {PurePosixPath(row.path).parent.as_posix(): row.label for row in manifest.rows}

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from training.data.datasets import SPLITS, ImageFile, Split
+from training.markdown import counted
 from training.recipe import Shares
 from visionserve.errors import BundleError
 
@@ -194,8 +195,8 @@ def _require_training_images(images: Sequence[ImageFile], splits: Mapping[str, S
     missing = sorted({image.label for image in images} - trained)
     if missing:
         raise BundleError(
-            f"{len(missing)} labels have validation or test images but none to train on, {missing[0]!r} among them: "
-            "add some or remove the label"
+            f"validation or test images but none to train on: {counted(len(missing), 'label')}, {missing[0]!r} among "
+            "them. Add some or remove the label"
         )
 
 

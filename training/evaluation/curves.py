@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from training.evaluation.report.sections import Plot, Section
 from training.fit.run import CURVES
-from training.markdown import percent
+from training.markdown import counted, percent
 from training.plotting import ACCENT, INK, WARN, plain
 from visionserve.errors import BundleError
 from visionserve.files import atomic_write
@@ -87,9 +87,9 @@ def sections(bundle: Path, card: ModelCard) -> list[Section]:
         return []
     kept = best(rows)
     lines = [
-        f"{len(rows)} epochs, numbered from 0; the best on validation is {int(kept[EPOCH])}, with an accuracy of "
-        f"{percent(kept['val/accuracy'], 2)} and a loss of {kept['val/loss']:.3f}. The bundle's `{CURVES}` has all "
-        "numbers.",
+        f"{counted(len(rows), 'epoch')}, numbered from 0; the best on validation is {int(kept[EPOCH])}, with an "
+        f"accuracy of {percent(kept['val/accuracy'], 2)} and a loss of {kept['val/loss']:.3f}. The bundle's "
+        f"`{CURVES}` has all numbers.",
     ]
     probe = card.provenance.get("baseline", {}).get("probe_val_accuracy")
     return [Section("Training", lines, plots=[Plot("curves", figure(rows, probe), CAPTION)])]

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from training.evaluation.calibration import calibration_error, probabilities, reliability
+from training.markdown import counted
 from training.plotting import ACCENT, INK, PALE, WARN, plain
 
 MOST_CONFUSED = 40  # labels in the confusion matrix: more cannot be read
@@ -99,7 +100,7 @@ def label_bars(rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> Figure:
     figure = Figure(figsize=(6.4 * columns, 1.9 + 0.26 * len(parts[0])), layout="constrained")
     for axes, part in zip(np.atleast_1d(figure.subplots(1, columns)), parts, strict=True):
         _bars(axes, [drawn[index][2:] for index in part])
-    perfect = f"{len(shown) - len(missed)} of {len(shown)} labels have no mistake and are left out"
+    perfect = f"left out: {counted(len(shown) - len(missed), 'label')} of {len(shown)} without a mistake"
     title = f"Labels with mistakes, the lowest F1 first\n{perfect}" if missed else "No label has a mistake"
     hidden = len(missed or shown) - len(drawn)
     figure.suptitle(title + (f"; {hidden} more are not shown" if hidden else ""), color=INK, fontsize=11)

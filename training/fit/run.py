@@ -23,6 +23,7 @@ from training.data.corrupt_files import CorruptFile
 from training.data.datasets import collect
 from training.data.manifest import Manifest
 from training.fit import distillation
+from training.markdown import counted
 from training.provenance import initial_weights
 from training.recipe import Recipe
 from visionserve.errors import BundleError
@@ -263,7 +264,7 @@ def _refuse_new_images(recipe: Recipe, run: Run, manifest: Manifest) -> None:
     if not new:
         return
     labels = sorted({image.label for image in new} - set(manifest.labels))
-    also = f", and {len(labels)} new labels ({_some(labels)})" if labels else ""
+    also = f", and {counted(len(labels), 'new label')} ({_some(labels)})" if labels else ""
     raise BundleError(
         f"{run.folder} was {'trained' if run.finished else 'begun'} with {len(manifest.rows)} images of "
         f"{manifest.root}, which now has {len(new)} more ({_some([image.path for image in new])}){also}. "

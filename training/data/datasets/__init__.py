@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from training.markdown import counted
 from visionserve.errors import BundleError
 
 Split = Literal["train", "val", "test"]
@@ -47,7 +48,7 @@ class Collection:
     def __post_init__(self) -> None:
         empty = sorted(set(self.labels) - {image.label for image in self.images})
         if empty:
-            raise BundleError(f"{self.root}: no image for {len(empty)} labels, {empty[0]!r} among them")
+            raise BundleError(f"{self.root}: no image for {counted(len(empty), 'label')}, {empty[0]!r} among them")
 
 
 def is_hidden(name: str) -> bool:

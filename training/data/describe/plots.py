@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from training.data.describe.scan import Measured
 from training.data.duplicates import WORDS
 from training.plotting import ACCENT, INK, PALE, plain, save
 
 PER_COLUMN = 40  # labels: more cannot be read
+MOST_LINEAR = 50  # images in a bar: beyond it small bars cannot be seen beside large ones
 _SHAPES = {"1:2": 1 / 2, "2:3": 2 / 3, "3:4": 3 / 4, "1:1": 1.0, "4:3": 4 / 3, "3:2": 3 / 2, "2:1": 2.0}
 
 
@@ -57,9 +59,9 @@ def alike(nearest: np.ndarray, distance: int, path: Path) -> None:
     """Write how many bits of its hash part each image from the one most like it; (N,) distances."""
     figure = Figure(figsize=(9.5, 3.8), layout="constrained")
     axes = figure.subplots()
-    axes.hist(nearest, range(0, 64 * WORDS // 2 + 4, 2), color=PALE, edgecolor=ACCENT)
+    counts, _, _ = axes.hist(nearest, range(0, 64 * WORDS // 2 + 4, 2), color=PALE, edgecolor=ACCENT)
     axes.axvline(distance, color=INK, linewidth=1, linestyle="--")
-    axes.set_yscale("symlog", linthresh=10)
+    _count_ticks(axes, int(np.max(counts)))
     axes.annotate(
         "duplicates ", (distance, 0.94), xycoords=("data", "axes fraction"), ha="right", color=INK, fontsize=9
     )
@@ -74,5 +76,18 @@ def _histogram(axes: Axes, values: np.ndarray, label: str, span: tuple[float, fl
     if span is None:
         middle, spread = float(np.median(values)), float(np.ptp(values))
         span = (values.min(), values.max()) if spread > 0.1 * middle else (0.9 * middle, 1.1 * middle)
-    axes.hist(values, 40, range=span, color=PALE, edgecolor=ACCENT)
+    bins = int(np.clip(round(3 * len(values) ** (1 / 3)), 5, 40))  # of few images many bins are slivers
+    axes.hist(values, bins, range=span, color=PALE, edgecolor=ACCENT)
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set(xlabel=label, ylabel="images")
+
+
+def _count_ticks(axes: Axes, most: int) -> None:
+    """Give the y axis whole numbers: on a line up to 50 images, beyond that on a logarithmic one that has a zero."""
+    if most <= MOST_LINEAR:
+        axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+        return
+    axes.set_yscale("symlog", linthresh=10)
+    ticks = [0, 5, *(step * 10**power for power in range(1, 8) for step in (1, 2, 5) if step * 10**power <= 1.5 * most)]
+    axes.set_yticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.set_yticks([], minor=True)

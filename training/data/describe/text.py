@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from training.markdown import table
+from training.markdown import counted, table
 
 MOST_LISTED = 50  # files in a list; describe.json has all of them
 _LEAKS = ("validated_with_a_duplicate_in_training", "tested_with_a_duplicate_in_training")
@@ -18,9 +18,10 @@ def markdown(facts: dict[str, Any]) -> str:
 def _head(facts: dict[str, Any]) -> str:
     lost = len(facts["corrupt"])
     return (
-        f"# {facts['source']}: {_number(facts['images'])} images of {facts['balance']['labels']} labels\n\n"
+        f"# {facts['source']}: {counted(facts['images'], 'image')} of "
+        f"{counted(facts['balance']['labels'], 'label')}\n\n"
         f"In `{facts['root']}`: {facts['bytes'] / 1e6:,.0f} MB, "
-        f"{lost or 'no'} file{'' if lost == 1 else 's'} that cannot be used."
+        f"{counted(lost, 'file') if lost else 'no files'} that cannot be used."
     )
 
 

@@ -201,24 +201,24 @@ def _measure(logits: Any, data: EvaluationData) -> dict[str, Any]:
 
 
 def _accuracy_lines(served: dict[str, Any], fp32: dict[str, Any], data: EvaluationData) -> list[str]:
+    few = len(data.card.labels) <= 5  # of which the right one is always among five
     rows = [
-        (words, *(_cell(figures, name, share) for figures in (served, fp32))) for name, words, share in _ACCURACY_ROWS
+        (words, *(_cell(figures, name, share) for figures in (served, fp32)))
+        for name, words, share in _ACCURACY_ROWS
+        if not (few and name == "top5")
     ]
     warning = intervals.few_images(len(data.targets))
     notes = [warning, weak_reference(data.card), baseline(data.card), _served_in(data.card)]
-    lines = [
+    return [
         *(line for note in notes if note for line in (note, "")),
         *table(["", "as served", "fp32"], rows),
         "",
-        "In brackets 95 % intervals: Wilson's score interval of top-1 and top-5, the bootstrap "
-        f"({intervals.RESAMPLES:,} resamples of the images) of the negative log likelihood, test inversion of the "
-        f"calibration error without its bias. {_in_groups(data.groups)}Chance only adds to a calibration error, so the "
-        f"plain one is too high in few images. Macro F1 is the mean over the {len(np.unique(data.targets))} labels "
-        "that have images.",
+        f"In brackets 95 % intervals: Wilson's score interval of {'top-1' if few else 'top-1 and top-5'}, the "
+        f"bootstrap ({intervals.RESAMPLES:,} resamples of the images) of the negative log likelihood, test inversion "
+        f"of the calibration error without its bias. {_in_groups(data.groups)}Chance only adds to a calibration "
+        f"error, so the plain one is too high in few images. Macro F1 is the mean over the "
+        f"{len(np.unique(data.targets))} labels that have images.",
     ]
-    if len(data.card.labels) <= 5:
-        lines += ["", f"With {len(data.card.labels)} labels, top-5 is always 100 %."]
-    return lines
 
 
 def _in_groups(groups: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ from training.evaluation.intervals import design_effect, share
 from training.evaluation.metrics import rounded
 from training.evaluation.report.novelty import KEPT
 from training.evaluation.report.sections import Section
-from training.markdown import interval, percent, table
+from training.markdown import counted, interval, percent, table
 from training.recipe import LabelsCsv
 from visionserve.errors import BundleError
 from visionserve.model_card import FILE_NAME as CARD
@@ -83,7 +83,7 @@ def _left_out(name: str, unknown: Sequence[str]) -> str:
         return ""
     labels = sorted(set(unknown))
     some = ", ".join(labels[:3]) + (", ..." if len(labels) > 3 else "")
-    return f"Left out of {name}: {len(unknown)} images of labels that the model does not have ({some})."
+    return f"Left out of {name}: {counted(len(unknown), 'image')} of labels that the model does not have ({some})."
 
 
 def _seen(bundle: Path, sets: Sequence[Labelled]) -> Iterator[str]:

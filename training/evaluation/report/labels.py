@@ -10,7 +10,7 @@ from training.evaluation.calibration import probabilities
 from training.evaluation.evaluate import EvaluationData
 from training.evaluation.report import sheets
 from training.evaluation.report.sections import Plot, Section
-from training.markdown import percent, table
+from training.markdown import counted, percent, table
 
 _LOWEST = 20  # labels shown at once; the whole table unfolds
 _PAIRS = 10
@@ -23,7 +23,7 @@ def labels(data: EvaluationData) -> Section:
     shown = [row for row in rows if row["count"]]
     perfect = sum(row["f1"] == 1 for row in shown)
     figure = plots.label_bars(measured, data.card.labels)
-    caption = f"Recall with its 95 % interval and precision; {perfect} labels without a mistake are left out"
+    caption = f"Recall with its 95 % interval and precision; {counted(perfect, 'label')} without a mistake left out"
     return Section(
         "Labels", _label_lines(rows, shown, perfect), {"labels": rows}, plots=[Plot("labels", figure, caption)]
     )
@@ -82,12 +82,12 @@ def _label_lines(rows: list[dict[str, Any]], shown: list[dict[str, Any]], perfec
     ordered = sorted(shown, key=lambda row: (row["f1"], row["accuracy"], row["label"]))
     counts = sorted(row["count"] for row in shown)
     lines = [
-        f"{perfect} of {len(shown)} labels are without a mistake. A label has {counts[0]} to {counts[-1]} images "
+        f"Labels without a mistake: {perfect} of {len(shown)}. A label has {counts[0]} to {counts[-1]} images "
         f"here, median {counts[len(counts) // 2]}: where they are few, one mistake changes its metrics a lot.",
         "",
     ]
     if len(shown) < len(rows):
-        lines += [f"{len(rows) - len(shown)} labels of the card have no images in this split.", ""]
+        lines += [f"Labels of the card without images in this split: {len(rows) - len(shown)}.", ""]
     if len(ordered) <= _LOWEST:
         return [*lines, *_label_table(ordered)]
     lines += [f"The {_LOWEST} with the lowest F1:", "", *_label_table(ordered[:_LOWEST]), ""]

@@ -7,6 +7,7 @@ the same images it would look better than it is.
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -93,34 +94,40 @@ def _lines(rows: list[dict[str, Any]], figures: dict[str, Any], data: Evaluation
 def _draw(confidence: np.ndarray, right: np.ndarray, rows: list[dict[str, Any]]) -> Figure:
     count = len(right)
     coverage = np.arange(1, count + 1) / count
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    figure = Figure(figsize=(8.4, 4.4), layout="constrained")
     axes = figure.subplots()
     accuracy, ideal = 1 - selective.risks(confidence, right), 1 - selective.risks(right.astype(float), right)
     axes.fill_between(coverage, accuracy, ideal, color=PALE, alpha=0.6, linewidth=0)
     axes.plot(coverage, ideal, color=INK, linewidth=1, linestyle="--", label="if every mistake were withheld first")
     axes.plot(coverage, accuracy, color=ACCENT, linewidth=2, label="most confident first")
-    for row in rows:
-        if row["accuracy"] is None:
-            continue
-        share = row["answered"] / count
-        axes.plot(share, row["accuracy"], "o", color=WARN, markersize=6, zorder=4)
-        axes.annotate(
-            f"{100 * row['accuracy']:.1f} %\np ≥ {row['threshold']:.3f}",
-            (share, row["accuracy"]),
-            xytext=(-6, -8),
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            fontsize=8,
-            color=INK,
-        )
+    _annotate(axes, [row for row in rows if row["accuracy"] is not None], count)
     lowest = min(float(accuracy.min()), float(ideal.min()))
     margin = max(1 - lowest, 0.01) * 0.35
     axes.set(xlim=(0, 1.01), ylim=(lowest - margin, 1 + margin * 0.15))
     axes.set(xlabel="share of the images that is answered", ylabel="share of the predictions that is right")
     axes.xaxis.set_major_formatter(PercentFormatter(1, 0, " %"))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, 1, " %"))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, None, " %"))
     axes.legend(loc="lower left", frameon=False, fontsize=8, labelcolor=INK)
     axes.set_title("Accuracy at coverage", color=INK, fontsize=11)
     plain(axes)
     return figure
+
+
+def _annotate(axes: Axes, rows: list[dict[str, Any]], count: int) -> None:
+    """Mark the thresholds; the texts stand in a column beside the axes, where they cannot lie on each other."""
+    points: dict[tuple[float, float], list[float]] = {}
+    for row in sorted(rows, key=lambda row: (-row["accuracy"], row["answered"])):
+        points.setdefault((row["answered"] / count, row["accuracy"]), []).append(row["threshold"])
+    for position, (point, thresholds) in enumerate(points.items()):
+        several = f" to {max(thresholds):.3f}" if len(thresholds) > 1 else ""
+        axes.plot(*point, "o", color=WARN, markersize=6, zorder=4)
+        axes.annotate(
+            f"p ≥ {min(thresholds):.3f}{several}\n{100 * point[0]:.0f} % answered\n{100 * point[1]:.1f} % right",
+            point,
+            xytext=(1.04, (len(points) - position - 0.5) / len(points)),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8,
+            color=INK,
+            arrowprops={"arrowstyle": "-", "color": WARN, "linewidth": 0.6, "relpos": (0, 0.5), "shrinkA": 0},
+        )

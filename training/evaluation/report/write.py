@@ -101,5 +101,5 @@ def _section(section: Section, photographs: bool) -> str:
         if photographs or not plot.photographs:
             lines += ["", f"![{plot.caption}]({PLOTS}/{plot.name}.png)", "", f"*{plot.caption}.*"]
         else:
-            lines += ["", f"*Images of the data set are not redistributed; `--output` draws them. {plot.caption}.*"]
+            lines += ["", f"*A bundle holds no images; `evaluate --output FOLDER` draws this figure. {plot.caption}.*"]
     return "\n".join(lines)

@@ -54,7 +54,7 @@ def test_corrupt_images_are_left_out_and_listed(tmp_path: Path) -> None:
 def test_a_label_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
     for file in (synthetic_images.pets(tmp_path) / "PetImages" / "Dog").glob("*.jpg"):
         file.write_bytes(b"")
-    with pytest.raises(BundleError, match="no image for 1 labels, 'dog'"):
+    with pytest.raises(BundleError, match="no image for 1 label, 'dog'"):
         prepare.make(pets(tmp_path, corrupt="skip"))
 
 

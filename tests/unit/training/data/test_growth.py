@@ -135,7 +135,7 @@ def test_new_images_that_look_the_same_are_on_one_side(root: Path, old: Path) ->
 def test_a_corrupt_new_image_stops_the_command_or_is_left_out(root: Path, old: Path) -> None:
     (root / "cat" / "new.png").write_bytes(b"nonsense")
     scene(77).save(root / "cat" / "good.png")
-    with pytest.raises(BundleError, match=r"new\.png cannot be used"):
+    with pytest.raises(BundleError, match=r"cannot be used: \S+new\.png \(not an image"):
         add_folder(data(root, old), "train", "near")
     grown = add_folder(data(root, old, corrupt="skip"), "train", "near")
     assert [row.path for row in grown.added] == ["cat/good.png"]
@@ -258,7 +258,7 @@ def test_the_command_says_how_the_splits_grew_and_what_is_next(
     path = review(tmp_path, (501, "yes", "dog"), (502, "", ""))
     assert main(["data", "add", *options, "--reviewed", str(path)]) == 0
     output = capsys.readouterr().out
-    assert "1 images added: train" in output
+    assert "1 image added: train" in output
     assert "  dog: train + 1" in output
     assert "images/502.png: not reviewed" in output
     assert "--data.manifest" in output

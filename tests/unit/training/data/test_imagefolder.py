@@ -81,7 +81,7 @@ def test_two_unicode_forms_of_a_name_are_refused_and_labels_have_one_form(root: 
 def test_a_label_without_usable_images_is_refused(root: Path) -> None:
     for file in (root / "red").iterdir():
         file.rename(file.with_suffix(".jxl"))
-    with pytest.raises(BundleError, match=r"no image for 1 labels, 'red' among them"):
+    with pytest.raises(BundleError, match=r"no image for 1 label, 'red' among them"):
         collect("imagefolder", root)
 
 

@@ -97,7 +97,7 @@ def test_images_that_are_not_on_disk_are_left_out_of_the_flowers(
     [
         ("imagefolder", "missing", "does not exist"),
         ("imagefolder", "one label", "two or more labels"),
-        ("imagefolder", "empty label", "no image for 1 labels, 'red'"),
+        ("imagefolder", "empty label", "no image for 1 label, 'red'"),
         ("imagefolder", "few", "needs three or more"),
         ("flowers102", "missing", "does not exist"),
         ("flowers102", "another", "imagelabels.mat is missing"),
