@@ -26,6 +26,10 @@ class NoAnswer(Exception):
     """TorchServe did not answer, or not with a prediction."""
 
 
+class Refused(NoAnswer):
+    """TorchServe answered with an error: "status 503" and what its body says."""
+
+
 @dataclass(frozen=True)
 class ModelDescription:
     """A model by the management API: how many workers it should have, and their process ids."""
@@ -88,7 +92,7 @@ class TorchServe:
             return None
 
     def predict(self, model: str, timeout_s: float) -> ProbeAnswer:
-        """Send a model its image and return its answer; raises NoAnswer."""
+        """Send a model its image and return its answer; raises NoAnswer, or Refused for another status than 200."""
         connection = http.client.HTTPConnection(HOST, self._settings.ports["port"], timeout=timeout_s)
         try:
             with contextlib.closing(connection):
@@ -99,7 +103,7 @@ class TorchServe:
                 response = connection.getresponse()
                 body = response.read()
             if response.status != http.client.OK:
-                raise NoAnswer(f"status {response.status}")
+                raise Refused(f"status {response.status}: {_message(body)}")
             pid = response.getheader("x-visionserve-worker")
             return ProbeAnswer(json.loads(body), int(pid) if pid else None)
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -125,6 +129,14 @@ class TorchServe:
         if response.status != http.client.OK:
             raise NoAnswer(f"status {response.status}")
         return body
+
+
+def _message(body: bytes) -> str:
+    """Return what the body of an error says, ours or TorchServe's, in one line."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        content = json.loads(body)
+        body = str(content["error"]["message"] if "error" in content else content["message"]).encode()
+    return " ".join(body.decode("utf-8", "replace").split())[:_LONGEST_REFUSAL]
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from launcher.archive import Archive
-from launcher.torchserve_api import ModelDescription, NoAnswer, ProbeAnswer
+from launcher.torchserve_api import ModelDescription, NoAnswer, ProbeAnswer, Refused
 
 Status = Literal["ready", "loading", "draining", "failed"]
 # Loading takes seconds; a cold disk and busy cores take many of them.
@@ -57,6 +57,7 @@ class Model:
     ``required`` is the default version of its name. ``answered`` is when the probe was sent that a worker answered
     last, ``active`` when it answered anything; ``answered_at`` when any of them did last; ``incomplete_since`` is 0
     while all do. ``uncounted`` workers have ended, and it is not known yet whether on request.
+    ``refusal`` is the error that the last probe got; empty since one got a prediction.
     """
 
     archive: Archive
@@ -73,6 +74,7 @@ class Model:
     incomplete_since: float = 0.0
     ready: int = 0
     failure: str = ""
+    refusal: str = ""
 
     @property
     def left_out(self) -> bool:
@@ -265,9 +267,10 @@ class WorkerMonitor:
             if model.ready == 0 and model.deaths >= _DEATHS_WHILE_LOADING * max(model.total, 1):
                 return f"The workers of {name} end while they load: see their log above."
             if now - self._started > START_TIMEOUT_S:
-                return f"{name} has not answered with every worker within {START_TIMEOUT_S:.0f} s: see the log above."
+                waited = f"within {START_TIMEOUT_S:.0f} s{model.refusal}"
+                return f"{name} has not answered with every worker {waited}: see the log above."
         elif model.ready == 0 and now - model.answered_at > GONE_AFTER_S:
-            return f"No worker of {name} has answered for {GONE_AFTER_S:.0f} s: see the log above."
+            return f"No worker of {name} has answered for {GONE_AFTER_S:.0f} s{model.refusal}: see the log above."
         elif model.incomplete_since and now - model.incomplete_since > INCOMPLETE_AFTER_S:
             return (
                 f"For {INCOMPLETE_AFTER_S:.0f} s only {model.ready} of {model.total} workers of {name} have answered, "
@@ -277,7 +280,7 @@ class WorkerMonitor:
 
     def _not_live(self, model: Model) -> str:
         if model.complete and model.ready == 0 and self._clock() - model.answered_at > NOT_LIVE_AFTER_S:
-            return f"no worker of {model.archive.title} has answered for {NOT_LIVE_AFTER_S:.0f} s"
+            return f"no worker of {model.archive.title} has answered for {NOT_LIVE_AFTER_S:.0f} s{model.refusal}"
         return ""
 
     def probe_once(self, model: Model) -> bool:
@@ -285,9 +288,12 @@ class WorkerMonitor:
         sent_at = self._clock()
         try:
             answer = self._server.predict(model.archive.key, _PROBE_TIMEOUT_S if model.complete else _LOADING_TIMEOUT_S)
-        except NoAnswer:
+        except NoAnswer as error:
+            with self._changed:
+                model.refusal = f" (a test request got {error})" if isinstance(error, Refused) else model.refusal
             return False
         with self._changed:
+            model.refusal = ""
             if answer.pid is None:
                 model.failure = f"{model.archive.path} was made by an earlier version: rebuild it with `make archive`."
                 return False
@@ -327,7 +333,7 @@ def _not_ready_reason(model: Model) -> str:
     if model.failure:
         return model.failure
     if not model.complete:
-        return f"{ready} of {model.total or 'its'} workers of {name} have answered so far"
+        return f"{ready} of {model.total or 'its'} workers of {name} have answered so far{model.refusal}"
     if not model.workers:
         return f"{name} has no worker left; TorchServe restarts them"
-    return "" if ready else f"no worker of {name} has answered for {SILENT_S:.0f} s"
+    return "" if ready else f"no worker of {name} has answered for {SILENT_S:.0f} s{model.refusal}"

@@ -104,8 +104,10 @@ def find_python():  # type: () -> str
 
 def install(name):  # type: (str) -> None
     """Install a locked set; packages that are already there stay as they are."""
-    print("installing requirements/%s.txt into .venv ..." % name, flush=True)  # noqa: UP031
-    uv = [str(VENV / "bin" / "uv"), "pip", "install", "--quiet", "--python", str(VENV / "bin" / "python")]
+    print("installing requirements/%s.txt into .venv, a few minutes the first time ..." % name, flush=True)  # noqa: UP031
+    # On a terminal uv shows its progress; in a log that would be a line for each of some hundred packages.
+    quiet = [] if sys.stderr.isatty() else ["--quiet"]
+    uv = [str(VENV / "bin" / "uv"), "pip", "install", *quiet, "--python", str(VENV / "bin" / "python")]
     locked = ROOT / "requirements" / (name + ".txt")
     index = torch_index()
     if index and re.search("(?m)^torch==", locked.read_text()):
@@ -161,6 +163,7 @@ def link_java():  # type: () -> None
 
 def prepare_java():  # type: () -> None
     """Dump class data of TorchServe's Java, which makes a start a second faster (launcher/jvm_cds.py)."""
+    print("preparing TorchServe's Java ...", flush=True)
     command = [str(VENV / "bin" / "python"), "-m", "launcher", "prepare"]
     if subprocess.call(command, cwd=str(ROOT), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) != 0:
         print("continuing without class data: only the start is slower.", file=sys.stderr)

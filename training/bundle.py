@@ -34,7 +34,7 @@ from training.evaluation import evaluate as evaluation
 from training.evaluation.calibration import choose_temperature
 from training.evaluation.report import external
 from training.evaluation.report import write as report
-from training.export import gates
+from training.export import gates, parts
 from training.export.gates import Finding
 from training.export.onnx import export
 from training.export.quantize import quantize
@@ -115,6 +115,7 @@ def resize(
         temperature=1.0,
         model=INT8,
         second_look=None,  # chosen for the other input
+        parts=None,
         metrics={},
         provenance=provenance,
     )
@@ -224,6 +225,7 @@ def _fill(bundle: Path, card: ModelCard, images: Images, seed: int) -> ModelCard
         card.save(bundle / CARD)
         export(network, card.input, fp32)
         card, findings = _quantize_and_check(card, images, bundle, fp32, seed)
+        card = parts.add(bundle, card, images.first, seed)
     for finding in findings:
         _log.info("%s", finding)
     golden.write(bundle)

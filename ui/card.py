@@ -32,7 +32,7 @@ class Card:
     """What the page needs of a card.
 
     ``crop`` is the side of the model's view over the image's shorter side, ``reference`` the number of validation
-    images that a novelty is a rank among.
+    images that a novelty is a rank among, ``part_accuracy`` the share of test images whose part was named right.
     """
 
     labels: tuple[str, ...]
@@ -45,6 +45,7 @@ class Card:
     reliability: tuple[Bin, ...]
     facts: Mapping[str, str]
     reference: int | None = None
+    part_accuracy: float | None = None
 
 
 # Entries of the card that are worth a line each, and what the line is called.
@@ -73,6 +74,7 @@ def read(model: Model) -> Card:
         facts={title: str(origin[key]) for key, title in _FACTS if key in origin}
         | {"Network": str(content.get("architecture", "not stated"))},
         reference=_mapping(origin, "photographs").get("val"),
+        part_accuracy=_mapping(content, "parts").get("accuracy"),
     )
 
 

@@ -7,7 +7,7 @@ from html import escape
 from ui import overlay
 from ui.card import Bin, Card
 from ui.interpretation import Familiarity, heading, percent, sureness, warning
-from visionserve.client import Answer
+from visionserve.client import Answer, Part
 
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the calibration plot
 
@@ -81,6 +81,15 @@ def heat_legend() -> str:
     return (
         '<p class="vs-scale"><span>supports it little</span>'
         f'<i style="background:{overlay.gradient()}"></i><span>much</span></p>'
+    )
+
+
+def part(named: Part, accuracy: float | None) -> str:
+    """Return where the heatmap is strongest, and how often such a name is right (0-1; None: not known)."""
+    how_far = "" if accuracy is None else f" Such a name is right for {percent(accuracy)} of the test images."
+    return (
+        f'<p class="vs-part">The heatmap is strongest on: <b>{escape(named.name)}</b> '
+        f"({percent(named.probability)}).{how_far}</p>"
     )
 
 

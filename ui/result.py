@@ -78,6 +78,8 @@ def _image(result: Result, answer: Answer) -> None:
         square = overlay.view(image, result.card.crop)
         shown = overlay.blend(image, overlay.strength(answer.heatmap), square, opacity / 100)
         st.html(markup.heat_legend())
+        if answer.part is not None:
+            st.html(markup.part(answer.part, result.card.part_accuracy))
     else:
         frame.caption("This model has no heatmap: its network has no class maps.")
     description = result.image.name

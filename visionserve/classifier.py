@@ -33,11 +33,20 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A part of an object, and the probability, 0-1, that it is the one at a place."""
+
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True)
 class Classification:
     """The classifier's result for one image.
 
     ``probabilities`` is (C,) float32, calibrated; ``novelty`` 0-1, see novelty.py; ``class_maps`` (C, h, w) float32.
     ``second_look`` is whether the probabilities are the mean of two looks; the rest is always that of the first.
+    ``part_maps`` is (P, h, w) float32, logits of the card's parts, of models that know parts.
     """
 
     labels: tuple[str, ...]
@@ -45,6 +54,7 @@ class Classification:
     novelty: float
     class_maps: np.ndarray
     second_look: bool = False
+    part_maps: np.ndarray | None = None
 
     def top(self, k: int) -> list[Prediction]:
         """Return the ``k`` most probable labels, the most probable first; all of them when k is larger."""
@@ -60,6 +70,15 @@ class Classification:
         """Return how much each place of the image speaks for a label: (h, w) float32, in logits."""
         class_map: np.ndarray = self.class_maps[index]
         return class_map
+
+    def part(self, card: ModelCard) -> Part | None:
+        """Return the part where the heatmap of the most probable label has its maximum; None without parts."""
+        if self.part_maps is None or card.parts is None:
+            return None
+        place = heatmap.peak_place(self.class_map(self.best), card.input.size)
+        probabilities = softmax(self.part_maps[:, *place])
+        best = int(probabilities.argmax())
+        return Part(card.parts.names[best], float(probabilities[best]))
 
 
 class Classifier:
@@ -117,7 +136,11 @@ class Classifier:
         """Return a classification for each of the prepared images (B, S, S, 3), in their order."""
         outputs = self.engine.run(images)
         images_apart = zip(outputs.logits, outputs.embedding, outputs.class_maps, strict=True)
-        return [self._classification(logits, point, maps) for logits, point, maps in images_apart]
+        classifications = [self._classification(logits, point, maps) for logits, point, maps in images_apart]
+        if outputs.part_maps is None:
+            return classifications
+        pairs = zip(classifications, outputs.part_maps, strict=True)
+        return [replace(classification, part_maps=maps) for classification, maps in pairs]
 
     def classify_file(self, data: bytes | bytearray) -> Classification:
         """Return the classification of one encoded image, with a second look where the card asks for it.

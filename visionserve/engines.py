@@ -30,6 +30,7 @@ WEIGHTS = "weights.safetensors"
 
 INPUT = "images"
 OUTPUTS = ["logits", "class_maps", "embedding"]
+PART_MAPS = "part_maps"  # a further output, of models that know parts
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _TENSORRT = "TensorrtExecutionProvider"
 _TENSORRT_LARGEST = 256  # TensorRT compiles for a range of batch sizes
@@ -43,12 +44,14 @@ _ANY_SIZE = -1
 class Outputs:
     """What a network computes for a batch; float32.
 
-    ``logits`` is (B, C); ``class_maps`` (B, C, h, w), whose mean over h and w are the logits; ``embedding`` (B, D).
+    ``logits`` is (B, C); ``class_maps`` (B, C, h, w), whose mean over h and w are the logits; ``embedding`` (B, D);
+    ``part_maps`` (B, P, h, w), logits of the card's parts at each place, where the file has them.
     """
 
     logits: np.ndarray
     class_maps: np.ndarray
     embedding: np.ndarray
+    part_maps: np.ndarray | None = None
 
 
 class Engine(Protocol):
@@ -105,7 +108,7 @@ class OpenVinoEngine:
         if device != "cpu":
             raise BundleError(f"OpenVINO serves on the CPU here, not on {device}")
         self.device: Device = device
-        self._compile, self.name = _openvino_compiler(path, threads)
+        self._compile, self._outputs, self.name = _openvino_compiler(path, threads)
         self._requests = {1: self._compile(1)}
         self._lock = threading.Lock()  # a request holds its buffers; ONNX Runtime needs no lock
 
@@ -116,7 +119,7 @@ class OpenVinoEngine:
             if size not in self._requests:
                 self._requests[size] = self._compile(size)
             outputs = self._requests[size].infer({INPUT: images}, share_inputs=True)
-            return Outputs(*(outputs[name] for name in OUTPUTS))
+            return Outputs(*(outputs[name] for name in self._outputs))
 
 
 class OnnxEngine:
@@ -141,20 +144,21 @@ class OnnxEngine:
         providers = _providers(path, device, gpu, tensorrt)
         self._session = _session(onnxruntime, path, providers, threads)
         inputs = [entry.name for entry in self._session.get_inputs()]
-        _check_names(path, inputs, [output.name for output in self._session.get_outputs()])
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        _check_names(path, inputs, self._outputs)
 
     def run(self, images: np.ndarray) -> Outputs:
         """Return the outputs of uint8 RGB images (B, S, S, 3)."""
-        return Outputs(*self._session.run(OUTPUTS, {INPUT: images}))
+        return Outputs(*self._session.run(self._outputs, {INPUT: images}))
 
 
 def _check_names(path: Path, inputs: list[str], outputs: list[str]) -> None:
-    if inputs != [INPUT] or outputs != OUTPUTS:
+    if inputs != [INPUT] or outputs not in (OUTPUTS, [*OUTPUTS, PART_MAPS]):
         raise BundleError(f"{path.name} must map {INPUT} to {', '.join(OUTPUTS)}; export it with this project")
 
 
-def _openvino_compiler(path: Path, threads: int) -> tuple[Callable[[int], Any], str]:
-    """Return what compiles the network for a batch size, to an inference request, and the runtime's name."""
+def _openvino_compiler(path: Path, threads: int) -> tuple[Callable[[int], Any], list[str], str]:
+    """Return what compiles the network for a batch size, to an inference request, the outputs' names and its own."""
     disable_telemetry()
     try:
         import openvino  # optional, and half a second to import
@@ -171,7 +175,8 @@ def _openvino_compiler(path: Path, threads: int) -> tuple[Callable[[int], Any], 
     core = openvino.Core()
     with _load_errors(path):
         network = core.read_model(path)
-        _check_names(path, *([port.get_any_name() for port in ports] for ports in (network.inputs, network.outputs)))
+        inputs, outputs = ([port.get_any_name() for port in ports] for ports in (network.inputs, network.outputs))
+        _check_names(path, inputs, outputs)
 
     def compile_for(size: int) -> Any:
         sized = network.clone()
@@ -179,7 +184,7 @@ def _openvino_compiler(path: Path, threads: int) -> tuple[Callable[[int], Any], 
             sized.reshape({INPUT: [size, *network.input(INPUT).partial_shape[1:]]})
             return core.compile_model(sized, "CPU", settings).create_infer_request()
 
-    return compile_for, f"OpenVINO {_release(openvino)}"
+    return compile_for, outputs, f"OpenVINO {_release(openvino)}"
 
 
 @contextlib.contextmanager

@@ -38,6 +38,12 @@ def peak(class_map: np.ndarray, size: int) -> tuple[float, float]:
     return column + 0.5, row + 0.5
 
 
+def peak_place(class_map: np.ndarray, size: int) -> tuple[int, int]:
+    """Return the place (row, column) of a class map (h, w) in which the heatmap's `peak` lies."""
+    x, y = peak(class_map, size)
+    return int(y / size * class_map.shape[0]), int(x / size * class_map.shape[1])
+
+
 def _enlarged(values: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(values).resize((size, size), Image.Resampling.BICUBIC))
 

@@ -55,6 +55,19 @@ class SecondLook:
             )
 
 
+@dataclass(frozen=True)
+class Parts:
+    """Parts of the objects in a model's images, such as a bird's head: what its class maps point at.
+
+    ``accuracy`` is the share, 0-1, of ``images`` test images whose named part is the nearest one to the heatmap's
+    maximum.
+    """
+
+    names: tuple[str, ...]
+    accuracy: float
+    images: int
+
+
 INT8 = "model.int8.onnx"
 
 
@@ -63,7 +76,7 @@ class ModelCard:
     """A model's name, version, labels, input, calibration, metrics and where it came from.
 
     ``heatmap`` is False, and only then in the file, where the network has no class maps. ``second_look`` is in the file
-    where unsure images are looked at again.
+    where unsure images are looked at again, ``parts`` where explanations name the part under the heat.
     """
 
     name: str
@@ -76,6 +89,7 @@ class ModelCard:
     device: Device = "cpu"
     heatmap: bool = True
     second_look: SecondLook | None = None
+    parts: Parts | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -119,7 +133,11 @@ class ModelCard:
             )
             labels = tuple(str(label) for label in entries["labels"])
             return cls(
-                **(entries | {"input": network_input, "labels": labels, "second_look": _second_look(entries, path)})
+                **(
+                    entries
+                    | {"input": network_input, "labels": labels}
+                    | {"second_look": _second_look(entries, path), "parts": _parts(entries, path)}
+                )
             )
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{path}: a required entry is missing or of the wrong type ({error})") from error
@@ -130,6 +148,8 @@ class ModelCard:
             del content["heatmap"]
         if self.second_look is None:
             del content["second_look"]
+        if self.parts is None:
+            del content["parts"]
         return json.dumps(content, indent=indent, ensure_ascii=False)
 
 
@@ -156,6 +176,13 @@ def _second_look(entries: dict[str, Any], path: Path) -> SecondLook | None:
         return None
     policy = _entries(SecondLook, entries["second_look"], f"{path}: second_look")
     return SecondLook(float(policy["below"]), float(policy["zoom"]))
+
+
+def _parts(entries: dict[str, Any], path: Path) -> Parts | None:
+    if entries.get("parts") is None:
+        return None
+    parts = _entries(Parts, entries["parts"], f"{path}: parts")
+    return Parts(tuple(map(str, parts["names"])), float(parts["accuracy"]), int(parts["images"]))
 
 
 def _triple(values: Any) -> tuple[float, float, float]:

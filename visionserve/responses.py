@@ -8,7 +8,9 @@
 An explanation adds "heatmap", a grey PNG in base64 for the most probable label, to each (in v2 BYTES [n]);
 ``format=png`` answers the image under its heatmap instead. A model without class maps has neither: a ``note`` says so
 (in v2 among ``parameters``). Where the card has a second look, ``"second_look": true`` marks the images that had one
-(in v2 their number, among ``parameters``).
+(in v2 their number, among ``parameters``). An explanation by a model that knows parts has ``"part": {"name",
+"probability"}`` of the place where the heatmap has its maximum (in v2 ``part`` BYTES and ``part_probability`` FP32, [n]
+each).
 """
 
 import base64
@@ -72,6 +74,8 @@ def _entry(request: Request, classification: Classification, card: ModelCard) ->
         entry["second_look"] = True
     if not request.explain:
         return entry
+    if part := classification.part(card):
+        entry["part"] = {"name": part.name, "probability": round(part.probability, _DECIMALS)}
     return entry | ({"heatmap": _heatmap(classification, card)} if card.heatmap else {"note": _no_heatmap(card)})
 
 
@@ -92,6 +96,11 @@ def _v2(request: Request, classifications: Sequence[Classification], card: Model
     if request.explain and card.heatmap:
         heatmaps = [_heatmap(classification, card) for classification in classifications]
         outputs.append(_tensor("heatmap", "BYTES", [count], heatmaps))
+    parts = [part for classification in classifications if request.explain and (part := classification.part(card))]
+    if parts:
+        outputs.append(_tensor("part", "BYTES", [count], [part.name for part in parts]))
+        probabilities = [round(part.probability, _DECIMALS) for part in parts]
+        outputs.append(_tensor("part_probability", "FP32", [count], probabilities))
     names: dict[str, Any] = {"model_name": card.name, "model_version": card.version}
     if request.explain and not card.heatmap:
         names["parameters"] = {"note": _no_heatmap(card)}

@@ -92,8 +92,9 @@ def test_the_log_is_json_at_warn_and_holds_no_access_lines() -> None:
     levels = {entry.get("name"): entry.get("level") for entry in tree.iter("Logger")}
     assert levels["ACCESS_LOG"] == levels["MODEL_METRICS"] == levels["TS_METRICS"] == "off"
     assert [entry.get("level") for entry in tree.iter("Root")] == ["warn"]
-    pattern = next(tree.iter("PatternLayout")).get("pattern", "")
-    assert re.findall(r'"(\w+)":', pattern) == ["time", "level", "logger", "thread", "message"]
+    patterns = [layout.get("pattern", "") for layout in tree.iter("PatternLayout")]
+    names = ["time", "level", "logger", "thread", "message"]
+    assert [re.findall(r'"(\w+)":', pattern) for pattern in patterns] == [names] * 2
 
 
 def test_the_handler_and_metrics_yaml_name_the_same_metrics() -> None:

@@ -123,6 +123,16 @@ def test_more_than_the_front_end_takes_is_413_too(service: Service, photograph: 
     assert answer.status_code == 413
 
 
+def test_an_image_that_is_declared_as_a_form_is_a_short_line_of_log(service: Service, photograph: bytes) -> None:
+    """What `curl --data-binary` sends without a Content-Type: TorchServe parses it before any handler sees it."""
+    assert service.put(photograph, content_type="application/x-www-form-urlencoded").status_code == 500
+    lines = [line for line in service.log.read_text(errors="replace").splitlines() if "use curl -T" in line]
+    assert lines, "the log does not say what to do"
+    assert max(map(len, lines)) < 2000
+    assert json.loads(lines[-1])["level"] == "ERROR"
+    assert "io.netty.channel" not in lines[-1]
+
+
 @pytest.mark.parametrize("kind", ["heic", "avif"])
 def test_what_phones_write_is_answered_as_the_jpeg_is(service: Service, photograph: bytes, kind: str) -> None:
     file = io.BytesIO()

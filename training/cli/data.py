@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -22,6 +23,7 @@ def manifest_options(parser: "ArgumentParser") -> None:
 
 def manifest(args: "Namespace") -> int:
     """Index, check and split the images; print what there is."""
+    _announce()
     from training import recipe as recipes
     from training.data import corrupt_files, prepare
 
@@ -35,6 +37,11 @@ def manifest(args: "Namespace") -> int:
         print(f"left out: {file.path} ({file.reason})")
     print(f"manifest sha256 {manifest.digest}")
     return 0
+
+
+def _announce() -> None:
+    """Say at once what takes seconds, and half a minute for some thousand images."""
+    print("reading every image once ...", file=sys.stderr, flush=True)
 
 
 def add_options(parser: "ArgumentParser") -> None:
@@ -103,13 +110,14 @@ def describe_options(parser: argparse.ArgumentParser) -> None:
 
 def describe(args: argparse.Namespace) -> int:
     """Describe; print the headline and where the report is."""
+    source = args.data_source or args.source
+    if source is None or {source} != {args.data_source or source, args.source or source}:
+        raise BundleError("name the layout of the folder once: --data.source imagefolder")
+    _announce()
     from training.data import prepare
     from training.data.datasets import collect
     from training.data.describe import report
 
-    source = args.data_source or args.source
-    if source is None or {source} != {args.data_source or source, args.source or source}:
-        raise BundleError("name the layout of the folder once: --data.source imagefolder")
     collection = collect(source, args.root)
     manifest = prepare.given(args.manifest, collection) if args.manifest is not None else None
     folder = args.output if args.output is not None else Path("runs", "describe", source)

@@ -80,7 +80,9 @@ handler:
 
 def packed_card(bundle: Path, profile: Profile) -> ModelCard:
     """Return the card as an archive has it."""
-    return replace(ModelCard.load(bundle / CARD), model=MODEL, device="cuda" if profile == "gpu" else "cpu")
+    card = replace(ModelCard.load(bundle / CARD), model=MODEL)
+    # The half precision network is exported anew, without the part maps of the bundle's file.
+    return replace(card, device="cuda", parts=None) if profile == "gpu" else replace(card, device="cpu")
 
 
 def packed_config(bundle: Path, profile: Profile) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers.logger import Logger
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -34,6 +34,7 @@ from training.fit.checkpoints import (
     ResumableEarlyStopping,
 )
 from training.fit.curves import LearningCurves
+from training.fit.epoch_progress import progress
 from training.fit.module import Classification, compile_network
 from training.fit.probe import Probe
 from training.fit.run import (
@@ -244,15 +245,17 @@ def _trainer(
     best = BestCheckpoint(run.checkpoints, "best", monitor="val/accuracy", mode="max", enable_version_counter=False)
     last = ModelCheckpoint(run.checkpoints, "last", enable_version_counter=False)  # of every epoch, to resume from
     stop = ResumableEarlyStopping("val/accuracy", mode="max", patience=recipe.patience)
+    shown = progress()
     return make_trainer(
         recipe,
         max_epochs=recipe.epochs,
         logger=tracker or False,
         callbacks=[
-            TQDMProgressBar(refresh_rate=20),
+            shown,
             *([] if fast else [DivergenceCheck(), best, last, stop]),
             *callbacks,
         ],
+        enable_progress_bar=isinstance(shown, ProgressBar),  # Lightning adds one of its own otherwise
         plugins=[AtomicCheckpointIO()],
         fast_dev_run=fast,
         log_every_n_steps=20,

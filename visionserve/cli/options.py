@@ -55,11 +55,18 @@ def add_predictor(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[/VERSION]",
         help="the service's model; default: the only one that is served, and the version that answers",
     )
+    parser.add_argument(
+        "--status-url",
+        metavar="URL",
+        help="where the service lists its models, if not at --url; default: VISIONSERVE_STATUS_URL, else port "
+        f"{_STATUS_PORT} beside {_TORCHSERVE_PORT}",
+    )
     add_service(parser)
 
 
 def client(options: argparse.Namespace, status: str | None = None) -> Client:
     """Return a client of the service; Stop when the address or the key is invalid."""
+    status = status or getattr(options, "status_url", None)
     try:
         return Client(
             options.url,

@@ -11,7 +11,7 @@ from visionserve.client.async_client import AsyncClient
 from visionserve.client.client import Client
 from visionserve.client.errors import ResponseError, ServiceUnreachable
 from visionserve.client.grpc import GrpcClient
-from visionserve.client.results import Answer, FileResult, Model, ModelName, Prediction, Workers
+from visionserve.client.results import Answer, FileResult, Model, ModelName, Part, Prediction, Workers
 from visionserve.client.retry import Retries
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "GrpcClient",
     "Model",
     "ModelName",
+    "Part",
     "Prediction",
     "ResponseError",
     "Retries",

@@ -19,6 +19,14 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Part:
+    """The part of the object where the heatmap is strongest, with its probability, 0-1."""
+
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True)
 class ModelName:
     """Which model answered."""
 
@@ -32,7 +40,8 @@ class Answer:
 
     ``novelty`` is 0 (very like the training images) to 1 (unlike all of them); ``timings`` are seconds by stage
     (decode, inference, total), as the service measured them; ``heatmap`` is a grey PNG, if one was requested.
-    ``second_look`` is whether the model was unsure and looked at the image twice.
+    ``second_look`` is whether the model was unsure and looked at the image twice. ``part`` is in explanations by models
+    that know parts.
     """
 
     predictions: tuple[Prediction, ...]
@@ -42,6 +51,7 @@ class Answer:
     timings: Mapping[str, float] = field(default_factory=dict)
     heatmap: bytes | None = None
     second_look: bool = False
+    part: Part | None = None
 
     @property
     def best(self) -> Prediction:
@@ -91,7 +101,9 @@ def read_native(content: Mapping[str, Any], request_id: str, timings: Mapping[st
     model = ModelName(str(content["model"]["name"]), str(content["model"]["version"]))
     heatmap = base64.b64decode(content["heatmap"]) if "heatmap" in content else None
     looks = bool(content.get("second_look", False))
-    return Answer(_not_empty(predictions), float(content["novelty"]), model, request_id, timings, heatmap, looks)
+    named = content.get("part")
+    part = Part(str(named["name"]), float(named["probability"])) if named else None
+    return Answer(_not_empty(predictions), float(content["novelty"]), model, request_id, timings, heatmap, looks, part)
 
 
 def read_v2(content: Mapping[str, Any], request_id: str, timings: Mapping[str, float]) -> Answer:
@@ -104,7 +116,9 @@ def read_v2(content: Mapping[str, Any], request_id: str, timings: Mapping[str, f
     model = ModelName(str(content["model_name"]), str(content.get("model_version", "")))
     heatmap = base64.b64decode(tensors["heatmap"][0]) if "heatmap" in tensors else None
     looks = bool((content.get("parameters") or {}).get("second_look", False))
-    return Answer(_not_empty(predictions), float(tensors["novelty"][0]), model, request_id, timings, heatmap, looks)
+    part = Part(str(tensors["part"][0]), float(tensors["part_probability"][0])) if "part" in tensors else None
+    novelty = float(tensors["novelty"][0])
+    return Answer(_not_empty(predictions), novelty, model, request_id, timings, heatmap, looks, part)
 
 
 def read_model(content: Mapping[str, Any]) -> Model:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin
 
+from visionserve.errors import UnsupportedImage
 from visionserve.formats import colour, headers, heif, torchvision_decoders
-from visionserve.formats.embedded_profiles import embedded_profile
+from visionserve.formats.embedded_profiles import embedded_profile, is_cropped
 from visionserve.formats.limits import Deadline, Limits, Plan, Timed
 from visionserve.formats.orientation import may_be_turned, orientation, upright
 from visionserve.formats.srgb import Conversion, conversion_for
@@ -66,6 +67,8 @@ def decode(file: bytes | bytearray, image_format: str, limits: Limits, min_side:
     readable = io.BytesIO(file) if image_format == "JPEG" else Timed(file, deadline)
     image = heif.open_avif(readable) if image_format == "AVIF" else Image.open(readable, formats=[image_format])
     limits.check_pixels(*image.size)
+    if image_format == "AVIF" and is_cropped(file, image.size):  # neither Pillow nor a browser's page crops it
+        raise UnsupportedImage("The AVIF file states a crop (clean aperture): save it cropped, or send a JPEG or PNG.")
     plan = Plan(image.size, may_be_turned(file, image), limits, min_side)
     opened = _Opened(file, image, plan, conversion_for(embedded_profile(file, image), image.mode))
     if jpeg:

@@ -74,30 +74,40 @@ def primary_item_code_points(file: bytes | bytearray) -> tuple[int, int] | None:
     Pillow hands out the ICC profile of an AVIF, but not these. None where there are none, or the boxes are broken.
     """
     with contextlib.suppress(struct.error, IndexError):
-        return _code_points(memoryview(file))
-    return None
-
-
-def _code_points(view: memoryview) -> tuple[int, int] | None:
-    meta = _first(view, b"meta")
-    if meta is None:
-        return None
-    boxes = meta[4:]
-    primary, properties = _first(boxes, b"pitm"), _first(boxes, b"iprp")
-    if primary is None or properties is None:
-        return None
-    item = int.from_bytes(primary[4 : 8 if primary[0] else 6], "big")
-    container, association = _first(properties, b"ipco"), _first(properties, b"ipma")
-    if container is None or association is None:
-        return None
-    kept = list(_boxes(container))
-    for index in _associated(association, item):
-        if 0 < index <= len(kept):
-            kind, content = kept[index - 1]
+        for kind, content in _primary_item_properties(memoryview(file)):
             if kind == b"colr" and bytes(content[:4]) == b"nclx":
                 primaries, transfer = struct.unpack_from(">HH", content, 4)
                 return primaries, transfer
     return None
+
+
+def is_cropped(file: bytes | bytearray, size: tuple[int, int]) -> bool:
+    """Whether the primary image of an AVIF of (width, height) pixels states a smaller clean aperture, its clap box."""
+    with contextlib.suppress(struct.error, IndexError):
+        for kind, content in _primary_item_properties(memoryview(file)):
+            if kind == b"clap":
+                width, width_divisor, height, height_divisor = struct.unpack_from(">4I", content)
+                return (width, height) != (size[0] * width_divisor, size[1] * height_divisor)
+    return False
+
+
+def _primary_item_properties(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """Yield type and content of the primary image's properties (ISO/IEC 23008-12, 9.3)."""
+    meta = _first(view, b"meta")
+    if meta is None:
+        return
+    boxes = meta[4:]
+    primary, properties = _first(boxes, b"pitm"), _first(boxes, b"iprp")
+    if primary is None or properties is None:
+        return
+    item = int.from_bytes(primary[4 : 8 if primary[0] else 6], "big")
+    container, association = _first(properties, b"ipco"), _first(properties, b"ipma")
+    if container is None or association is None:
+        return
+    kept = list(_boxes(container))
+    for index in _associated(association, item):
+        if 0 < index <= len(kept):
+            yield kept[index - 1]
 
 
 def _boxes(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:

@@ -8,7 +8,6 @@ import io
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 _TYPE = slice(4, 8)
@@ -42,8 +41,15 @@ class HeicFile:
         self.info: dict[str, Any] = self._image.info
 
     def decode(self) -> Image.Image:
-        """Return the primary image, RGB, RGBA or grey; shares the memory of its pixels."""
-        return Image.fromarray(np.asarray(self._image))
+        """Return the primary image, RGB, RGBA (RGBa where alpha is premultiplied) or grey, in 8 bits a value.
+
+        Raises:
+            ValueError: It is not of the size that its container states.
+        """
+        data, stride = self._image.data, self._image.stride  # loads it; a row may end in padding
+        if self._image.size != self.size:
+            raise ValueError(f"the picture has {self._image.size} pixels, its container says {self.size}")
+        return Image.frombuffer(self.mode, self.size, data, "raw", self.mode, stride, 1)
 
 
 def open_avif(file: io.BytesIO) -> Image.Image:

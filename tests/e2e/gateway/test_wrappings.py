@@ -21,7 +21,9 @@ from PIL import Image
 from tests.e2e.clients.test_cli import COMMAND
 from tests.e2e.conftest import E2E, Service
 from tests.e2e.gateway.gateways import NEEDS_NGINX, Gateway, running
+from tests.unit.visionserve.formats import deep_images
 from visionserve.client import Client, GrpcClient
+from visionserve.images import decode
 
 pytestmark = [*E2E, NEEDS_NGINX]
 
@@ -185,10 +187,16 @@ def test_what_is_too_large_is_refused_before_its_body_is_sent(gateway: Gateway) 
     assert outcome(gateway.port, Wrapping(head, b"")) == ("413 image_too_large", 0)
 
 
-@pytest.fixture(scope="module", params=["heic", "avif"])
+DEEP = ("10-turned-1.avif", "10-gain-map.avif", "10-sequence.avif", "12-alpha.heic", "10-grey-full.heic")
+
+
+@pytest.fixture(scope="module", params=["heic", "avif", *DEEP])
 def phone_image(request: pytest.FixtureRequest, photograph: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An image as phones write it, lying down with an orientation that turns it upright."""
-    path: Path = tmp_path_factory.mktemp("phone") / f"image.{request.param}"
+    """An image as phones write it, lying down with an orientation that turns it upright, or of 10 or 12 bits."""
+    path: Path = tmp_path_factory.mktemp("phone") / f"image.{request.param.rpartition('.')[2]}"
+    if request.param in DEEP:
+        path.write_bytes(deep_images.read(request.param))
+        return path
     image = Image.open(io.BytesIO(photograph))
     if request.param == "heic":
         pillow_heif.from_pillow(image).save(path, quality=90)
@@ -204,6 +212,11 @@ def test_a_phones_image_is_answered_alike_by_every_way_in(
 ) -> None:
     data = phone_image.read_bytes()
     expected = service.put(data).json()["predictions"]
+    decoded = io.BytesIO()
+    Image.fromarray(decode(data)).save(decoded, "PNG")
+    assert service.put(decoded.getvalue()).json()["predictions"] == expected, (
+        "the library decodes it as the service does"
+    )
     part = {"file": (phone_image.name, data)}
     v1 = {"instances": [{"b64": base64.b64encode(data).decode()}]}
     assert gateway.put(data).json()["predictions"] == expected

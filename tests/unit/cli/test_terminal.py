@@ -90,8 +90,11 @@ def test_the_models_port_beside_torchserves_is_found(monkeypatch: pytest.MonkeyP
     assert options.status_url("http://host:8000/base") == "http://host:8000/base"
     with serving(served=["birds"]) as status, fake_service.serving() as service:
         monkeypatch.setenv("VISIONSERVE_STATUS_URL", status.url)
-        assert main(["predict", str(folder / "row-0" / "0.jpg"), "--url", service.url]) == 0
-    assert service.asked[0].path == "/predictions/birds"
+        image = str(folder / "row-0" / "0.jpg")
+        assert main(["predict", image, "--url", service.url]) == 0
+        monkeypatch.setenv("VISIONSERVE_STATUS_URL", "http://127.0.0.1:1")
+        assert main(["predict", image, "--url", service.url, "--status-url", status.url]) == 0
+    assert [request.path for request in service.asked] == ["/predictions/birds"] * 2
 
 
 def test_models_are_listed_from_the_status_url_of_the_environment(

@@ -4,7 +4,7 @@ from collections.abc import Collection
 import pytest
 
 from launcher.archive import Archive
-from launcher.torchserve_api import ModelDescription, NoAnswer, ProbeAnswer
+from launcher.torchserve_api import ModelDescription, NoAnswer, ProbeAnswer, Refused
 from launcher.workers import (
     GONE_AFTER_S,
     INCOMPLETE_AFTER_S,
@@ -30,6 +30,7 @@ class FakeServer:
         self.says_who = True
         self.silent = False
         self.refuses = ""
+        self.error = ""
 
     def alive(self, pids: Collection[int]) -> set[int]:
         return set(self.pids) & set(pids)
@@ -45,6 +46,8 @@ class FakeServer:
         return self.refuses
 
     def predict(self, _model: str, _timeout_s: float) -> ProbeAnswer:
+        if self.error:
+            raise Refused(self.error)
         if not self.loaded:
             raise NoAnswer("nobody")
         self.loaded.append(self.loaded.pop(0))
@@ -95,6 +98,20 @@ def test_it_is_ready_only_when_every_worker_has_answered(monitor: WorkerMonitor,
     monitor.probe_once(monitor.models["roses/1.0"])
     assert monitor.not_ready_reason() == ""
     assert monitor.status(monitor.models["roses/1.0"]) == "ready"
+
+
+def test_a_refused_probe_is_reported_with_its_status(monitor: WorkerMonitor, server: FakeServer, clock: Clock) -> None:
+    server.pids, server.error = [1], "status 422: top_k must be at most 2."
+    monitor.tick()
+    monitor.probe_once(monitor.models["roses/1.0"])
+    reason = "(a test request got status 422: top_k must be at most 2.)"
+    assert monitor.not_ready_reason() == f"0 of 2 workers of roses 1.0 have answered so far {reason}"
+    clock.now += 300
+    monitor.tick()
+    assert f"within 240 s {reason}: see" in monitor.failure()
+    server.error, server.loaded = "", [1]
+    monitor.probe_once(monitor.models["roses/1.0"])
+    assert monitor.models["roses/1.0"].refusal == ""
 
 
 def test_an_answer_of_a_worker_that_is_not_known_yet_counts_when_it_is(

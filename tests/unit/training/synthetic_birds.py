@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from training.data import manifest as manifests
@@ -63,7 +63,8 @@ def bundle(root: Path, directory: Path) -> Path:
     steps = [
         helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("AveragePool", ["planes"], ["class_maps"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("AveragePool", ["planes"], ["features"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("Conv", ["features", "as they are"], ["class_maps"], kernel_shape=[1, 1]),
         helper.make_node("GlobalAveragePool", ["class_maps"], ["means"]),
         helper.make_node("Flatten", ["means"], ["logits"]),
         helper.make_node("Identity", ["logits"], ["embedding"]),
@@ -78,6 +79,7 @@ def bundle(root: Path, directory: Path) -> Path:
         "brightness",
         [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", SIDE, SIDE, 3])],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()],
+        [numpy_helper.from_array(np.eye(3, dtype=np.float32)[:, :, None, None], "as they are")],
     )
     onnx.save(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10),

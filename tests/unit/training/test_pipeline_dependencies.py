@@ -2,7 +2,9 @@
 
 import ast
 import functools
+import re
 from collections.abc import Iterator
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ ENGINES = ("visionserve/engines.py", "visionserve/torch_engine.py")
 UNRELATED = {
     "prepare": {"training/machine.py": "warns when the memory is small"},
     "fit": {
+        "training/fit/epoch_progress.py": "says how far it is",
         "training/tracking/": "logs and draws",
         "training/evaluation/": "drawn by tracking",
         "training/plotting.py": "drawn by tracking",
@@ -78,3 +81,17 @@ def test_what_is_left_out_is_really_imported(stage: str) -> None:
     """Or the list would hide what it does not name."""
     for name in UNRELATED[stage]:
         assert (ROOT / name).exists()
+
+
+def test_the_buckets_of_the_document_are_those_that_dvc_knows() -> None:
+    schemas = pytest.importorskip("dvc.config_schema", reason="DVC is not installed: make .venv/.train").REMOTE_SCHEMAS
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    kinds = set(re.findall(r"dvc\[(\w+)\]", text))
+    assert kinds == {"s3", "gs", "azure"} <= set(metadata("dvc").get_all("Provides-Extra") or ())
+    for kind, options in (
+        ("s3", ["endpointurl"]),
+        ("gs", ["credentialpath"]),
+        ("azure", ["account_name", "connection_string"]),
+    ):
+        assert all(option in schemas[kind] and option in text for option in options)
+        assert f"{kind}://" in text

@@ -14,6 +14,13 @@ from training.data.datasets import Collection, ImageFile, Split
 from visionserve.errors import BundleError
 
 IMAGES = "images"
+# Of the parts, what can be told apart at the few places of a class map; a part that is not here stands for itself.
+_REGIONS = {
+    "head": ("beak", "crown", "forehead", "left eye", "nape", "right eye", "throat"),
+    "body": ("back", "belly", "breast"),
+    "wing": ("left wing", "right wing"),
+    "leg": ("left leg", "right leg"),
+}
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,16 @@ def annotations(root: Path) -> dict[str, Annotation]:
             raise BundleError(f"{root / 'bounding_boxes.txt'} has no box of image {number}")
         annotations[f"{IMAGES}/{name}"] = Annotation(boxes[number], tuple(parts.get(number, ())))
     return annotations
+
+
+def has_parts(root: Path) -> bool:
+    """Whether a folder has the part locations of this data set."""
+    return (root / "parts" / "part_locs.txt").is_file() and (root / "bounding_boxes.txt").is_file()
+
+
+def region(part: Part) -> str:
+    """Return the region of the bird that a part belongs to: head, body, wing, leg or tail."""
+    return next((region for region, names in _REGIONS.items() if part.name in names), part.name)
 
 
 def readable(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +44,20 @@ def test_each_epoch_is_a_line_with_what_the_tracker_was_told(whole: Run) -> None
     for name in curves.COLUMNS[2:]:
         expected = list(logged(whole.folder)[name].values())
         assert [float(line[name]) for line in lines] == pytest.approx(expected, rel=1e-6)
+
+
+def test_in_a_log_there_is_a_line_per_epoch_and_no_progress_bar(
+    recipe: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.INFO, logger="training"):
+        trainer.fit(recipe, Run(tmp_path / "run"))
+    lines = [line for line in caplog.messages if line.startswith("epoch ")]
+    assert len(lines) == 2
+    for epoch, line in enumerate(lines, 1):
+        number = r"\d+\.\d{4}"
+        figures = f"train/loss {number}, val/loss {number}, val/accuracy {number}"
+        assert re.fullmatch(rf"epoch {epoch} of 2: {figures}, \d+ s", line)
+    assert "it/s" not in "".join(capfd.readouterr())
 
 
 def test_the_picture_is_drawn(whole: Run) -> None:
