@@ -128,7 +128,7 @@ def test_with_keys_the_gateway_wants_one(tmp_path: Path, stack: Stack) -> None:
     finally:
         del stack.environment["VISIONSERVE_API_KEYS"]
         stack.compose("up", "--detach", "--wait", "--force-recreate")
-    assert "answered 401" in refused.stdout
+    assert "returned 401" in refused.stdout
     assert allowed.returncode == 0, allowed.stdout
 
 

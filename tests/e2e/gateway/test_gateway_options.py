@@ -1,6 +1,7 @@
 """The gateway's options: API keys, pages of other origins, TLS, the page, another user."""
 
 import os
+import re
 import shutil
 import signal
 import ssl
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from gateway.options import OPTIONS, resolve
+from gateway.render import check, nginx, render
 from tests.e2e.conftest import ROOT, free_ports
 from tests.e2e.gateway.gateways import NEEDS_NGINX, Behind, Gateway, Reply, Seen, behind, code, plain, running
 
@@ -214,17 +217,25 @@ def test_the_page_can_have_a_folder_and_may_be_away(server: Behind, tmp_path: Pa
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
 
 
-# ---- the client
+# ---- numbers
 
 
-def test_an_address_is_taken_from_a_trusted_proxy_and_from_nobody_else(server: Behind, tmp_path: Path) -> None:
-    forwarded = {"x_forwarded_for": "198.51.100.7", "x_request_id": "far"}
-    for trusted, address in (("127.0.0.0/8", "198.51.100.7"), ("10.0.0.0/8", "127.0.0.1"), ("", "127.0.0.1")):
-        folder = tmp_path / address / str(len(trusted))
-        folder.mkdir(parents=True)
-        with running(folder, server.address, trusted_proxies=trusted) as gateway:
-            gateway.put(b"image", **forwarded)
-            assert gateway.log_line("far")["address"] == address
+@pytest.mark.parametrize("end", ["lowest", "highest"])
+def test_nginx_takes_every_number_that_an_option_allows(tmp_path: Path, end: str) -> None:
+    seen = 0
+    for option in OPTIONS:
+        try:
+            option.parse("no number")
+        except ValueError as error:
+            bounds = re.fullmatch(r"a whole number from (?P<lowest>\d+) to (?P<highest>\d+)", str(error))
+        else:
+            continue
+        if bounds is not None:
+            # A rate, without which no burst is rendered.
+            options = resolve({"rate": "1", option.name: bounds[end]}, {})
+            check(str(nginx()), render(options, tmp_path / option.name))
+            seen += 1
+    assert seen > 15
 
 
 # ---- other users
