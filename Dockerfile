@@ -65,7 +65,6 @@ RUN --mount=type=cache,target=/root/.cache/uv \
 # hadolint ignore=DL3006
 FROM installed-${DEVICE} AS archive
 ARG DEVICE
-ARG MODEL=flowers
 WORKDIR /build
 RUN --mount=type=cache,target=/root/.cache/uv \
     python3 docker/filter_requirements.py requirements/serve.txt --device "$DEVICE" --without-torch > archive.txt \
@@ -73,6 +72,8 @@ RUN --mount=type=cache,target=/root/.cache/uv \
 COPY visionserve visionserve
 COPY handlers handlers
 COPY training training
+# Here, so that another model does not install the packages again.
+ARG MODEL=flowers
 COPY model_store/${MODEL} model_store/${MODEL}
 RUN mkdir /models && python -m training package --bundle "model_store/$MODEL" --profile "$DEVICE" --output "/models/$MODEL.mar"
 

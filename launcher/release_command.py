@@ -102,14 +102,20 @@ def sentence(name: str, release: Release, versions: Sequence[str]) -> str:
 
 def _report(settings: Settings, wanted: Release, *, running: bool, switched: bool) -> int:
     if not running:
-        print(f"No service answers at port {settings.status_port}: this holds from its start on.")
+        print(
+            f"No service answers at port {settings.status_port} of this machine: one that reads this folder, as in a "
+            "container, follows by itself, else from its start on."
+        )
     elif switched and not _await_switch(settings, wanted.default):
         print(f"The service has not taken it over within {_SWITCH_S:.0f} s: its log says why.")
         return FAILED
     if wanted.candidate:
-        print("The gateway takes it over within a second; its log has the predictions of both versions.")
+        print(
+            "`make gateway` takes it over within a second, one in a container when told to (docs/releases.md); "
+            "its log has the predictions of both versions."
+        )
     if wanted.candidate or wanted.previous:
-        print(f"Undo it with `make rollback MODEL={settings.model}` (python -m launcher release --back).")
+        print(f"Undo it with `make rollback MODEL={settings.model}` (the same options and --back).")
     return DONE
 
 

@@ -1,13 +1,16 @@
 """scripts/smoke_test.sh passes on a real service, and fails where something is open that must be closed."""
 
+import json
 import os
 import subprocess
+import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import requests
 
-from tests.e2e.conftest import E2E, ROOT, Service
+from tests.e2e.conftest import E2E, ROOT, Service, start, stop
 from tests.e2e.gateway.gateways import NEEDS_NGINX, Behind, Gateway, Reply, Seen, behind, running
 
 pytestmark = [*E2E, NEEDS_NGINX]
@@ -46,6 +49,31 @@ def test_a_service_passes_whatever_else_listens_beside_it(gateway: Gateway) -> N
     done = smoke(gateway.url(""))
     assert (done.returncode, failures(done)) == (0, []), done.stdout + done.stderr
     assert "is closed" not in done.stdout
+
+
+def test_the_model_that_is_served_is_asked_whatever_its_name(model_store: Path, tmp_path: Path) -> None:
+    with (
+        zipfile.ZipFile(model_store / "flowers.mar") as flowers,
+        zipfile.ZipFile(tmp_path / "pets.mar", "w") as pets,
+    ):
+        for name in flowers.namelist():
+            content = flowers.read(name)
+            if name == "card.json":
+                content = json.dumps({**json.loads(content), "name": "pets"}).encode()
+            if name == "MAR-INF/MANIFEST.json":
+                content = content.replace(b'"flowers"', b'"pets"')
+            pets.writestr(name, content)
+    service = start(tmp_path, tmp_path / "service.log", TS_DEFAULT_WORKERS_PER_MODEL="1")
+    try:
+        inference, status = (f"127.0.0.1:{service.ports[name]}" for name in ("port", "status_port"))
+        with running(tmp_path, inference, status=status) as gateway:
+            done, other = smoke(gateway.url("")), smoke(gateway.url(""), MODEL="flowers")
+    finally:
+        stop(service)
+    assert (done.returncode, failures(done)) == (0, []), done.stdout + done.stderr
+    assert "PUT /predictions/pets returns 200" in done.stdout
+    assert other.returncode == 1
+    assert failures(other)[0].startswith('FAILED GET /models returned 200 without "flowers"')
 
 
 def test_in_public_torchserves_ports_must_be_closed(service: Service, gateway: Gateway) -> None:
