@@ -19,7 +19,6 @@ with missing_package.explained("python -m scripts.update_docs", "train"):
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "model_store" / "flowers"
-CORRUPTIONS = ROOT / "docs" / "corruption_study.json"
 STUDY = ROOT / "docs" / "drift_study.json"
 DOCUMENTS = (
     ROOT / "README.md",
@@ -106,18 +105,14 @@ def _elsewhere(row: Mapping[str, Any]) -> str:
 
 def corruptions() -> str:
     """Return the table of accuracies under the corruptions of the evaluation report, and their mean in a sentence."""
-    study = {"version": _read(BUNDLE / "card.json")["version"]} | _read(BUNDLE / "metrics.json")
-    if "robustness" not in study:  # the shipped bundle was not measured on them: the last one that was
-        study = _read(CORRUPTIONS)
-    figures = study["robustness"]
+    figures = _read(BUNDLE / "metrics.json")["robustness"]
     severities, clean = figures["severities"], figures["clean"]
     middle = severities[len(severities) // 2]
     cells = {(cell["kind"], cell["severity"]): cell for cell in figures["cells"]}
     at_middle = [cell["accuracy"] for (_, severity), cell in cells.items() if severity == middle]
     low, high = figures["mean_accuracy_interval"]
     summary = (
-        f"Version {study['version']}: mean accuracy over kinds and severities {_percent(figures['mean_accuracy'])} "
-        f"({100 * low:.1f}-"
+        f"Mean accuracy over kinds and severities {_percent(figures['mean_accuracy'])} ({100 * low:.1f}-"
         f"{100 * high:.1f}), {_percent(figures['relative_accuracy'])} of the accuracy on the images as they are; at "
         f"severity {middle} alone {_percent(sum(at_middle) / len(at_middle))}."
     )
@@ -138,6 +133,12 @@ def corruptions() -> str:
 def _interval(cell: Mapping[str, Any]) -> str:
     low, high = cell["interval"]
     return f"{_percent(cell['accuracy'])} ({100 * low:.1f}-{100 * high:.1f})"
+
+
+def _table(section: str) -> str:
+    """Return the first table of a section of the bundle's report."""
+    text = (BUNDLE / "report.md").read_text(encoding="utf-8").partition(f"## {section}\n")[2]
+    return "\n".join(re.findall(r"(?m)^\|.*$", text.partition("\n## ")[0]))
 
 
 def worst_labels() -> str:
@@ -289,6 +290,8 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "robustness": robustness,
     "drift-study": drift_study,
     "external": external,
+    "shifted": lambda: _table("Other images of the same labels"),
+    "novelty": lambda: _table("Novelty"),
 }
 
 if __name__ == "__main__":
