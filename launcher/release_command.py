@@ -7,9 +7,11 @@ there, and a switch is waited for until the service reports it.
 import contextlib
 import http.client
 import json
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from launcher import archive as archives
@@ -17,6 +19,7 @@ from launcher import releases
 from launcher.releases import Release, ReleaseError
 from launcher.settings import HOST, Settings, SetupError
 
+DEFAULT_STORE = Path("model_store")  # as the options of `python -m launcher` have it
 DONE, FAILED = 0, 1
 _TIMEOUT_S, _SWITCH_S, _POLL_S = 5.0, 20.0, 0.1
 
@@ -100,11 +103,20 @@ def sentence(name: str, release: Release, versions: Sequence[str]) -> str:
     return f"{text}; also there: {', '.join(others)}." if others else f"{text}."
 
 
+def undo(settings: Settings) -> str:
+    """Return the command that takes a release back, with what finds the same service and folder."""
+    options = [f"--port-offset {settings.port_offset}"] if settings.port_offset else []
+    if settings.model_store != DEFAULT_STORE:
+        options.append(f"--model-store {shlex.quote(str(settings.model_store))}")
+    return f"make rollback MODEL={shlex.quote(settings.model)}" + (f' ARGS="{" ".join(options)}"' if options else "")
+
+
 def _report(settings: Settings, wanted: Release, *, running: bool, switched: bool) -> int:
     if not running:
         print(
             f"No service answers at port {settings.status_port} of this machine: one that reads this folder, as in a "
-            "container, follows by itself, else from its start on."
+            "container, follows by itself, else from its start on. One at other ports is found with "
+            'ARGS="--port-offset N".'
         )
     elif switched and not _await_switch(settings, wanted.default):
         print(f"The service has not taken it over within {_SWITCH_S:.0f} s: its log says why.")
@@ -115,7 +127,7 @@ def _report(settings: Settings, wanted: Release, *, running: bool, switched: boo
             "its log has the predictions of both versions."
         )
     if wanted.candidate or wanted.previous:
-        print(f"Undo it with `make rollback MODEL={settings.model}` (the same options and --back).")
+        print(f"Undo it with `{undo(settings)}` (python -m launcher release: the same options and --back).")
     return DONE
 
 

@@ -59,6 +59,7 @@ class Settings:
     drain_delay_s: float
     drain_timeout_s: float
     gateway_port: int = 0
+    port_offset: int = 0
 
     @property
     def archives(self) -> list[Path]:
@@ -112,6 +113,7 @@ def resolve(
         drain_delay_s=_seconds("drain_delay", values),
         drain_timeout_s=_seconds("drain_timeout", values),
         gateway_port=_gateway_port(options, environment),
+        port_offset=offset,
     )
 
 

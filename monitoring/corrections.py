@@ -73,6 +73,11 @@ def from_feedback(path: Path, kept: str | None, *, confirmed: bool) -> Iterator[
         kept: folder or fsspec address of the kept images; None where none were kept.
         confirmed: also those whose prediction was judged right.
     """
+    if not path.exists():
+        raise BundleError(
+            f"{path} does not exist: nobody has judged an answer on the page yet (leave --feedback out), or the page "
+            "keeps its file elsewhere (UI_FEEDBACK)"
+        )
     read = feedback.read(path)
     for _ in range(read.skipped):
         yield Candidate(Entry("", "", ""), "", None, "a line of the feedback that cannot be read")

@@ -29,6 +29,7 @@ from visionserve.model_card import ModelCard
 NO_SERVICE, INTERRUPTED = 3, 130
 _UNKNOWN_LABELS = 5  # that are named
 _CONTINUE = "The answers so far are in {}; the same command continues the run."
+_ELSEWHERE = 'A service at another address is named with --url (make: ARGS="--url http://HOST:PORT").'
 
 
 def run(args: argparse.Namespace) -> int:
@@ -36,7 +37,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         return _evaluate(args)
     except ServiceUnreachable as error:
-        print(f"{error} {_CONTINUE.format(args.log)}", file=sys.stderr)
+        log = prediction_log.read(args.log)
+        begun = bool(log.starts and log.of(log.starts[-1].run))
+        print(f"{error} {_CONTINUE.format(args.log) if begun else _ELSEWHERE}", file=sys.stderr)
         return NO_SERVICE
     except KeyboardInterrupt:
         print(f"Interrupted. {_CONTINUE.format(args.log)}", file=sys.stderr)

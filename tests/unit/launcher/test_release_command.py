@@ -52,6 +52,24 @@ def test_what_cannot_be_is_one_sentence(present: Release, order: Order, message:
         release_command.plan("mine", VERSIONS, present, order)
 
 
+@pytest.mark.parametrize(
+    ("store", "offset", "command"),
+    [
+        ("model_store", {}, "make rollback MODEL=mine"),
+        ("model_store", {"VISIONSERVE_PORT_OFFSET": "100"}, 'make rollback MODEL=mine ARGS="--port-offset 100"'),
+        (
+            "birds_store",
+            {"port_offset": 7},
+            'make rollback MODEL=mine ARGS="--port-offset 7 --model-store birds_store"',
+        ),
+    ],
+    ids=["as-it-is", "offset-of-the-environment", "offset-and-folder"],
+)
+def test_the_way_back_is_a_command_for_the_same_service(store: str, offset: dict[str, Any], command: str) -> None:
+    settings = resolve("mine", Path(store), Path("config.properties"), offset, offset)
+    assert release_command.undo(settings) == command
+
+
 class Status:
     """A status server that follows the file, as the launcher does."""
 

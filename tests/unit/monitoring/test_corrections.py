@@ -127,6 +127,7 @@ def test_mistakes_are_listed_with_their_images_and_those_of_the_model_left_out(
     [
         ([], "--feedback FILE, --mistakes FILE"),
         (["--mistakes", "missing.csv"], "cannot be read"),
+        (["--feedback", "missing.jsonl"], "nobody has judged an answer on the page yet (leave --feedback out)"),
         (["--mistakes", "mistakes.csv"], "--root names the folder"),
         (["--mistakes", "other.csv", "--root", "."], "is not a list of mistakes"),
         (["--feedback", "feedback.jsonl", "--kept", "nonsense://x"], "package that is not installed"),

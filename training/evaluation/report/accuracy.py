@@ -117,10 +117,9 @@ def baseline(card: ModelCard) -> str:
     )
     kept = {
         "probe": "the probe, because no epoch was clearly better",
-        "epoch": f"epoch {facts['epoch']}",
         "average": f"an average of weights, {percent(facts.get('epoch_share'), 0)} epoch {facts['epoch']} and the rest "
         "the probe",
-    }[facts["keeps"]]
+    }.get(facts["keeps"], f"epoch {facts['epoch']}")
     if facts["keeps"] != "probe":
         kept += f", with {percent(facts['val_accuracy'], 2)} of the validation images"
     return (
