@@ -2,6 +2,7 @@ import base64
 import gzip
 import io
 import json
+import time
 import struct
 
 import pillow_heif
@@ -126,8 +127,10 @@ def test_more_than_the_front_end_takes_is_413_too(service: Service, photograph: 
 def test_an_image_that_is_declared_as_a_form_is_a_short_line_of_log(service: Service, photograph: bytes) -> None:
     """What `curl --data-binary` sends without a Content-Type: TorchServe parses it before any handler sees it."""
     assert service.put(photograph, content_type="application/x-www-form-urlencoded").status_code == 500
-    lines = [line for line in service.log.read_text(errors="replace").splitlines() if "use curl -T" in line]
-    assert lines, "the log does not say what to do"
+    deadline = time.monotonic() + 30  # the log is written asynchronously
+    while not (lines := [line for line in service.log.read_text(errors="replace").splitlines() if "curl -T" in line]):
+        assert time.monotonic() < deadline, f"the log does not say what to do:\n{service.log.read_text()}"
+        time.sleep(0.2)
     assert max(map(len, lines)) < 2000
     assert json.loads(lines[-1])["level"] == "ERROR"
     assert "io.netty.channel" not in lines[-1]
