@@ -22,6 +22,7 @@ from monitoring import feedback
 from training.data import review_list
 from training.data.manifest import FILE_NAME as MANIFEST
 from training.data.review_list import Entry
+from training.markdown import counted
 from visionserve.errors import BundleError
 from visionserve.files import atomic_write
 
@@ -55,7 +56,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"left out {count}: {reason}")
     undecided = sum(entry.accepted is None for entry in entries)
     path = args.output / review_list.FILE_NAME
-    print(f"{path}: {len(entries)} images, {undecided} to be decided; look at {path.with_name(review_list.PAGE)}")
+    print(
+        f"{path}: {counted(len(entries), 'image')}, {undecided} to be decided; "
+        f"look at {path.with_name(review_list.PAGE)}"
+    )
     print("these are copies, which no retention time deletes: delete the folder when it was reviewed and added")
     manifest = args.bundle / MANIFEST if args.bundle is not None else "model_store/NAME/manifest.csv"
     print(f"next: fill in `use` (yes or no) and `label` in {path}, then, with the layout and folder of your images:")
@@ -138,8 +142,8 @@ def collect(candidates: Sequence[Candidate], known: dict[str, str], folder: Path
         if digest in known:
             left_out.append(f"{_SPLITS[known[digest]]} of the model already")
         elif digest in entries:
-            listed = "an earlier start" if digest in before else "this one"
-            left_out.append(f"the same file is in the list already, from {listed}")
+            listed = "is in the list since an earlier start" if digest in before else "was named twice, listed once"
+            left_out.append(f"the same image {listed}")
         else:
             file = f"{review_list.IMAGES}/{digest}{Path(candidate.name).suffix.lower()}"
             with atomic_write(folder / file) as unfinished:

@@ -100,7 +100,7 @@ def test_decisions_stay_when_the_command_runs_again(tmp_path: Path, capsys: pyte
     first, second = listed(tmp_path, *feedback_options(tmp_path))
     assert (first.use, first.label) == ("yes", "cat")
     assert (second.use, second.label) == ("", "dog")
-    assert "in the list already, from an earlier start" in capsys.readouterr().out
+    assert "is in the list since an earlier start" in capsys.readouterr().out
 
 
 def test_mistakes_are_listed_with_their_images_and_those_of_the_model_left_out(
