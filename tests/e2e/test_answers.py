@@ -2,8 +2,8 @@ import base64
 import gzip
 import io
 import json
-import time
 import struct
+import time
 
 import pillow_heif
 import pytest
