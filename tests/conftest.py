@@ -1,8 +1,11 @@
-"""Signals: a shell without job control starts background jobs with SIGINT and SIGQUIT ignored, nohup with SIGHUP.
+"""What the suite does not hand down to the programs that it starts, from the shell and from `make test ARGS=...`.
 
-Programs inherit that, so tests that stop one by such a signal would wait for ever: the suite begins with the defaults.
+A shell without job control starts background jobs with SIGINT and SIGQUIT ignored, nohup with SIGHUP: tests that stop
+a program by such a signal would wait for ever. A make within a test would take the outer one's ARGS for its own.
 """
 
+import os
+import re
 import signal
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -10,3 +13,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 for _number in (signal.SIGQUIT, signal.SIGHUP):
     if signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, signal.SIG_DFL)
+
+_given = re.findall(r"(?:^|\s)(\w+)=", os.environ.get("MAKEFLAGS", "").partition("-- ")[2])
+for _name in (*_given, "MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS"):
+    os.environ.pop(_name, None)
