@@ -60,7 +60,7 @@ def _changed(root: Path) -> None:
     ("change", "sentence"),
     [
         (_image, r"which now has 1 more \(red/new\.png\)\."),
-        (_label, r"which now has 12 more .* and 1 new labels \(violet\)"),
+        (_label, r"which now has 12 more .* and 1 new label \(violet\)"),
         (_fewer, r"red/00\.png is missing or changed"),
         (_changed, r"red/00\.png is missing or changed"),
     ],
