@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -142,7 +143,7 @@ def test_a_worker_that_is_killed_is_one_sentence(tiny: TinyBundle, folder: Path,
     for worker in children(run.pid):
         # The resource tracker of multiprocessing is a child too.
         if b"spawn_main" in Path(f"/proc/{worker}/cmdline").read_bytes():
-            subprocess.run(["kill", "-9", str(worker)], check=True)
+            os.kill(worker, signal.SIGKILL)
     _, errors = run.communicate(timeout=60)
     assert run.returncode == 2
     assert "A worker process was killed" in errors
