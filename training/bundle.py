@@ -423,8 +423,7 @@ def _public(recipe: Recipe) -> dict[str, Any]:
         content.pop(of_this_machine)
     for stated_elsewhere in ("init_note", "data_note", "licence"):
         content.pop(stated_elsewhere)
-    if recipe.teacher.bundle is not None:
-        content["teacher"]["bundle"] = Path(recipe.teacher.bundle).name
+    content["teacher"]["bundle"] = [folder.name for folder in recipe.teacher.folders] or None
     return content | {"init": Path(recipe.init).name}
 
 

@@ -325,17 +325,17 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A finished network whose outputs are learned from besides the labels (distillation, arXiv 1503.02531).
+    """Finished networks whose outputs are learned from besides the labels (distillation, arXiv 1503.02531).
 
     Attributes:
-        bundle: its folder, or that of a run that ended, with the labels of this run; of any network. None learns from
-            the labels alone.
-        size: pixels that it sees; None is what the network in training sees, which a teacher for one size cannot take.
+        bundle: the folder of one, or of a run that ended, with the labels of this run; of any network. Several teach
+            the mean of their log probabilities; none leaves the labels alone.
+        size: pixels that they see; None is what the network in training sees, which one for a single size cannot take.
         share: of the loss that comes from the teacher, 0-1; the labels have the rest.
         temperature: softens both networks' outputs, so that the teacher's probabilities of the other labels count.
     """
 
-    bundle: str | None = None
+    bundle: str | tuple[str, ...] | None = None
     share: float = 0.5
     temperature: float = 2.0
     size: int | None = None
@@ -345,6 +345,12 @@ class Teacher:
             raise BundleError(
                 "teacher.share is 0 to 1, teacher.temperature above 0, teacher.size a number of pixels or null"
             )
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folder of each."""
+        named = (self.bundle,) if isinstance(self.bundle, str) else self.bundle or ()
+        return tuple(Path(folder) for folder in named)
 
 
 @dataclass(frozen=True)

@@ -24,29 +24,29 @@ _log = logging.getLogger(__name__)
 
 
 class DistillationLoss:
-    """Compares a network in training with its teacher, whose weights are in no checkpoint and are not trained."""
+    """Compares a network in training with its teachers, whose weights are in no checkpoint and are not trained."""
 
     def __init__(self, settings: Teacher) -> None:
-        """Load the teacher, if there is one."""
-        self.share = settings.share if settings.bundle is not None else 0.0
+        """Load the teachers, if there are any."""
+        self.share = settings.share if settings.folders else 0.0
         self._temperature, self._size = settings.temperature, settings.size
-        self._network: nn.Module | None = None
-        if settings.bundle is not None:
-            folder = Path(settings.bundle)
-            self._network = finished.load(folder).requires_grad_(False)
-            self._network.to(memory_format=torch.channels_last)
-            if not settings.size and not has_class_maps(self._network):
+        self._networks: list[nn.Module] = []  # not a ModuleList: they belong to no module
+        for folder in settings.folders:
+            teacher = finished.load(folder).requires_grad_(False).to(memory_format=torch.channels_last)
+            if not settings.size and not has_class_maps(teacher):
                 size = finished.card_of(folder).input.size
                 _log.warning("the teacher sees the sizes of the stages; --teacher.size %d is its own", size)
+            self._networks.append(teacher)
 
     def loss(self, inputs: Tensor, logits: Tensor) -> Tensor:
-        """Return how far ``logits`` (B, C) are from the teacher's outputs to the same normalised ``inputs``."""
-        if self._network is None:
+        """Return how far ``logits`` (B, C) are from the teachers' answer to the same normalised ``inputs``."""
+        if not self._networks:
             return logits.new_zeros(())
         with torch.no_grad():
             if self._size and inputs.shape[-1] != self._size:
                 inputs = interpolate(inputs, (self._size, self._size), mode="bilinear", antialias=True)
-            expected = self._network.to(inputs.device)(inputs).float()
+            answers = [teacher.to(inputs.device)(inputs).float().log_softmax(dim=1) for teacher in self._networks]
+            expected = torch.stack(answers).mean(dim=0)
         return divergence(logits, expected, self._temperature)
 
 
@@ -92,8 +92,7 @@ def check_leak(recipe: Recipe, manifest: Manifest) -> dict[str, str]:
 
 def _bundles(recipe: Recipe) -> list[Path]:
     """Return the bundles whose weights or outputs the recipe learns from."""
-    teachers = [Path(recipe.teacher.bundle)] if recipe.teacher.bundle is not None else []
-    return [*([Path(recipe.init)] if Path(recipe.init).is_dir() else []), *teachers]
+    return [*([Path(recipe.init)] if Path(recipe.init).is_dir() else []), *recipe.teacher.folders]
 
 
 def check_labels(recipe: Recipe, labels: tuple[str, ...]) -> None:

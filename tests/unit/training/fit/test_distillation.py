@@ -95,6 +95,27 @@ def test_a_run_of_another_network_teaches_at_its_own_size(tmp_path: Path) -> Non
     assert Run(tmp_path / "student").finished
 
 
+def test_several_teachers_teach_the_mean_of_their_log_probabilities(bundle: Path, tmp_path: Path) -> None:
+    root = synthetic_images.image_folder(tmp_path / "colours", 6)
+    other = Run(tmp_path / "other")
+    stages = (Stage(1.0, 32),)
+    fit(
+        synthetic_images.recipe(root, epochs=1, architecture="mobilenet_v3_small", stages=stages, data=data_of(root)),
+        other,
+    )
+    settings = Teacher((str(bundle), str(other.folder)), size=32)
+    images, logits = torch.rand(2, 3, 32, 32), torch.zeros(2, 3)
+    first, second = (finished.load(folder)(images).softmax(dim=1) for folder in settings.folders)
+    geometric = (first * second).sqrt()
+    expected = distillation.divergence(logits, geometric.log(), settings.temperature)
+    torch.testing.assert_close(distillation.DistillationLoss(settings).loss(images, logits), expected)
+    recipe = synthetic_images.recipe(root, teacher=settings, data=data_of(root))
+    recipes.save(recipe, tmp_path / "recipe.yaml")
+    assert recipes.load(tmp_path / "recipe.yaml").teacher == settings
+    with pytest.raises(BundleError, match="was trained or chosen on"):
+        fit(revised(recipe, seed=5), Run(tmp_path / "leak"))
+
+
 def test_a_run_that_has_not_ended_teaches_nothing(tmp_path: Path) -> None:
     recipes.save(synthetic_images.recipe(tmp_path), tmp_path / "recipe.yaml")
     with pytest.raises(BundleError, match="has not ended"):
