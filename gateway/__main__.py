@@ -60,11 +60,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _render(options: dict[str, Any], folder: Path) -> int:
-    configuration = render.render(options, folder.absolute())
-    _warn(options)
     program = render.nginx()
+    installed = render.version(program) if program is not None else ()
+    wanted = options["nginx_version"] or installed
+    configuration = render.render({**options, "nginx_version": wanted}, folder.absolute())
+    _warn(options)
     if program is None:
         print(f"{configuration} is written but not checked: nginx is not installed here.")
+    elif installed != wanted:
+        there, here = (".".join(map(str, version)) for version in (wanted, installed))
+        print(f"{configuration} is written for nginx {there} but not checked: the one installed here is {here}.")
     else:
         render.check(program, configuration)
         print(f"{configuration} is written and nginx accepts it.")
@@ -82,7 +87,8 @@ def _run(options: dict[str, Any]) -> int:
     with temporary as name:
         folder = Path(name)
         folder.chmod(_TRAVERSABLE)
-        configuration = render.render({**options, "temp": folder}, folder)
+        options |= {"temp": folder, "nginx_version": render.version(program)}
+        configuration = render.render(options, folder)
         _warn(options)
         render.check(program, configuration)
         address = f"http://{options['host']}:{options['port']}"
@@ -105,7 +111,7 @@ def _follow(options: dict[str, Any], folder: Path, program: str) -> Callable[[in
         if not follower.changed():
             return
         try:
-            render.check(program, render.render({**options, "temp": folder}, folder))
+            render.check(program, render.render(options, folder))
         except OptionError as error:
             process.say(f"{error} Until then requests go where they went before.")
             return

@@ -127,6 +127,12 @@ def _ui_url(text: str) -> str:
     return _address(parts.netloc) if text else ""
 
 
+def _version(text: str) -> tuple[int, ...]:
+    if text and not re.fullmatch(r"[0-9]{1,3}(?:\.[0-9]{1,3}){2}", text):
+        raise ValueError("a version such as 1.28.0")
+    return tuple(int(part) for part in text.split(".")) if text else ()
+
+
 def _ui_path(text: str) -> str:
     if not re.fullmatch(r"/(?:[A-Za-z0-9_-]{1,64}/)?", text) or re.fullmatch(RESERVED, text):
         raise ValueError("/ or one folder that is not a route, such as /ui/")
@@ -174,6 +180,12 @@ OPTIONS = (
     ),
     Option("answer_timeout_s", "30", _integer(1, 3600), "seconds that TorchServe has for an answer"),
     Option("drain_timeout_s", "30", _integer(1, 3600), "seconds after SIGQUIT until open connections are cut"),
+    Option(
+        "nginx_version",
+        "",
+        _version,
+        "for `render`: version of the nginx that will read the configuration; empty: of the one installed here",
+    ),
     Option("trusted_proxies", "", _networks, "networks whose X-Forwarded-For header is trusted"),
     Option("api_keys_file", "", _file, "a file of name:key lines; without it no key is needed"),
     Option(

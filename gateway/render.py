@@ -1,6 +1,7 @@
 """Render nginx's configuration from the options; nginx itself checks it where it is installed."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ CONFIGURATION, KEYS = "nginx.conf", "keys.conf"
 # Readable by the user who runs nginx; keys by their owner only.
 _MODE, _KEYS_MODE = 0o644, 0o600
 _NGINX_TIMEOUT_S = 30
+# The first version in which a worker that ends leaves clients the time to send their next request.
+_KEEPS_CONNECTIONS = (1, 27, 4)
 
 
 def render(options: Mapping[str, Any], folder: Path) -> Path:
@@ -60,6 +63,7 @@ def text(options: Mapping[str, Any], keys_file: Path | None) -> str:
         open_inference=error_bodies.open_inference,
         index=error_bodies.index(),
         retry_after=error_bodies.RETRY_AFTER,
+        keeps_connections=options["nginx_version"] >= _KEEPS_CONNECTIONS,
     )
 
 
@@ -67,6 +71,15 @@ def nginx() -> str | None:
     """Return the path of the installed nginx, or None."""
     # On Debian it is in a folder of root's PATH only.
     return shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
+
+
+def version(program: str) -> tuple[int, ...]:
+    """Return the version of an nginx, such as (1, 28, 0); OptionError when it does not say."""
+    done = subprocess.run([program, "-v"], capture_output=True, text=True, timeout=_NGINX_TIMEOUT_S, check=False)
+    stated = re.search(r"nginx/([0-9]+)\.([0-9]+)\.([0-9]+)", done.stderr)
+    if stated is None:
+        raise OptionError(f"{program} -v does not say which version of nginx it is: {done.stderr.strip()!r}")
+    return tuple(int(number) for number in stated.groups())
 
 
 def check(program: str, configuration: Path) -> None:

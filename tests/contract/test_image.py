@@ -162,6 +162,13 @@ def test_the_gateway_is_the_version_that_kubernetes_runs_too() -> None:
     assert f"{{name: {name}, newTag: {tag}}}" in (ROOT / "k8s/base/kustomization.yaml").read_text(encoding="utf-8")
 
 
+def test_the_gateway_s_configuration_is_written_for_that_version() -> None:
+    tag = SERVICES["gateway"]["image"].partition(":")[2]
+    stated = str(SERVICES["gateway-config"]["environment"]["GATEWAY_NGINX_VERSION"])
+    assert tag.startswith(f"{stated}-")
+    assert f"\nGATEWAY_NGINX_VERSION={stated}\n" in (ROOT / "k8s/base/gateway.env").read_text(encoding="utf-8")
+
+
 def test_the_gateway_closes_before_the_server() -> None:
     assert SERVICES["gateway"]["depends_on"]["server"] == {"condition": "service_healthy"}
     assert SERVICES["gateway"]["stop_signal"] == "SIGQUIT"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from gateway import render
 from launcher import releases
 from launcher.releases import Release
 from tests.e2e.conftest import E2E
@@ -17,6 +18,8 @@ from tests.e2e.gateway.gateways import NEEDS_NGINX, Behind, Gateway, Reply, Seen
 from visionserve.client import Client, ResponseError, ServiceUnreachable
 
 pytestmark = [*E2E, NEEDS_NGINX]
+PROGRAM = render.nginx()
+KEEPS = PROGRAM is not None and render.version(PROGRAM) >= (1, 27, 4)
 
 
 def answer(seen: Seen) -> Reply:
@@ -146,3 +149,43 @@ def test_changes_of_the_file_are_followed_under_load_and_lose_no_request(
         file.write_text("{")
         await_log(gateway, "Until then requests go where they went before.")
         assert version(gateway.put(b"x")) == "1.0"
+
+
+@pytest.mark.skipif(not KEEPS, reason="nginx before 1.27.4 closes idle kept connections at a reload")
+def test_a_reload_costs_kept_connections_no_request(server: Behind, file: Path, tmp_path: Path) -> None:
+    """Sent without a second try: each connection is ended by an answer that says so."""
+    request = b"PUT /predictions/flowers HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+    outcomes: Counter[str] = Counter()
+    stop = threading.Event()
+    with running(tmp_path, server.address, releases_file=file, per_client=64) as gateway:
+
+        def keeping() -> None:
+            connection = None
+            while not stop.is_set():
+                connection = connection or gateway.connect()
+                try:
+                    connection.sendall(request)
+                    answer = connection.recv(65536)
+                except OSError as error:
+                    answer = repr(error).encode()
+                outcomes["answered" if answer.startswith(b"HTTP/1.1 200 ") else f"lost: {answer!r}"] += 1
+                if b"Connection: keep-alive" not in answer:
+                    outcomes["ended"] += 1
+                    connection.close()
+                    connection = None
+                time.sleep(0.002)
+            if connection is not None:
+                connection.close()
+
+        threads = [threading.Thread(target=keeping) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for number in range(6):
+            releases.save(file, {"flowers": Release("1.0", candidate="1.1", share=10 + number)})
+            await_log(gateway, f"{10 + number} % of the requests")
+            time.sleep(0.5)
+        stop.set()
+        for thread in threads:
+            thread.join(60)
+    assert set(outcomes) == {"answered", "ended"}, outcomes
+    assert outcomes["ended"] >= 6

@@ -38,6 +38,7 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_default() 
         *(("host", "0.0.0.0", "0.0.0.0"), ("host", "::", "[::]"), ("records", "off", "")),
         *(("cors_origins", "https://a.b, http://c:80", ("https://a.b", "http://c:80")), ("cors_origins", "*", ("*",))),
         *(("trusted_proxies", "10.0.0.0/8 ::1", ("10.0.0.0/8", "::1/128")), ("ui_url", "http://ui:8501/", "ui:8501")),
+        *(("nginx_version", "1.28.0", (1, 28, 0)), ("nginx_version", "", ())),
         *(("inference", "server:8080", "server:8080"), ("api_keys_file", "/run/keys", Path("/run/keys"))),
     ],
 )
@@ -208,6 +209,32 @@ def test_keys_are_their_owners_to_read_and_in_no_other_file(tmp_path: Path) -> N
     modes = {path.name: path.stat().st_mode & 0o777 for path in configuration.parent.iterdir()}
     assert modes == {"nginx.conf": 0o644, "keys.conf": 0o600}
     assert "0123456789abcdef" not in configuration.read_text()
+
+
+@pytest.mark.parametrize(
+    ("version", "keeps"), [((), False), ((1, 22, 1), False), ((1, 27, 3), False), ((1, 27, 4), True), ((1, 28, 0), True)]
+)
+def test_kept_connections_outlive_a_reload_where_nginx_is_new_enough(version: tuple[int, ...], keeps: bool) -> None:
+    assert ("keepalive_min_timeout" in written(nginx_version=version)) is keeps
+
+
+def test_a_configuration_for_another_nginx_is_written_and_not_checked_with_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nginx = tmp_path / "nginx"
+    nginx.write_text("#!/bin/sh\n[ \"$*\" = -v ] && echo 'nginx version: nginx/1.22.1 (Debian)' >&2\n")
+    nginx.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    folder = tmp_path / "out"
+    assert gateway.main(["render", "--out", str(folder), "--nginx-version", "1.28.0"]) == 0
+    assert "for nginx 1.28.0 but not checked: the one installed here is 1.22.1." in capsys.readouterr().out
+    assert "keepalive_min_timeout" in (folder / "nginx.conf").read_text()
+    nginx.write_text("#!/bin/sh\n[ \"$*\" = -v ] && echo 'nginx version: nginx/1.28.0' >&2; [ \"$*\" = -v ] || exit 1\n")
+    assert gateway.main(["render", "--out", str(folder)]) == 2  # the same version: checked
+    assert "nginx rejects the configuration" in capsys.readouterr().err
+    nginx.write_text("#!/bin/sh\necho hello >&2\n")
+    assert gateway.main(["render", "--out", str(folder)]) == 2
+    assert "does not say which version" in capsys.readouterr().err
 
 
 # ---- answers
