@@ -38,6 +38,7 @@ from training.export import gates, parts
 from training.export.gates import Finding
 from training.export.onnx import export
 from training.export.quantize import quantize
+from training.fit import probe as probes
 from training.fit.run import Run, read_facts, read_further, read_manifest
 from training.networks import load_network
 from training.provenance import NOT_STATED
@@ -72,7 +73,7 @@ def make(run: Run, bundle: Path) -> ModelCard:
     if not run.weights.is_file():
         raise BundleError(f"{run.folder} has no weights.safetensors yet: let `python -m training fit` finish")
     recipe = recipes.load(run.recipe)
-    images = Images(read_manifest(run), read_further(run))
+    images = Images(read_manifest(run), read_further(run), _probe_right(run))
     with replacement(bundle) as folder:
         _halve(run.weights, folder / WEIGHTS)
         _hand_down(run.seen, folder)
@@ -127,10 +128,14 @@ def resize(
 
 @dataclass(frozen=True)
 class Images:
-    """What a bundle is made from and measured on: the first source, and further ones by name."""
+    """What a bundle is made from and measured on: the first source, and further ones by name.
+
+    ``probe_right`` (N,) bool says which of the first source's validation images the run's linear probe gets right.
+    """
 
     first: Manifest
     further: dict[str, Manifest] = field(default_factory=dict)
+    probe_right: np.ndarray | None = None
 
     @cached_property
     def joined(self) -> Manifest:
@@ -267,11 +272,15 @@ def _quantize_and_check(
     exact_val, exact_train = (outputs(fp32, images) for images in (val, train))
     exact = np.concatenate([exact_train.logits[sample], exact_val.logits])
     compared = gates.int8_gates(int8, exact, card.temperature)
-    below = _below_probe(card, int8_val.logits, val_targets, len(sources.first.part("val")))
+    beside: list[Finding] = []
+    if sources.probe_right is not None:
+        first = slice(len(sources.probe_right))  # further sources come after them
+        of_both = int8_val.logits[first], exact_val.logits[first]
+        beside = gates.beside_probe(*of_both, val_targets[first], sources.probe_right)
     may_be_fp32 = len(train) + len(val) < FEW_IMAGES or not card.heatmap
-    failed = not all(finding.passed for finding in compared)
-    if (may_be_fp32 and failed) or (below and not below[0].passed and not failed):
-        compared += below
+    failed, behind = (any(not finding.passed for finding in findings) for findings in (compared, beside))
+    compared += beside
+    if may_be_fp32 and failed or behind and not failed:
         card = _in_fp32(card, bundle, fp32, compared, len(train) + len(val))
         card, compared = _calibrated(card, bundle, (exact_train, train_targets), (exact_val, val_targets), weights), []
     classifier = Classifier.load(bundle, threads=os.cpu_count() or 1)
@@ -281,17 +290,10 @@ def _quantize_and_check(
     return card, findings
 
 
-def _below_probe(card: ModelCard, logits: np.ndarray, targets: np.ndarray, first: int) -> list[Finding]:
-    """Compare int8 with the run's linear probe on the ``first`` validation images, those of the first source.
-
-    The weights are those of the better one of the two; int8 may lose what that means. Nothing without a probe.
-    """
-    probe = card.provenance.get("baseline", {}).get("probe_val_accuracy")
-    if probe is None or not first:
-        return []
-    accuracy = float((logits[:first].argmax(1) == targets[:first]).mean())
-    what = f"share of {first} validation images that int8 gets right less often than the linear probe,"
-    return [Finding("int8", round(max(0.0, probe - accuracy), 6), 0.0, what)]
+def _probe_right(run: Run) -> np.ndarray | None:
+    """Return which validation images (N,) bool a run's linear probe gets right; None without it, or of an old run."""
+    right = probes.load(run.folder).val_right if run.probe.is_file() else None
+    return None if right is None else right.numpy()
 
 
 def _calibrated(

@@ -107,6 +107,27 @@ def int8_gates(int8: np.ndarray, fp32: np.ndarray, temperature: float) -> list[F
     ]
 
 
+def beside_probe(int8: np.ndarray, fp32: np.ndarray, targets: np.ndarray, probe_right: np.ndarray) -> list[Finding]:
+    """Compare the answers of int8 with those of the run's linear probe, image by image, on its validation images.
+
+    The weights are never less accurate there than the probe, so int8 must not be; and what both the probe and fp32 get
+    right is lost to int8 alone, whatever it gains elsewhere by chance. No image is free: fp32 can be served instead.
+
+    Args:
+        int8: logits (N, C), as are those of ``fp32``.
+        targets: (N,) label indices.
+        probe_right: (N,) bool.
+    """
+    int8_right, fp32_right = (logits.argmax(1) == targets for logits in (int8, fp32))
+    count, behind = len(targets), int(probe_right.sum()) - int(int8_right.sum())
+    lost = int((probe_right & fp32_right & ~int8_right).sum())
+    images = f"of {count} validation images"
+    return [
+        Finding("int8", max(0.0, behind / count), 0.0, f"share {images} that int8 gets right less often than the probe,"),
+        Finding("int8", lost / count, INT8_CHANGED, f"share {images} that probe and fp32 get right and int8 does not,"),
+    ]
+
+
 def decode_gate(classifier: Classifier, images: Iterable[bytes]) -> Finding:
     """Compare the labels of image files after the scaled decode with those after decoding every pixel."""
     changed = count = 0

@@ -29,6 +29,7 @@ class Probe:
     """A linear head, weight (C, F) and bias (C,), with its accuracy (0-1) and cross entropy on validation.
 
     ``test_right`` of ``test_images`` are what a report states as the baseline; nothing is chosen by them.
+    ``val_right`` (N,) bool says which validation images it gets right; a run of an earlier revision has none.
     """
 
     weight: Tensor
@@ -37,6 +38,7 @@ class Probe:
     loss: float
     test_right: int = 0
     test_images: int = 0
+    val_right: Tensor | None = None
 
     def install(self, network: nn.Module) -> None:
         """Put it in the place of the network's head."""
@@ -50,14 +52,16 @@ class Probe:
         names = ("accuracy", "loss", "test_right", "test_images")
         figures = {name: torch.tensor(getattr(self, name)) for name in names}
         with atomic_write(folder / FILE_NAME) as unfinished:
-            save_file({"weight": self.weight, "bias": self.bias} | figures, unfinished)
+            right = {} if self.val_right is None else {"val_right": self.val_right}
+            save_file({"weight": self.weight, "bias": self.bias} | figures | right, unfinished)
 
 
 def load(folder: Path) -> Probe:
     """Read the probe of a run."""
     content = load_file(folder / FILE_NAME)
     test = (int(content[name]) if name in content else 0 for name in ("test_right", "test_images"))
-    return Probe(content["weight"], content["bias"], float(content["accuracy"]), float(content["loss"]), *test)
+    head_and_figures = (content["weight"], content["bias"], float(content["accuracy"]), float(content["loss"]), *test)
+    return Probe(*head_and_figures, val_right=content.get("val_right"))
 
 
 def fit(network: nn.Module, manifest: Manifest, preprocessing: Preprocessing) -> Probe:
@@ -84,8 +88,8 @@ def fit(network: nn.Module, manifest: Manifest, preprocessing: Preprocessing) ->
 
 def _measured(weight: Tensor, bias: Tensor, features: np.ndarray, targets: np.ndarray) -> Probe:
     logits, expected = torch.from_numpy(features).float() @ weight.T + bias, torch.from_numpy(targets)
-    accuracy = float((logits.argmax(1) == expected).float().mean())
-    return Probe(weight, bias, accuracy, float(cross_entropy(logits, expected)))
+    right = logits.argmax(1) == expected
+    return Probe(weight, bias, float(right.float().mean()), float(cross_entropy(logits, expected)), val_right=right)
 
 
 def _features(network: nn.Module, images: np.ndarray) -> np.ndarray:

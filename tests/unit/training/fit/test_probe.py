@@ -55,6 +55,8 @@ def test_training_begins_with_the_probe_and_keeps_it_when_no_epoch_is_better(
         logits = module.eval().average(module.prepare(torch.from_numpy(images)))
     predicted = logits.argmax(1).numpy()
     assert (predicted == targets).mean() == pytest.approx(probe.accuracy)
+    assert probe.val_right is not None
+    assert probe.val_right.tolist() == (predicted == targets).tolist()
 
     accuracy = fit(recipe, run)
     facts = json.loads(run.facts.read_text())
