@@ -280,7 +280,7 @@ def _quantize_and_check(
     may_be_fp32 = len(train) + len(val) < FEW_IMAGES or not card.heatmap
     failed, behind = (any(not finding.passed for finding in findings) for findings in (compared, beside))
     compared += beside
-    if may_be_fp32 and failed or behind and not failed:
+    if (may_be_fp32 and failed) or (behind and not failed):
         card = _in_fp32(card, bundle, fp32, compared, len(train) + len(val))
         card, compared = _calibrated(card, bundle, (exact_train, train_targets), (exact_val, val_targets), weights), []
     classifier = Classifier.load(bundle, threads=os.cpu_count() or 1)

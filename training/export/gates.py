@@ -123,7 +123,9 @@ def beside_probe(int8: np.ndarray, fp32: np.ndarray, targets: np.ndarray, probe_
     lost = int((probe_right & fp32_right & ~int8_right).sum())
     images = f"of {count} validation images"
     return [
-        Finding("int8", max(0.0, behind / count), 0.0, f"share {images} that int8 gets right less often than the probe,"),
+        Finding(
+            "int8", max(0.0, behind / count), 0.0, f"share {images} that int8 gets right less often than the probe,"
+        ),
         Finding("int8", lost / count, INT8_CHANGED, f"share {images} that probe and fp32 get right and int8 does not,"),
     ]
 

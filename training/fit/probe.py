@@ -59,9 +59,9 @@ class Probe:
 def load(folder: Path) -> Probe:
     """Read the probe of a run."""
     content = load_file(folder / FILE_NAME)
-    test = (int(content[name]) if name in content else 0 for name in ("test_right", "test_images"))
-    head_and_figures = (content["weight"], content["bias"], float(content["accuracy"]), float(content["loss"]), *test)
-    return Probe(*head_and_figures, val_right=content.get("val_right"))
+    accuracy, loss = float(content["accuracy"]), float(content["loss"])
+    right, images = (int(content[name]) if name in content else 0 for name in ("test_right", "test_images"))
+    return Probe(content["weight"], content["bias"], accuracy, loss, right, images, content.get("val_right"))
 
 
 def fit(network: nn.Module, manifest: Manifest, preprocessing: Preprocessing) -> Probe:

@@ -212,7 +212,8 @@ def test_keys_are_their_owners_to_read_and_in_no_other_file(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("version", "keeps"), [((), False), ((1, 22, 1), False), ((1, 27, 3), False), ((1, 27, 4), True), ((1, 28, 0), True)]
+    ("version", "keeps"),
+    [((), False), ((1, 22, 1), False), ((1, 27, 3), False), ((1, 27, 4), True), ((1, 28, 0), True)],
 )
 def test_kept_connections_outlive_a_reload_where_nginx_is_new_enough(version: tuple[int, ...], keeps: bool) -> None:
     assert ("keepalive_min_timeout" in written(nginx_version=version)) is keeps
@@ -229,7 +230,7 @@ def test_a_configuration_for_another_nginx_is_written_and_not_checked_with_this_
     assert gateway.main(["render", "--out", str(folder), "--nginx-version", "1.28.0"]) == 0
     assert "for nginx 1.28.0 but not checked: the one installed here is 1.22.1." in capsys.readouterr().out
     assert "keepalive_min_timeout" in (folder / "nginx.conf").read_text()
-    nginx.write_text("#!/bin/sh\n[ \"$*\" = -v ] && echo 'nginx version: nginx/1.28.0' >&2; [ \"$*\" = -v ] || exit 1\n")
+    nginx.write_text('#!/bin/sh\n[ "$*" = -v ] && echo \'nginx version: nginx/1.28.0\' >&2; [ "$*" = -v ] || exit 1\n')
     assert gateway.main(["render", "--out", str(folder)]) == 2  # the same version: checked
     assert "nginx rejects the configuration" in capsys.readouterr().err
     nginx.write_text("#!/bin/sh\necho hello >&2\n")
