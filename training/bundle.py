@@ -9,14 +9,11 @@ import logging
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +24,6 @@ from training import recipe as recipes
 from training.data import manifest as manifests
 from training.data.cache import read
 from training.data.datamodule import served
-from training.data.datasets import SPLITS
 from training.data.manifest import SEEN, Manifest
 from training.evaluation import curves
 from training.evaluation import evaluate as evaluation
@@ -38,16 +34,16 @@ from training.export import gates, parts
 from training.export.gates import Finding
 from training.export.onnx import export
 from training.export.quantize import quantize
+from training.export.replacement import replacement
 from training.fit import probe as probes
 from training.fit.run import Run, read_facts, read_further, read_manifest
 from training.networks import load_network
-from training.provenance import NOT_STATED
+from training.provenance import provenance
 from training.recipe import Recipe
 from visionserve import engines, novelty
 from visionserve.classifier import Classifier
 from visionserve.engines import WEIGHTS, Outputs
 from visionserve.errors import BundleError
-from visionserve.files import ABANDONED_S
 from visionserve.model_card import FILE_NAME as CARD
 from visionserve.model_card import INT8, Input, ModelCard
 from visionserve.network import MEAN, STD, has_class_maps
@@ -147,70 +143,6 @@ class Images:
         counts = [len(part.part("val")) for part in (self.first, *self.further.values())]
         counts = [count for count in counts if count]
         return np.concatenate([np.full(count, sum(counts) / len(counts) / count) for count in counts])
-
-
-@contextmanager
-def replacement(bundle: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes ``bundle`` once it was filled without an error.
-
-    The old bundle is renamed aside, the new one renamed in, then the old one deleted: whatever interrupts this, one of
-    them is whole. What an earlier, killed process left aside is brought back first.
-    """
-    bundle.parent.mkdir(parents=True, exist_ok=True)
-    aside = bundle.with_name(f".{bundle.name}.replaced")
-    if aside.exists() and not bundle.exists():
-        _log.warning("an earlier command was killed while it replaced %s: the old bundle is back", bundle)
-        aside.rename(bundle)
-    prefix = f".{bundle.name}.unfinished-"
-    _remove_abandoned(bundle.parent, prefix)
-    with tempfile.TemporaryDirectory(dir=bundle.parent, prefix=f"{prefix}{os.getpid()}-") as parent:
-        folder = Path(parent, "bundle")
-        folder.mkdir()
-        yield folder
-        for file in folder.rglob("*"):  # safetensors writes files that only their owner may read
-            file.chmod(0o755 if file.is_dir() else 0o644)
-        shutil.rmtree(aside, ignore_errors=True)
-        try:
-            if bundle.exists():
-                _announce(bundle, folder)
-                bundle.rename(aside)
-            folder.rename(bundle)
-        except BaseException:
-            if aside.exists() and not bundle.exists():
-                aside.rename(bundle)
-            raise
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _remove_abandoned(folder: Path, prefix: str) -> None:
-    """Remove what a killed process has left unfinished: of a process that is gone, and an hour old."""
-    for path in folder.glob(f"{prefix}*"):
-        pid = path.name.removeprefix(prefix).partition("-")[0]
-        if not Path("/proc", pid).exists() and time.time() - path.stat().st_mtime > ABANDONED_S:
-            _log.warning("removing %s, which a command that was killed has left", path)
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _announce(old: Path, new: Path) -> None:
-    """Log which bundle is replaced."""
-    try:
-        before, after = ModelCard.load(old / CARD), ModelCard.load(new / CARD)
-    except BundleError:
-        _log.warning("replacing %s, which is not a complete bundle", old)
-        return
-    dates = [str(card.provenance.get("date", "an unknown day")) for card in (before, after)]
-    same = before.provenance.get("manifest_sha256") == after.provenance.get("manifest_sha256")
-    _log.info(
-        "replacing %s %s of %s at %s by %s %s of %s, %s manifest",
-        before.name,
-        before.version,
-        dates[0],
-        old,
-        after.name,
-        after.version,
-        dates[1],
-        "the same" if same else "another",
-    )
 
 
 def _fill(bundle: Path, card: ModelCard, images: Images, seed: int) -> ModelCard:
@@ -363,70 +295,8 @@ def _first_card(recipe: Recipe, images: Images, run: Run) -> ModelCard:
         recipe.architecture,
         images.first.labels,
         card_input,
-        provenance=_provenance(recipe, images, read_facts(run)),
+        provenance=provenance(recipe, images.first, images.further, read_facts(run)),
     )
-
-
-def _provenance(recipe: Recipe, images: Images, facts: dict[str, Any]) -> dict[str, Any]:
-    """Return what the card says of the model's origin; what nobody stated is left out."""
-    notes = {
-        "trained_on": recipe.data_note,
-        "initialised_from": facts.get("initialised_from", recipe.init_note),
-        "licence": recipe.licence,
-    }
-    if recipe.licence in NOT_STATED:
-        _log.warning("the card states no licence: give one with --licence if users may need to know")
-    return {name: note for name, note in notes.items() if note not in NOT_STATED} | {
-        **_baseline(facts),
-        "recipe": _public(recipe),
-        **_counts(images.first),
-        **(
-            {"further": {name: _counts(manifest) for name, manifest in images.further.items()}}
-            if images.further
-            else {}
-        ),
-        "date": datetime.now(UTC).date().isoformat(),
-        "train_your_own": "make train RECIPE=training/recipes/flowers102.yaml, or any folder of class folders: "
-        "python -m training all --data.source imagefolder --data.root FOLDER --name NAME",
-    }
-
-
-def _baseline(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return what the run says of its linear probe and of the epoch that was best on validation, if it had a probe."""
-    names = (
-        "val_accuracy",
-        "epoch",
-        "epoch_share",
-        "keeps",
-        "probe_val_accuracy",
-        "probe_test_right",
-        "probe_test_images",
-    )
-    return {"baseline": {name: facts.get(name) for name in names}} if "probe_val_accuracy" in facts else {}
-
-
-def _counts(manifest: Manifest) -> dict[str, Any]:
-    groups = {split: {row.group for row in manifest.rows if row.split == split and row.group} for split in SPLITS}
-    counts: dict[str, Any] = {
-        "manifest_sha256": manifest.digest,
-        "photographs": {split: len(manifest.part(split)) for split in SPLITS},
-    }
-    return counts | ({"groups": {split: len(names) for split, names in groups.items()}} if any(groups.values()) else {})
-
-
-def _public(recipe: Recipe) -> dict[str, Any]:
-    """Return the recipe without paths, servers and devices: nothing that does not change the result."""
-    content = recipes.plain(recipe)
-    content["data"].pop("roots")
-    for section in (content["data"], *content["data"]["more"]):
-        section.pop("root")
-        section.pop("manifest")
-    for of_this_machine in ("machine", "tracking"):
-        content.pop(of_this_machine)
-    for stated_elsewhere in ("init_note", "data_note", "licence"):
-        content.pop(stated_elsewhere)
-    content["teacher"]["bundle"] = [folder.name for folder in recipe.teacher.folders] or None
-    return content | {"init": Path(recipe.init).name}
 
 
 def _hand_down(file: Path, bundle: Path) -> None:

@@ -22,6 +22,7 @@ from training import recipe as recipes
 from training.__main__ import COMMANDS, main
 from training.evaluation import compare
 from training.export import gates, package
+from training.export.replacement import replacement
 from training.fit.probe import Probe
 from training.fit.run import Run
 from training.recipe import Augment, Optimizer, Stage
@@ -242,7 +243,7 @@ def test_a_bundle_is_whole_whenever_its_replacement_is_interrupted(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", interrupt)
-    with pytest.raises(KeyboardInterrupt), bundle.replacement(tmp_path / "flowers") as folder:
+    with pytest.raises(KeyboardInterrupt), replacement(tmp_path / "flowers") as folder:
         (folder / "new").touch()
     assert [path.name for path in tmp_path.rglob("*")] == ["flowers", "old"]
 
@@ -252,7 +253,7 @@ def test_a_bundle_that_a_killed_process_left_aside_is_brought_back(
 ) -> None:
     (tmp_path / ".flowers.replaced").mkdir()
     (tmp_path / ".flowers.replaced" / "old").touch()
-    with pytest.raises(ZeroDivisionError), bundle.replacement(tmp_path / "flowers"):
+    with pytest.raises(ZeroDivisionError), replacement(tmp_path / "flowers"):
         raise ZeroDivisionError
     assert [path.name for path in tmp_path.rglob("*")] == ["flowers", "old"]
     assert "the old bundle is back" in caplog.text
@@ -260,7 +261,7 @@ def test_a_bundle_that_a_killed_process_left_aside_is_brought_back(
 
 def test_a_replaced_bundle_leaves_nothing_behind(tmp_path: Path) -> None:
     for name in ("first", "second"):
-        with bundle.replacement(tmp_path / "flowers") as folder:
+        with replacement(tmp_path / "flowers") as folder:
             (folder / name).touch()
     assert [path.name for path in tmp_path.rglob("*")] == ["flowers", "second"]
 
@@ -272,7 +273,7 @@ def test_what_a_killed_process_left_unfinished_is_removed_and_what_a_running_one
     for folder in (old, running):
         folder.mkdir()
         os.utime(folder, (0, 0))
-    with bundle.replacement(tmp_path / "flowers"):
+    with replacement(tmp_path / "flowers"):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == [running.name, "flowers"]
 
