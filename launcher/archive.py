@@ -197,6 +197,7 @@ def _is_whole_safetensors(data: bytes) -> bool:
 _WHOLE: Mapping[str, Callable[[bytes], bool]] = {
     "model.onnx": _is_whole_onnx,
     "weights.safetensors": _is_whole_safetensors,
+    "parts.safetensors": _is_whole_safetensors,
     "reference.safetensors": _is_whole_safetensors,
 }
 

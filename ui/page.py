@@ -35,9 +35,11 @@ def main() -> None:
     if settings.kept is not None:
         _expire(settings.kept)
     client = _client(settings)
+    head = st.container()  # above the choice of a model, which it depends on
     selected = _select(client)
     model = selected if isinstance(selected, Model) else None
-    _head(model)
+    with head:
+        _head(model)
     images_tab, model_tab, api_tab = st.tabs(["Images", "The model", "API"])
     with images_tab:
         images = _inputs(_sample(model, settings))

@@ -4,6 +4,7 @@ Each result reruns on its own: moving its slider sends no request.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import streamlit as st
 
@@ -17,6 +18,8 @@ from visionserve.client import Answer, Model
 
 _UNKNOWN = "something else, or I do not know"
 _OPACITY = 60  # percent: the image still shows
+# Height over width of an image from which on it is shown this many CSS pixels high: its slider stays on the screen.
+_TALL, _TALL_PX = 1.4, 560
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,13 @@ def _image(result: Result, answer: Answer) -> None:
     description = result.image.name
     if answer.heatmap is not None:
         description += f", with the parts that support {answer.best.label} in bright colours"
-    frame.image(shown, width="stretch", output_format="JPEG", alt=description)
+    frame.image(shown, width=_width(shown), output_format="JPEG", alt=description)
+
+
+def _width(image: overlay.Pixels) -> int | Literal["stretch"]:
+    """Return the width at which an image (H, W, 3) is shown, in CSS pixels; ``stretch`` is that of its column."""
+    height, width = image.shape[:2]
+    return max(1, round(_TALL_PX * width / height)) if height > _TALL * width else "stretch"
 
 
 def _opinion(result: Result, answer: Answer) -> None:

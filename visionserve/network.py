@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from visionserve import timm_networks
 from visionserve.errors import BundleError
+from visionserve.part_layer import PartLayer
 
 # The input normalisation of our own models, the same for the three channels: pixel 124 is zero and 58 levels are one
 # unit. An integer zero point makes the uint8 pixels themselves the quantized input of an int8 graph, without loss.
@@ -186,6 +187,7 @@ class ExportForm(nn.Module):
         linear = head(network)
         self.normalise = Normalisation(mean, std)
         self.has_class_maps = has_class_maps(network)
+        self.parts: PartLayer | None = None  # set it after the form was given its precision
         if not self.has_class_maps:
             self.features = _without_head(network)
             self.classify: nn.Module = linear
@@ -196,11 +198,14 @@ class ExportForm(nn.Module):
         convolution.bias = nn.Parameter(linear.bias.detach())
         self.classify = convolution
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits (B, C), class maps (B, C, h, w) and embedding (B, D) of uint8 RGB (B, H, W, 3)."""
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return logits (B, C), class maps (B, C, h, w), embedding (B, D) of uint8 RGB (B, H, W, 3).
+
+        With a layer of parts, its maps (B, P, h, w) too.
+        """
         return self.from_normalised(self.normalise(images.permute(0, 3, 1, 2)))
 
-    def from_normalised(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def from_normalised(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """The same from the network's own input, (B, 3, H, W) float."""
         if not self.has_class_maps:
             embedding = self.features(inputs)  # (B, D)
@@ -208,7 +213,8 @@ class ExportForm(nn.Module):
             return logits, logits[:, :, None, None], embedding.float()
         feature_maps = self.features(inputs)  # (B, D, h, w)
         class_maps = self.classify(feature_maps).float()  # (B, C, h, w)
-        return _average(class_maps), class_maps, _average(feature_maps.float())
+        outputs = _average(class_maps), class_maps, _average(feature_maps.float())
+        return outputs if self.parts is None else (*outputs, self.parts(feature_maps))
 
 
 def adapt_published(architecture: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visionserve import network
-from visionserve.engines import WEIGHTS, Outputs
+from visionserve import network, part_layer
+from visionserve.engines import OUTPUTS, PART_MAPS, WEIGHTS, Outputs
 from visionserve.errors import BundleError, Unavailable
 from visionserve.model_card import FILE_NAME as CARD
 from visionserve.model_card import Device, ModelCard
@@ -32,7 +32,7 @@ _WARM_UP_RUNS = 3  # cuDNN chooses its kernels before a graph is captured
 _FULL = "The GPU's memory is exhausted: retry in a moment."
 
 logger = logging.getLogger(__name__)
-_Run = Callable[[int], tuple[Tensor, Tensor, Tensor]]
+_Run = Callable[[int], tuple[Tensor, ...]]
 
 
 class TorchEngine:
@@ -51,14 +51,15 @@ class TorchEngine:
         """Load the weights of a bundle or an unpacked archive.
 
         Args:
-            folder: holds card.json and weights.safetensors.
+            folder: holds card.json, weights.safetensors, and parts.safetensors if the card names parts.
             threads: CPU threads that work on one batch; of the whole process, as torch has one pool.
             gpu: which CUDA device, where ``device`` is cuda.
             dtype: what the network computes in; by default float16 on CUDA and float32 on a CPU.
             largest: largest batch of one run.
 
         Raises:
-            BundleError: no weights, weights of another network, or no such device. Never falls back to a CPU.
+            BundleError: no weights, weights of another network or of other parts, or no such device. Never falls back
+                to a CPU.
         """
         card = ModelCard.load(folder / CARD)
         self.device: Device = device
@@ -69,6 +70,8 @@ class TorchEngine:
         form = network.ExportForm(net, card.input.mean, card.input.std).eval()
         form = form.to(target, dtype or (torch.float16 if device == "cuda" else torch.float32))
         self._form = form.to(memory_format=torch.channels_last)
+        layer = part_layer.load(folder, card)
+        form.parts = None if layer is None else layer.to(target)
         if device == "cpu":
             torch.set_num_threads(threads)
         self._shape = (card.input.size, card.input.size, 3)
@@ -91,7 +94,7 @@ class TorchEngine:
             parts = [self._run_part(images[start : start + self.largest]) for start in starts]
         if len(parts) == 1:
             return parts[0]
-        fields = ("logits", "class_maps", "embedding")
+        fields = OUTPUTS if parts[0].part_maps is None else [*OUTPUTS, PART_MAPS]
         return Outputs(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
 
     def _run_part(self, images: np.ndarray) -> Outputs:
@@ -104,13 +107,12 @@ class TorchEngine:
             # Copied: the buffers are written again by the next batch.
             return Outputs(*(output[:count].numpy().copy() for output in self._runs[size](size)))
 
-    def _eager(self, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _eager(self, size: int) -> tuple[Tensor, ...]:
         """Run on the CPU: the padded batch, without a graph."""
         return self._compute(self._images[:size])
 
-    def _compute(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        logits, class_maps, embedding = self._form(images)  # (B, C), (B, C, h, w), (B, D)
-        return logits.float(), class_maps.float(), embedding.float()
+    def _compute(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(output.float() for output in self._form(images))  # those of Outputs
 
     def _capture(self, size: int, stream: torch.cuda.Stream) -> _Run:
         """Return what runs batches of ``size`` by a CUDA graph: the copies to and from the GPU are outside of it."""
@@ -126,14 +128,14 @@ class TorchEngine:
         self._pool = self._pool or graph.pool()
         pinned = tuple(torch.empty(output.shape, dtype=output.dtype, pin_memory=True) for output in outputs)
 
-        def replay(size: int) -> tuple[Tensor, Tensor, Tensor]:
+        def replay(size: int) -> tuple[Tensor, ...]:
             with torch.cuda.stream(stream):
                 static.copy_(self._images[:size], non_blocking=True)
                 graph.replay()
                 for target, source in zip(pinned, outputs, strict=True):
                     target.copy_(source, non_blocking=True)
             stream.synchronize()
-            return pinned[0], pinned[1], pinned[2]
+            return pinned
 
         return replay
 

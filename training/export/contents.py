@@ -24,9 +24,10 @@ LIBRARY = Path(visionserve.__file__).parent
 HANDLER = LIBRARY.parent / "handlers" / "image_handler.py"
 MODEL = "model.onnx"
 CONFIG = "model-config.yaml"
-# As in visionserve.novelty and visionserve.engines, which take seconds to import.
+# As in visionserve.novelty, visionserve.engines and visionserve.part_layer, which take seconds to import.
 REFERENCE = "reference.safetensors"
 WEIGHTS = "weights.safetensors"
+PARTS = "parts.safetensors"
 # Beside a bundle, written by `make tune` for one machine: values in place of the profile's own.
 TUNED = "tuned.yaml"
 # The client and the command line talk to a service: they are not part of one.
@@ -81,8 +82,7 @@ handler:
 def packed_card(bundle: Path, profile: Profile) -> ModelCard:
     """Return the card as an archive has it."""
     card = replace(ModelCard.load(bundle / CARD), model=MODEL)
-    # The half precision network is exported anew, without the part maps of the bundle's file.
-    return replace(card, device="cuda", parts=None) if profile == "gpu" else replace(card, device="cpu")
+    return replace(card, device="cuda" if profile == "gpu" else "cpu")
 
 
 def packed_config(bundle: Path, profile: Profile) -> str:
@@ -153,8 +153,12 @@ def _expected(bundle: Path, profile: Profile) -> Iterator[tuple[str, bytes]]:
     card = packed_card(bundle, profile)
     yield CARD, card.text().encode()
     yield CONFIG, packed_config(bundle, profile).encode()
-    model = (WEIGHTS, bundle / WEIGHTS) if profile == "gpu" else (MODEL, bundle / ModelCard.load(bundle / CARD).model)
-    for name, path in (model, (REFERENCE, bundle / REFERENCE), *sources()):
+    files = [(REFERENCE, bundle / REFERENCE), *sources()]
+    if profile == "cpu":
+        files.append((MODEL, bundle / ModelCard.load(bundle / CARD).model))
+    else:
+        files += [(name, bundle / name) for name in (WEIGHTS, *([] if card.parts is None else [PARTS]))]
+    for name, path in files:
         try:
             yield name, path.read_bytes()
         except OSError as error:

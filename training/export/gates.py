@@ -250,7 +250,8 @@ def _softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def _row(outputs: Outputs, index: int) -> list[np.ndarray]:
-    return [outputs.logits[index], outputs.class_maps[index], outputs.embedding[index]]
+    rows = [outputs.logits[index], outputs.class_maps[index], outputs.embedding[index]]
+    return rows if outputs.part_maps is None else [*rows, outputs.part_maps[index]]
 
 
 def _same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:

@@ -15,13 +15,14 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from visionserve.engines import OUTPUTS, PART_MAPS
 from visionserve.model_card import Input
 from visionserve.network import ExportForm
+from visionserve.part_layer import PartLayer
 
 OPSET = 20
 IMAGES = "images"
 NORMALISED = "normalised"
-OUTPUTS = ("logits", "class_maps", "embedding")
 
 
 class _Core(nn.Module):
@@ -31,18 +32,22 @@ class _Core(nn.Module):
         super().__init__()
         self.form = form
 
-    def forward(self, normalised: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def forward(self, normalised: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return self.form.from_normalised(normalised)
 
 
-def export(network: nn.Module, card_input: Input, path: Path, *, half: bool = False) -> None:
+def export(
+    network: nn.Module, card_input: Input, path: Path, *, half: bool = False, parts: PartLayer | None = None
+) -> None:
     """Write ``network`` as an ONNX file with a free batch size; ``half`` computes in 16-bit floats.
 
     Input ``images`` is uint8 RGB (N, S, S, 3); the outputs are float32 in either precision: ``logits`` (N, C),
-    ``class_maps`` (N, C, h, w) and ``embedding`` (N, D).
+    ``class_maps`` (N, C, h, w), ``embedding`` (N, D) and, with a layer of parts, ``part_maps`` (N, P, h, w).
     """
     form = ExportForm(network, card_input.mean, card_input.std).eval()
-    core = _trace(_Core(copy.deepcopy(form).half() if half else form).eval(), card_input.size, half)
+    form = copy.deepcopy(form).half() if half else form
+    form.parts = parts
+    core = _trace(_Core(form).eval(), card_input.size, half, OUTPUTS if parts is None else [*OUTPUTS, PART_MAPS])
     graph = core.graph
     _prepend_normalisation(graph, card_input, np.dtype(np.float16 if half else np.float32))
     del graph.value_info[:]
@@ -57,7 +62,7 @@ def _quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _trace(core: nn.Module, size: int, half: bool) -> onnx.ModelProto:
+def _trace(core: nn.Module, size: int, half: bool, outputs: list[str]) -> onnx.ModelProto:
     example = torch.zeros(2, 3, size, size, dtype=torch.float16 if half else torch.float32)
     _quiet()
     program = torch.onnx.export(
@@ -66,7 +71,7 @@ def _trace(core: nn.Module, size: int, half: bool) -> onnx.ModelProto:
         dynamo=True,
         opset_version=OPSET,
         input_names=[NORMALISED],
-        output_names=list(OUTPUTS),
+        output_names=outputs,
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         verbose=False,
     )

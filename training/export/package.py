@@ -1,8 +1,8 @@
 """Package: a bundle -> one self-contained .mar archive, the same bytes from the same inputs.
 
 card.json + the card's int8 or fp32 network (cpu) or weights.safetensors and its half precision export (gpu) -> gates
--> handler, handlers/, visionserve/, card.json, model.onnx, weights (gpu), reference.safetensors,
-   model-config.yaml
+-> handler, handlers/, visionserve/, card.json, model.onnx, weights (gpu), parts (gpu, if the card names them),
+   reference.safetensors, model-config.yaml
 -> torch-model-archiver -> entries sorted, times fixed
 """
 
@@ -19,7 +19,7 @@ from training.export import gates
 from training.export.contents import CONFIG, HANDLER, LEFT_OUT, LIBRARY, MODEL, Profile, packed_card, packed_config
 from training.export.onnx import export
 from training.networks import load_network
-from visionserve import novelty
+from visionserve import novelty, part_layer
 from visionserve.engines import WEIGHTS
 from visionserve.errors import BundleError
 from visionserve.model_card import FILE_NAME as CARD
@@ -59,7 +59,10 @@ def _network(bundle: Path, card: ModelCard, path: Path, profile: Profile) -> gat
         _copy(bundle / card.model, path)
         return "int8" if card.model == INT8 else "fp32"
     _copy(bundle / WEIGHTS, path.with_name(WEIGHTS))
-    export(load_network(bundle), card.input, path, half=True)
+    parts = part_layer.load(bundle, card)
+    if parts is not None:
+        _copy(bundle / part_layer.FILE_NAME, path.with_name(part_layer.FILE_NAME))
+    export(load_network(bundle), card.input, path, half=True, parts=parts)
     return "fp16"
 
 
@@ -92,6 +95,7 @@ def _archive(card: ModelCard, content: Path, config: Path, folder: Path) -> Path
 
 def _rewrite(source: Path, output: Path) -> None:
     """Copy an archive with its entries sorted, stored without compression and without any trace of when it was made."""
+    output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(output.name + ".partial")
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as new:
         for name in sorted(old.namelist()):

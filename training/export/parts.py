@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import save_file
 from torch.nn.functional import cross_entropy
 
 from training.data.datasets import Split, cub200
@@ -25,7 +26,7 @@ from training.data.datasets.cub200 import Annotation, Box
 from training.data.manifest import Manifest
 from training.evaluation import pointing_game
 from training.evaluation.geometry import Position, View
-from visionserve import engines
+from visionserve import engines, part_layer
 from visionserve.classifier import Classifier
 from visionserve.engines import PART_MAPS
 from visionserve.heatmap import peak
@@ -69,7 +70,8 @@ def add(bundle: Path, card: ModelCard, manifest: Manifest, seed: int = 0) -> Mod
         return card
     train, val = (_places(bundle, card, manifest, annotations, names, split, seed) for split in ("train", "val"))
     layers = [fit(train, len(names), decay) for decay in WEIGHT_DECAYS]
-    append(bundle / card.model, min(layers, key=lambda layer: layer.loss(val)))
+    chosen = min(layers, key=lambda layer: layer.loss(val))
+    store(bundle, card, chosen)
     card = replace(card, parts=Parts(tuple(names), 0.0, 0))
     card.save(bundle / CARD)
     right = list(_named_right(bundle, manifest, annotations))
@@ -97,6 +99,12 @@ def fit(places: Places, parts: int, weight_decay: float) -> Layer:
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     folded = (weight / spread).detach()
     return Layer(folded.numpy(), (bias.detach() - folded @ mean).numpy())
+
+
+def store(bundle: Path, card: ModelCard, layer: Layer) -> None:
+    """Put the layer into a bundle's network, and into a file of its own, from which an archive for a GPU is made."""
+    append(bundle / card.model, layer)
+    save_file({"weight": layer.weight, "bias": layer.bias}, bundle / part_layer.FILE_NAME)
 
 
 def append(model: Path, layer: Layer) -> None:

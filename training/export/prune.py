@@ -56,7 +56,7 @@ def prune_bundle(bundle: Path, root: Path, output: Path, ratio: float, multiple:
     inputs = ((normalise(torch.from_numpy(i).permute(0, 3, 1, 2)), torch.from_numpy(t)) for i, t in batches)
     network = prune(load_network(bundle), card.architecture, inputs, ratio, multiple)
     output.mkdir(parents=True, exist_ok=True)
-    replace(card, metrics={}).save(output / CARD)
+    replace(card, metrics={}, parts=None).save(output / CARD)
     manifest.save(output / manifests.FILE_NAME)
     if (bundle / SEEN).is_file():
         shutil.copy(bundle / SEEN, output / SEEN)

@@ -8,7 +8,8 @@ from visionserve.errors import BundleError
 
 SourceName = Literal["flowers102", "cub200", "cats-and-dogs", "imagefolder", "labels-csv"]
 SplitName = Literal["stratified", "given", "given-test", "by-group"]
-SERVED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # names and versions that torch-model-archiver and URLs take
+# Names and versions that torch-model-archiver, URLs and, with what is appended to them, file systems take.
+SERVED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class Shares:
     def __post_init__(self) -> None:
         if min(self.val, self.test) <= 0 or self.val + self.test >= 1:
             raise BundleError(
-                f"the shares of validation and test are above 0 and leave some to train on, not {self.val:g} and "
-                f"{self.test:g}"
+                f"the shares of validation and test, such as 0.15, are above 0 and leave some to train on, not "
+                f"{self.val:g} and {self.test:g}"
             )
 
     def side(self, number: float) -> Literal["train", "val", "test"]:

@@ -65,7 +65,7 @@ class Recipe:
             if not SERVED.fullmatch(getattr(self, entry)):
                 raise BundleError(
                     f"{entry} {getattr(self, entry)!r} cannot be served, because it is part of an address: use "
-                    "letters, digits, '-', '_' and '.', beginning with a letter or digit"
+                    "at most 100 letters, digits, '-', '_' and '.', beginning with a letter or digit"
                 )
         check_name(self.name)
         if min(self.least_steps, self.optimizer.full_rate_images) < 0:

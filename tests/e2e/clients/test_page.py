@@ -137,6 +137,33 @@ def test_a_bad_file_says_why_and_leaves_the_others_alone(visit: Open) -> None:
     expect(first_result(page).get_by_role("heading")).to_contain_text("pink-yellow dahlia")
 
 
+def test_a_file_too_large_to_be_uploaded_says_so_without_a_pointer_over_it(visit: Open) -> None:
+    page = visit(viewport={"width": 400, "height": 860}, is_mobile=True, has_touch=True)
+    page.locator(browsing.INPUT).wait_for(state="attached", timeout=WAIT_MS)
+    page.set_input_files(browsing.INPUT, {**DAHLIA, "buffer": DAHLIA["buffer"] + bytes(11 << 20)})
+    sentence = page.get_by_text("File must be 10.0MB or smaller")
+    sentence.wait_for(timeout=WAIT_MS)
+    box = sentence.bounding_box()
+    assert box is not None and box["width"] > 100 and box["height"] > 10  # as a person sees it, not 1 x 1 pixel
+
+
+def test_a_tall_image_leaves_its_slider_on_the_screen(visit: Open) -> None:
+    page = visit(viewport={"width": 1180, "height": 900})
+    tall = encode(Image.new("RGB", (200, 900), (200, 40, 90)), "PNG")
+    give(page, {"name": "tall.png", "mimeType": "image/png", "buffer": tall})
+    page.get_by_role("slider", name="Heatmap").wait_for(timeout=WAIT_MS)
+    height, shape = (
+        first_result(page)
+        .locator("img")
+        .evaluate(
+            "async (e) => { await e.decode(); const box = e.getBoundingClientRect(); "
+            "return [box.height, (box.width / box.height) / (e.naturalWidth / e.naturalHeight)] }"
+        )
+    )
+    assert height == pytest.approx(560, abs=12)
+    assert shape == pytest.approx(1, abs=0.02)  # not squeezed
+
+
 def test_what_is_no_flower_is_said_not_to_look_like_one(visit: Open, noise: FilePayload) -> None:
     page = visit()
     give(page, noise)

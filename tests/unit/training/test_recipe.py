@@ -95,7 +95,7 @@ def test_the_former_name_of_an_entry_is_refused_with_the_new_one(
         assert f"is now called `{now}`" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["my model", "", "é", "-a", "a/b"])
+@pytest.mark.parametrize("name", ["my model", "", "é", "-a", "a/b", "..", "a" * 101], ids=repr)
 def test_a_name_that_cannot_be_served_is_refused_before_training(name: str) -> None:
     with pytest.raises(BundleError, match="cannot be served"):
         Recipe(name=name)

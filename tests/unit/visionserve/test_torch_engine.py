@@ -81,7 +81,7 @@ def test_exhausted_memory_is_unavailable_and_halves_the_largest_batch(
     engine = TorchEngine(folder, "cpu", largest=8)
     compute = engine._compute
 
-    def small_gpu(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def small_gpu(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         if len(images) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return compute(images)

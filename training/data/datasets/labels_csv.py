@@ -113,6 +113,8 @@ def _read(table: Path, columns: LabelsCsv) -> list[tuple[int, dict[str, str]]]:
     if not needed and "label" in absent and "index" in absent:
         needed = ["label"]
     if needed:
+        if not any(header):
+            raise BundleError(f"{table} is empty: its first line names the columns")
         raise BundleError(
             f"{table} has no column {column[needed[0]]!r} but {', '.join(header)}: give its name by the source's "
             f"entry csv.{needed[0]} (--data.csv.{needed[0]} COLUMN)"

@@ -19,7 +19,7 @@ from training.__main__ import main
 from training.cli import export
 from training.export import contents, gates, package
 from training.networks import SYNTHETIC_IMAGES, load_network, synthetic_images
-from visionserve import novelty
+from visionserve import novelty, part_layer
 from visionserve.engines import WEIGHTS, Outputs
 from visionserve.errors import BundleError
 from visionserve.model_card import ModelCard
@@ -38,8 +38,8 @@ def bundle(tiny: TinyBundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_same_bundle_gives_the_same_bytes(bundle: Path, tmp_path: Path) -> None:
     for name in ("one.mar", "two.mar"):
-        package.build(bundle, tmp_path / name, "cpu")
-    assert (tmp_path / "one.mar").read_bytes() == (tmp_path / "two.mar").read_bytes()
+        package.build(bundle, tmp_path / "a new folder" / name, "cpu")
+    assert (tmp_path / "a new folder/one.mar").read_bytes() == (tmp_path / "a new folder/two.mar").read_bytes()
 
 
 def test_an_archive_is_compared_with_its_bundle_by_content_and_not_by_time(
@@ -82,7 +82,11 @@ def test_the_comparison_imports_nothing_that_takes_seconds() -> None:
 
 
 def test_the_packed_names_are_those_of_the_library() -> None:
-    assert (contents.REFERENCE, contents.WEIGHTS) == (novelty.FILE_NAME, WEIGHTS)
+    assert (contents.REFERENCE, contents.WEIGHTS, contents.PARTS) == (
+        novelty.FILE_NAME,
+        WEIGHTS,
+        part_layer.FILE_NAME,
+    )
 
 
 def test_the_gpu_archive_holds_a_half_precision_network_for_cuda(bundle: Path, tmp_path: Path) -> None:

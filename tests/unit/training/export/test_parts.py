@@ -11,7 +11,7 @@ import pytest
 from tests.unit.training import synthetic_birds
 from training.data import manifest as manifests
 from training.evaluation import pointing_game
-from training.export import contents, parts
+from training.export import parts
 from ui import card as page_card
 from ui import markup
 from visionserve import engines
@@ -122,11 +122,6 @@ def test_data_without_part_locations_leave_a_bundle_as_it_is(plain: Path, birds:
     assert parts.add(plain, card, replace(manifest, root=tmp_path)) is card
     assert (plain / card.model).read_bytes() == before
     assert "parts" not in json.loads((plain / "card.json").read_text(encoding="utf-8"))
-
-
-def test_an_archive_for_a_gpu_has_another_network_and_claims_no_parts(bundle: Path) -> None:
-    assert contents.packed_card(bundle, "cpu").parts is not None
-    assert contents.packed_card(bundle, "gpu").parts is None
 
 
 def test_parts_of_a_card_are_read_back_and_others_are_refused(bundle: Path, tmp_path: Path) -> None:
