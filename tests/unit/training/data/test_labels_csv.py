@@ -76,6 +76,7 @@ def test_positions_count_in_the_labels_that_are_given(root: Path) -> None:
         ("name,label\na.png,rose\n", r"has no column 'file' but name, label: .*csv\.file"),
         ("file,kind\na.png,rose\n", r"has no column 'label' but file, kind: .*csv\.label"),
         ("file,index\na.png,1\n", r"positions but no names of labels"),
+        ("", r"is empty: its first line names the columns"),
         ("file,label\n", r"lists no images"),
         ("file,label\nx.png,rose\n", r"line 2 has x\.png, which is not in"),
         ("file,label\n../a.png,rose\n", r"line 2 has the file '\.\./a\.png': it must lie below"),
