@@ -113,7 +113,7 @@ def without(collection: Collection, corrupt: Iterable[CorruptFile]) -> Collectio
 
 def save(corrupt: Iterable[CorruptFile], path: Path) -> None:
     """Write the list as CSV."""
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([("path", "reason"), *(astuple(file) for file in corrupt)])
 
 

@@ -35,6 +35,7 @@ def make(data: Data, memory: Path | None = None) -> tuple[Manifest, tuple[Corrup
     collection = collect(data.source, Path(data.root) if data.root is not None else None, csv=data.csv)
     if data.manifest is not None:
         return given(Path(data.manifest), collection), ()
+    _say_unused_split(data, collection)
     digests = manifests.digests(collection)
     scan = corrupt_files.scan(collection, digests, memory)
     if data.corrupt == "error":
@@ -45,6 +46,22 @@ def make(data: Data, memory: Path | None = None) -> tuple[Manifest, tuple[Corrup
     copies = [CorruptFile(image.path, COPY) for image in usable.images if image.path not in used]
     others = [CorruptFile(path, corrupt_files.reason_of_name(path)) for path in collection.others]
     return manifest, (*scan.corrupt, *copies, *others)
+
+
+def _say_unused_split(data: Data, collection: Collection) -> None:
+    """Warn of folders or a column for splits that a division of one's own ignores."""
+    if data.split not in ("stratified", "by-group") or data.source not in ("imagefolder", "labels-csv"):
+        return
+    counts = Counter(image.split for image in collection.images if image.split is not None)
+    if counts:
+        usual = "given" if counts["val"] and counts["test"] else "given-test" if counts["test"] else ""
+        _log.warning(
+            "%s has a split of its own (%s), which --data.split %s does not use: its images are divided anew%s",
+            collection.root,
+            ", ".join(f"{split} {counts[split]}" for split in SPLITS if counts[split]),
+            data.split,
+            f". --data.split {usual} keeps it" if usual else "",
+        )
 
 
 def make_further(
@@ -144,6 +161,7 @@ def summary(
     if any(groups.values()):
         lines.append("groups: " + ", ".join(f"{split} {len(names)}" for split, names in groups.items()))
     lines += [f"left out {counted(len(left_out), 'file')}: {_reasons(left_out)}"] if left_out else []
+    lines += _doubtful(manifest)
     if not labels:
         return lines
     folders = {PurePosixPath(row.path).parent.as_posix(): row.label for row in manifest.rows}
@@ -159,6 +177,30 @@ def summary(
             lines.append(
                 f"  {label}: {split_counts}" + (f"; left out {len(files)}: {_reasons(files)}" if files else "")
             )
+    return lines
+
+
+def _doubtful(manifest: Manifest) -> list[str]:
+    """Return lines on labels that differ in case only, and on identical files under several labels."""
+    lines = []
+    by_name: dict[str, list[str]] = {}
+    for label in manifest.labels:
+        by_name.setdefault(label.casefold(), []).append(label)
+    lines += [
+        f"{' and '.join(map(repr, labels))} differ in case only and are learnt as {len(labels)} labels: merge them if "
+        "they are one"
+        for labels in by_name.values()
+        if len(labels) > 1
+    ]
+    by_digest: dict[str, dict[str, str]] = {}
+    for row in manifest.rows:
+        by_digest.setdefault(row.sha256, {}).setdefault(row.label, row.path)
+    several = [paths for paths in by_digest.values() if len(paths) > 1]
+    if several:
+        example = " and ".join(f"{path} ({label})" for label, path in several[0].items())
+        lines.append(
+            f"the same image under several labels, {counted(len(several), 'image')}: {example}. Remove the wrong one"
+        )
     return lines
 
 

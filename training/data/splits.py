@@ -147,7 +147,7 @@ def given(images: Sequence[ImageFile], digests: Mapping[str, str]) -> dict[str, 
     """
     splits: dict[str, Split] = {p.path: p.split for p in images if p.split is not None}
     if len(splits) != len(images):
-        raise BundleError("this source has no split of its own; use --data.split stratified")
+        raise BundleError(_no_split_of_its_own(images))
     last: dict[str, int] = defaultdict(int)
     for path, split in splits.items():
         last[digests[path]] = max(last[digests[path]], SPLITS.index(split))
@@ -174,7 +174,7 @@ def given_test(
     the test split too are left out; other images that look the same are on one side.
     """
     if any(p.split is None for p in images) or not any(p.split == "test" for p in images):
-        raise BundleError("this source has no test split of its own; use --data.split stratified")
+        raise BundleError(_no_split_of_its_own(images, "test split"))
     tested = {digests[p.path] for p in images if p.split == "test"}
     rest = [p for p in images if p.split != "test" and digests[p.path] not in tested]
     splits: dict[str, Split] = {p.path: "test" for p in images if p.split == "test"}
@@ -188,6 +188,16 @@ def given_test(
         splits |= {path: "val" for _, paths in groups[:validated] for path in paths}
     _require_training_images(images, splits)
     return splits
+
+
+def _no_split_of_its_own(images: Sequence[ImageFile], what: str = "split") -> str:
+    without = [image.path for image in images if image.split is None]
+    if len(without) in (0, len(images)):
+        return f"this source has no {what} of its own; use --data.split stratified"
+    return (
+        f"{counted(len(without), 'image')} of {len(images)} without a split, {without[0]} among them: state one for "
+        "each, or use --data.split stratified"
+    )
 
 
 def _require_training_images(images: Sequence[ImageFile], splits: Mapping[str, Split]) -> None:

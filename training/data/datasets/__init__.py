@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from training.data.datasets import names
 from training.markdown import counted
 from visionserve.errors import BundleError
 
@@ -49,6 +50,15 @@ class Collection:
         empty = sorted(set(self.labels) - {image.label for image in self.images})
         if empty:
             raise BundleError(f"{self.root}: no image for {counted(len(empty), 'label')}, {empty[0]!r} among them")
+        for label in self.labels:
+            if names.unprintable(label):
+                raise BundleError(
+                    f"{self.root}: the label {label!r} has a line break, another control character or bytes that are "
+                    "not UTF-8: rename it"
+                )
+        for image in self.images:
+            if not names.in_utf8(image.path):
+                raise BundleError(f"{self.root}: the name of the file {image.path!r} is not in UTF-8: rename it")
 
 
 def is_hidden(name: str) -> bool:

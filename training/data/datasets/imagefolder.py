@@ -1,19 +1,13 @@
 """A folder of class folders (torchvision's ImageFolder), or of train, val and test folders of class folders."""
 
-import unicodedata
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from training.data.datasets import SPLITS, Collection, ImageFile, Split, is_hidden
+from training.data.datasets.names import label_of, split_of
 from visionserve.errors import BundleError
 from visionserve.files import is_image
-
-# Names that labelling tools export: a top folder of such a name is a split, never a label.
-SPLIT_NAMES: dict[str, Split] = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 
 
 def collect(root: Path) -> Collection:
@@ -23,15 +17,13 @@ def collect(root: Path) -> Collection:
     """
     parts = _splits(root)
     folders = [(folder, split) for part, split in parts for folder in _folders(part)]
-    names = {unicodedata.normalize("NFC", folder.name).strip() for folder, _ in folders}
+    names = {label_of(folder.name) for folder, _ in folders}
     _refuse_same_names([folder for folder, _ in folders])
     if len(names) < 2:
         raise BundleError(f"{root} needs a folder of images for each of two or more labels")
-    files = [
-        (path, unicodedata.normalize("NFC", folder.name).strip(), split)
-        for folder, split in folders
-        for path in _files(folder)
-    ]
+    for folder, _ in folders:
+        _refuse_splits_inside(folder)
+    files = [(path, label_of(folder.name), split) for folder, split in folders for path in _files(folder)]
     usable = [entry for entry in files if is_image(entry[0]) and not _hidden(entry[0], root)]
     images = tuple(ImageFile(path.relative_to(root).as_posix(), label, split) for path, label, split in usable)
     used = {path for path, _, _ in usable}
@@ -51,7 +43,7 @@ def folder_of(collection: Collection, label: str) -> str:
     for image in collection.images:
         if image.label == label and image.split in (None, "train"):
             return "/".join(image.path.split("/")[:depth])
-    if is_hidden(label) or label.casefold() in SPLIT_NAMES or Path(label).name != label or "\\" in label:
+    if is_hidden(label) or split_of(label) or Path(label).name != label or "\\" in label:
         raise BundleError(f"{label!r} cannot be the name of a folder of images: choose another label")
     train = next((image.path.split("/")[0] for image in collection.images if image.split == "train"), "train")
     return f"{train}/{label}" if divided else label
@@ -64,7 +56,7 @@ def _splits(root: Path) -> list[tuple[Path, Split | None]]:
         BundleError: some top folders are named like splits and others are not, or two like the same split.
     """
     folders = _folders(root)
-    named = {folder: SPLIT_NAMES[name] for folder in folders if (name := folder.name.casefold()) in SPLIT_NAMES}
+    named = {folder: split for folder in folders if (split := split_of(folder.name)) is not None}
     if not named:
         return [(root, None)]
     first = next(iter(named))
@@ -89,7 +81,7 @@ def _refuse_same_names(folders: list[Path]) -> None:
     """Raise a BundleError for two labels that differ in nothing that can be seen."""
     by_name: dict[str, str] = {}
     for folder in folders:
-        other = by_name.setdefault(unicodedata.normalize("NFC", folder.name).strip(), folder.name)
+        other = by_name.setdefault(label_of(folder.name), folder.name)
         if other != folder.name:
             raise BundleError(
                 f"two folders have the same name {folder.name.strip()!r} in two Unicode forms or with spaces around "
@@ -97,25 +89,69 @@ def _refuse_same_names(folders: list[Path]) -> None:
             )
 
 
+def _refuse_splits_inside(folder: Path) -> None:
+    """Raise a BundleError for a label that has folders for splits: they belong above the labels."""
+    inside = {split: path for path in _folders(folder) if (split := split_of(path.name)) is not None}
+    if "train" in inside and len(inside) > 1:
+        names = " and ".join(sorted(path.name for path in inside.values()))
+        raise BundleError(
+            f"{folder} is a label with folders for splits inside ({names}): put the splits above the labels, such as "
+            f"{folder.parent / inside['train'].name / folder.name}, or rename them"
+        )
+
+
 def _folders(part: Path) -> list[Path]:
-    return sorted(path for path in part.iterdir() if path.is_dir() and not is_hidden(path.name))
+    return sorted(path for path in _inside(part) if path.is_dir() and not is_hidden(path.name))
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Yield every file at any depth; unlike rglob, a folder that cannot be read is an error."""
-    for path in sorted(folder.iterdir()):
-        if path.is_dir():
-            yield from _files(path)
-        else:
+def _inside(folder: Path) -> list[Path]:
+    """Return what is in a folder, by name; a BundleError for a link to nothing, of which nothing would be said."""
+    paths = sorted(folder.iterdir())
+    broken = next((path for path in paths if path.is_symlink() and not _exists(path)), None)
+    if broken is not None and not is_hidden(broken.name):
+        raise BundleError(f"{broken} is a link to {broken.readlink()}, which is not there: remove or mend it")
+    return paths
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True
+
+
+def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Yield every file at any depth; unlike rglob, a folder that cannot be read is an error.
+
+    Raises:
+        BundleError: a link leads back to a folder that it lies in.
+    """
+    here = folder.resolve()
+    above = (*(above or here.parents), here)
+    for path in _inside(folder):
+        if not path.is_dir():
             yield path
+        elif is_hidden(path.name):
+            yield from _hidden_files(path)
+        elif path.is_symlink() and path.resolve() in above:
+            raise BundleError(f"{path} is a link to {path.resolve()}, in which it lies itself: remove it")
+        else:
+            yield from _files(path, above)
+
+
+def _hidden_files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a hidden folder; no link in it is followed, and none is wrong: nothing of it is used."""
+    for parent, _, names in os.walk(folder):
+        yield from (Path(parent, name) for name in sorted(names))
 
 
 def _loose_files(part: Path) -> Iterator[Path]:
     """Yield the files that lie beside the class folders, and those of hidden folders there."""
     for path in sorted(part.iterdir()):
         if path.is_dir() and is_hidden(path.name):
-            yield from _files(path)
-        elif path.is_file():
+            yield from _hidden_files(path)
+        elif not path.is_dir():
             yield path
 
 

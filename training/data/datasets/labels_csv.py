@@ -15,7 +15,7 @@ from dataclasses import fields, replace
 from pathlib import Path, PurePosixPath
 
 from training.data.datasets import SPLITS, Collection, ImageFile, Split
-from training.data.datasets.imagefolder import SPLIT_NAMES
+from training.data.datasets.names import label_of, split_of
 from training.recipe import LabelsCsv
 from visionserve.errors import BundleError
 from visionserve.files import is_image, write_text
@@ -60,6 +60,8 @@ def collect(
         images[path] = ImageFile(path, label, _split(line.get("split", ""), where), accept, line.get("group", ""))
     used = {image.label for image in images.values()}
     order = tuple(label for label in names.values() if label in used)
+    if labels is None and len(order) < 2:
+        raise BundleError(f"{table} has one label only, {order[0]!r}: a network tells two or more apart")
     return Collection(root, order, tuple(images.values()), _others(root / csv.folder, root, images))
 
 
@@ -122,7 +124,23 @@ def _read(table: Path, columns: LabelsCsv) -> list[tuple[int, dict[str, str]]]:
     if not rows:
         raise BundleError(f"{table} lists no images")
     roles = [role for role in _COLUMNS if role not in absent]
-    return [(number, {role: (row[column[role]] or "").strip() for role in roles}) for number, row in rows]
+    twice = next((column[role] for role in roles if header.count(column[role]) > 1), None)
+    if twice is not None:
+        raise BundleError(f"{table} has several columns {twice!r}: which one counts is not known")
+    longer = next((number for number, row in rows if any(entry.strip() for entry in row.get(None) or ())), None)
+    if longer is not None:
+        raise BundleError(
+            f"{table}: line {longer} has more entries than there are columns: an entry with a comma needs quotes"
+        )
+    lines = [(number, {role: _entry(role, row[column[role]] or "") for role in roles}) for number, row in rows]
+    for number, line in lines:
+        if not (line.get("label") or line.get("index")):
+            raise BundleError(f"{table}: line {number} has no label for {line['file']!r}: add it or remove the line")
+    return lines
+
+
+def _entry(role: str, text: str) -> str:
+    return label_of(text) if role in ("label", "accept") else text.strip()
 
 
 def _labels(lines: Sequence[tuple[int, Mapping[str, str]]], table: Path, columns: LabelsCsv) -> dict[int, str]:
@@ -161,14 +179,17 @@ def _named(entry: str, names: Mapping[int, str], where: str) -> str:
 def _split(name: str, where: str) -> Split | None:
     if not name:
         return None
-    if name.casefold() not in SPLIT_NAMES:
+    split = split_of(name)
+    if split is None:
         raise BundleError(f"{where} has the split {name!r}: it is one of {', '.join(SPLITS)}")
-    return SPLIT_NAMES[name.casefold()]
+    return split
 
 
 def _path(root: Path, folder: str, name: str, where: str) -> str:
     """Return an image's path below the root; a BundleError when it is not there."""
     inside = PurePosixPath(folder, name.replace("\\", "/"))
+    if inside.is_relative_to(root.absolute()):
+        inside = inside.relative_to(root.absolute())
     if not name or inside.is_absolute() or ".." in inside.parts:
         raise BundleError(f"{where} has the file {name!r}: it must lie below {root / folder}")
     for candidate in (inside, inside.with_name(f"{inside.name}.jpg")):

@@ -1,6 +1,7 @@
 """`labels-csv`: a CSV file labels the images of a folder, in columns of any name."""
 
 import shutil
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -59,8 +60,9 @@ def test_columns_separators_and_names_are_those_that_are_told(root: Path, text: 
 
 
 def test_images_may_lie_in_a_folder_below_and_lines_may_hold_splits(root: Path) -> None:
-    found = read(root, "file,label,split\nc.png,rose,valid\n", folder="deep")
-    assert [(p.path, p.split) for p in found.images] == [("deep/c.png", "val")]
+    shutil.copy(root / "d.png", root / "deep" / "d.png")
+    found = read(root, "file,label,split\nc.png,rose,valid\nd.png,dahlia,train\n", folder="deep")
+    assert [(p.path, p.split) for p in found.images] == [("deep/c.png", "val"), ("deep/d.png", "train")]
 
 
 def test_positions_count_in_the_labels_that_are_given(root: Path) -> None:
@@ -122,3 +124,35 @@ def test_a_manifest_keeps_accepted_labels_and_groups(tmp_path: Path) -> None:
 def labelled(folder: Path, groups: int = 24) -> tuple[Path, int]:
     """Write a folder of images of three colours from several sources with its labels.csv."""
     return synthetic_images.labelled_folder(folder / "labelled", groups)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,label\na.png,rose\nb.png,rose\n", "has one label only, 'rose'"),
+        ("file,label\na.png,rose\nb.png,\nd.png,\n", "line 3 has no label for 'b.png'"),
+        ("file,label\na.png,rose\nb.png\n", "line 3 has no label for 'b.png'"),
+        ("file,label\na.png,rose\nb.png,red, white rose\n", "line 3 has more entries than there are columns"),
+        ("file,label,label\na.png,rose,1\nb.png,dahlia,1\n", "has several columns 'label'"),
+        ('file,label\na.png,"ro\nse"\nb.png,dahlia\n', r"the label 'ro\\nse' has a line break"),
+        ("file,label\na.png,rose\n/elsewhere/b.png,dahlia\n", "must lie below"),
+    ],
+)
+def test_a_table_that_would_be_read_wrongly_is_refused(root: Path, text: str, message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        read(root, text)
+
+
+def test_two_unicode_forms_are_one_label_and_absolute_paths_below_the_folder_are_taken(root: Path) -> None:
+    one, other = (unicodedata.normalize(form, "rosé") for form in ("NFC", "NFD"))
+    found = read(root, f"file,label,more\n{root}/a.png,{one},\nb.png,{other},,\ndeep/c.png,dahlia,x\n")
+    assert found.labels == ("dahlia", one)
+    assert [image.path for image in found.images] == ["a.png", "b.png", "deep/c.png"]
+
+
+def test_a_split_for_some_images_only_names_one_without(root: Path) -> None:
+    text = "file,label,split\na.png,rose,train\nb.png,dahlia,\nd.png,rose,test\n"
+    for how in ("given", "given-test"):
+        (root / "labels.csv").write_text(text, encoding="utf-8")
+        with pytest.raises(BundleError, match=r"1 image of 3 without a split, b\.png among them"):
+            prepare.make(Data(source="labels-csv", root=str(root), split=how))
