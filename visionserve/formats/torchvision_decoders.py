@@ -43,7 +43,7 @@ def _decode(
     writable = file if isinstance(file, bytearray) else bytearray(file)  # torch warns of read-only buffers
     encoded = torch.frombuffer(writable, dtype=torch.uint8)
     planes = getattr(_operators(), name)(encoded, *arguments)  # (3 or 4, H, W), a view of H x W x 3 or 4
-    pixels: np.ndarray = np.ascontiguousarray(planes.permute(1, 2, 0).numpy())
+    pixels: np.ndarray = np.ascontiguousarray(planes.numpy().transpose(1, 2, 0))
     # Two parsers, two opinions: the limits were checked against the other parser's size.
     if pixels.shape[1::-1] != size:
         raise ValueError(f"the header says {size}, the decoder {pixels.shape}")
