@@ -2,6 +2,7 @@
 
 import io
 import logging
+import random
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -61,7 +62,9 @@ class Wire:
 
 @pytest.fixture
 def as_ours(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    monkeypatch.setattr(protocol, "_retrieve_buffer", protocol._retrieve_buffer)
+    for name in ("_retrieve_buffer", "_retrieve_inference_msg"):
+        monkeypatch.setattr(protocol, name, getattr(protocol, name))
+    monkeypatch.setenv("TS_DECODE_INPUT_REQUEST", "false")  # config.properties
     return lambda: None if torchserve_worker.read_ahead() else pytest.fail("TorchServe has no such reader any more")
 
 
@@ -73,6 +76,51 @@ def test_a_batch_is_read_as_torchserve_reads_it(piece: int, as_ours: Callable[[]
     wire = Wire(content, piece)
     assert protocol.retrieve_msg(wire) == expected
     assert wire.left() == 0
+
+
+def request(rng: random.Random) -> bytes:
+    """A request of any number of headers and fields, empty ones, long ones and none among them."""
+    end = struct.pack("!i", -1)
+
+    def content() -> bytes:
+        return rng.randbytes(rng.choice([0, 1, 40, AHEAD // 2, AHEAD, 3 * AHEAD] if rng.random() < 0.1 else [0, 1, 40]))
+
+    headers = [field(content()) + field(content()) for _ in range(rng.randrange(4))]
+    fields = [
+        field(rng.choice([b"", b"body"])) + field(b"text/plain") + field(content()) for _ in range(rng.randrange(4))
+    ]
+    return b"".join([field(content()), *headers, end, *fields, end])
+
+
+def test_odd_requests_are_read_as_torchserve_reads_them(
+    as_ours: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(0)
+    end = struct.pack("!i", -1)
+    contents = [
+        b"".join([protocol.PREDICT_MSG, *(request(rng) for _ in range(rng.randrange(4))), end]) for _ in range(300)
+    ]
+    monkeypatch.setattr(protocol, "_retrieve_request", protocol._retrieve_request)
+    assert torchserve_worker.keep_repeated_fields()
+    expected = [protocol.retrieve_msg(Wire(content, 1 << 30)) for content in contents]
+    as_ours()
+    for content, batch in zip(contents, expected, strict=True):
+        for piece in (1 << 30, 1 + rng.randrange(2 * AHEAD), 5):
+            wire = Wire(content, piece)
+            assert protocol.retrieve_msg(wire) == batch
+            assert wire.left() == 0
+
+
+def test_bodies_are_decoded_where_torchserve_is_set_to(
+    as_ours: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TS_DECODE_INPUT_REQUEST")
+    end = struct.pack("!i", -1)
+    content = (
+        protocol.PREDICT_MSG + field(b"id") + end + field(b"body") + field(b"text/plain") + field(b"x") + end + end
+    )
+    as_ours()
+    assert protocol.retrieve_msg(Wire(content, 1 << 30))[1][0]["parameters"][0]["value"] == "x"
 
 
 def test_a_photograph_takes_a_few_calls_instead_of_one_for_each_field(as_ours: Callable[[], None]) -> None:
@@ -131,10 +179,12 @@ def test_a_connection_that_ends_ends_the_worker_as_before(received: int) -> None
     assert ended.value.code == 0
 
 
-def test_another_torchserve_keeps_its_own_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(protocol, "_retrieve_buffer")
+@pytest.mark.parametrize("name", ["_retrieve_buffer", "_retrieve_request", "_retrieve_inference_msg"])
+def test_another_torchserve_keeps_its_own_reader(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(protocol, name)
+    before = dict(vars(protocol))
     assert not torchserve_worker.read_ahead()
-    assert not hasattr(protocol, "_retrieve_buffer")
+    assert vars(protocol) == before
 
 
 @pytest.fixture
