@@ -16,7 +16,6 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +138,7 @@ class ImageHandler:
         # The launcher's probes are not traffic and must not be counted as such.
         counted = tuple(reply for reply, probe in zip(outcome.replies, probes, strict=True) if not probe)
         if counted:
-            self._report(replace(outcome, replies=counted), total_s)
+            self._report(counted, outcome, total_s)
         if self._tracer:
             for request, reply, probe in zip(requests, outcome.replies, probes, strict=True):
                 if not probe:
@@ -170,19 +169,19 @@ class ImageHandler:
             logger.critical("a CUDA error cannot be recovered from in this process; the worker exits")
             os._exit(_FAILED)
 
-    def _report(self, outcome: BatchResult, total_s: float) -> None:
-        """Count the batch."""
+    def _report(self, replies: Sequence[Reply], outcome: BatchResult, total_s: float) -> None:
+        """Count the batch, of its replies these alone."""
         metrics = self._metrics_buffer
-        for reply in outcome.replies:
+        for reply in replies:
             metrics.add("visionserve_requests_total", 1, str(reply.status), reply.code)
-        metrics.observe("visionserve_decode_seconds", sum(reply.decode_s for reply in outcome.replies))
+        metrics.observe("visionserve_decode_seconds", sum(reply.decode_s for reply in replies))
         metrics.observe("visionserve_total_seconds", total_s)
-        images = sum(len(reply.classifications) for reply in outcome.replies)  # without those of the launcher's probes
+        images = sum(len(reply.classifications) for reply in replies)  # without those of the launcher's probes
         if images == 0 or outcome.failure is not None:
             return
         metrics.observe("visionserve_inference_seconds", outcome.inference_s)
         metrics.observe("visionserve_batch_size", images)
-        for classification in (entry for reply in outcome.replies for entry in reply.classifications):
+        for classification in (entry for reply in replies for entry in reply.classifications):
             metrics.add("visionserve_predictions_total", 1, classification.labels[classification.best])
             metrics.observe("visionserve_novelty", classification.novelty)
 

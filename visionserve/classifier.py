@@ -135,8 +135,9 @@ class Classifier:
     def classify(self, images: np.ndarray) -> list[Classification]:
         """Return a classification for each of the prepared images (B, S, S, 3), in their order."""
         outputs = self.engine.run(images)
-        images_apart = zip(outputs.logits, outputs.embedding, outputs.class_maps, strict=True)
-        classifications = [self._classification(logits, point, maps) for logits, point, maps in images_apart]
+        probabilities = softmax(outputs.logits / self.card.temperature)
+        images_apart = zip(probabilities, outputs.logits, outputs.embedding, outputs.class_maps, strict=True)
+        classifications = [self._classification(*image) for image in images_apart]
         if outputs.part_maps is None:
             return classifications
         pairs = zip(classifications, outputs.part_maps, strict=True)
@@ -172,13 +173,14 @@ class Classifier:
             for first, second in pairs
         ]
 
-    def _classification(self, logits: np.ndarray, embedding: np.ndarray, maps: np.ndarray) -> Classification:
-        probabilities = softmax(logits / self.card.temperature)
+    def _classification(
+        self, probabilities: np.ndarray, logits: np.ndarray, embedding: np.ndarray, maps: np.ndarray
+    ) -> Classification:
         return Classification(self.card.labels, probabilities, self.reference.novelty(embedding, logits), maps)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return the probabilities (C,) of logits (C,)."""
-    powers = np.exp(logits - logits.max())
-    probabilities: np.ndarray = powers / powers.sum()
+    """Return the probabilities (..., C) of logits (..., C), each row's to the bit as if it were alone."""
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    probabilities: np.ndarray = powers / powers.sum(-1, keepdims=True)
     return probabilities

@@ -36,6 +36,7 @@ _BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
 BODY_FIELDS = ("body", "data")
 # How many bytes of an invalid body are searched for its protocol, and of any body for the brace that JSON begins with.
 _SEARCHED, _BEGINNING = 1024, 64
+_JPEG = b"\xff\xd8"  # so begins most of what comes, and no text
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
@@ -167,7 +168,7 @@ def _json(data: bytes | bytearray) -> Mapping[str, Any]:
 
 
 def _is_object(data: bytes | bytearray) -> bool:
-    return _beginning(data, _BEGINNING).startswith("{")
+    return not data.startswith(_JPEG) and _beginning(data, _BEGINNING).startswith("{")
 
 
 def _beginning(data: bytes | bytearray, size: int) -> str:

@@ -29,6 +29,8 @@ from visionserve.request_parsing import Request
 
 JSON = "application/json"
 PNG = "image/png"
+# ASCII only: an id that a client sent may hold code points that UTF-8 cannot carry.
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 # Six decimals: finer than any calibration, and short to send.
 _DECIMALS = 6
 
@@ -118,5 +120,4 @@ def _heatmap(classification: Classification, card: ModelCard) -> str:
 
 
 def _json(content: dict[str, Any]) -> Content:
-    # ASCII only: an id that a client sent may hold code points that UTF-8 cannot carry.
-    return Content(json.dumps(content, separators=(",", ":")).encode())
+    return Content(_ENCODER.encode(content).encode())

@@ -38,6 +38,12 @@ def test_softmax_stands_large_logits() -> None:
     np.testing.assert_array_equal(softmax(np.array([1000.0, -1000.0], dtype=np.float32)), [1, 0])
 
 
+@pytest.mark.parametrize("classes", [1, 2, 7, 102, 129, 1000])
+def test_softmax_of_a_batch_is_that_of_each_image_alone_to_the_bit(classes: int) -> None:
+    logits = np.random.default_rng(classes).normal(size=(5, classes)).astype(np.float32) * 8
+    np.testing.assert_array_equal(softmax(logits), np.stack([softmax(row) for row in logits]))
+
+
 def test_an_encoded_image_becomes_what_the_network_sees(classifier: Classifier) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (17, 11), (255, 0, 0)).save(buffer, "PNG")

@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from visionserve.errors import BundleError
-from visionserve.novelty import Reference
+from visionserve.novelty import DIMENSIONS, Reference
 
 RANDOM = np.random.default_rng(0)
 MEANS = np.array([[5, 0, 0, 0], [0, 5, 0, 0]], dtype=np.float32)
@@ -60,6 +60,19 @@ def test_a_step_in_a_direction_without_spread_counts_more() -> None:
     along = REFERENCE.distance(MEANS[0] + np.array([0, 0, 1.5, 0], dtype=np.float32))
     across = REFERENCE.distance(MEANS[0] + np.array([0, 0, 0, 1.5], dtype=np.float32))
     assert across > 1.5 * along
+
+
+def test_of_many_dimensions_those_count_in_which_images_differ() -> None:
+    """Without the others, a class mean has a distance of none, and a step within a class its length in spreads."""
+    wide = 2 * DIMENSIONS
+    labels = np.arange(4 * wide) % 2
+    made = RANDOM.normal(size=(4 * wide, wide)).astype(np.float32)
+    made[:, 0] += 20 * labels
+    reference = Reference.fit(made, labels, made, np.ones((4 * wide, 2), np.float32))
+    assert reference.whitening.shape == (DIMENSIONS, wide) and reference.class_means.shape == (2, DIMENSIONS)
+    mean, along = made[labels == 0].mean(0), np.eye(wide, dtype=np.float32)[0]
+    assert reference.distance(mean) == pytest.approx(0, abs=1e-3)
+    assert reference.distance(mean + 3 * along) == pytest.approx(3, abs=0.4)  # between the classes: never left out
 
 
 def test_saved_statistics_load_as_they_were(tmp_path: Path) -> None:
