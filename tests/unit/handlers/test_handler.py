@@ -1,13 +1,11 @@
 import io
 import json
-import logging
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,8 +16,6 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from ts.metrics.caching_metric import CachingMetric
-from ts.protocol import otf_message_handler
 
 from handlers.image_handler import ImageHandler
 from tests.unit.conftest import TinyBundle
@@ -85,18 +81,6 @@ class FakeContext:
 @pytest.fixture
 def context(tiny: TinyBundle) -> FakeContext:
     return FakeContext(tiny.directory)
-
-
-@pytest.fixture(autouse=True)
-def _torchserve_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A handler changes the process that it works in, which here is that of the tests."""
-    for name in ("_retrieve_buffer", "_retrieve_request"):
-        monkeypatch.setattr(otf_message_handler, name, getattr(otf_message_handler, name))
-    loggers = [logging.getLogger(), logging.getLogger(CachingMetric.__module__)]
-    levels = [entry.level for entry in loggers]
-    yield
-    for entry, level in zip(loggers, levels, strict=True):
-        entry.setLevel(level)
 
 
 @pytest.fixture
