@@ -28,6 +28,7 @@ IMAGE_SUFFIXES = (
     ".tif",
     ".tiff",
 )
+LARGEST_IMAGE = 64 << 20  # bytes; more than services and networks take, and little enough to hold several
 ABANDONED_S = 3600.0  # an unfinished file that nobody has written to for so long is of a process that was killed
 
 
@@ -67,8 +68,10 @@ def open_regular(path: os.PathLike[str] | str) -> BufferedReader:
 
 
 def read_regular(path: os.PathLike[str] | str) -> bytes:
-    """Return a file's bytes; OSError as of `open_regular`."""
+    """Return a file's bytes; OSError as of `open_regular`, and for one that is too large to be an image."""
     with open_regular(path) as stream:
+        if os.fstat(stream.fileno()).st_size > LARGEST_IMAGE:
+            raise OSError(errno.EFBIG, f"Larger than {LARGEST_IMAGE >> 20} MiB", os.fspath(path))
         return stream.read()
 
 

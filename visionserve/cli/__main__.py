@@ -15,6 +15,7 @@ import visionserve
 from visionserve.cli import exit_codes, explain, models, predict
 from visionserve.cli.bulk import command as bulk
 from visionserve.cli.exit_codes import Stop
+from visionserve.cli.image_files import printable
 from visionserve.client import ServiceUnreachable
 from visionserve.client.errors import Cause
 
@@ -30,7 +31,7 @@ _HINTS: dict[Cause, str] = {
     "connection": "Start it with `make serve`, or give its address with --url.",
     "timeout": "Give it more time with --timeout, or look at its load.",
     "certificate": "Give its certificate authority with --cacert, or skip the check with --insecure.",
-    "proxy": "Check HTTP_PROXY, HTTPS_PROXY and NO_PROXY.",
+    "proxy": "Check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.",
     "address": "Check --url.",
 }
 
@@ -44,26 +45,23 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     try:
         code: int = _COMMANDS[args.command][0].run(args)
-        sys.stdout.flush()
     except Stop as stop:
-        print(stop, file=sys.stderr)
+        print(printable(str(stop)), file=sys.stderr)
         return stop.code
     except ServiceUnreachable as unreachable:
-        print(f"{unreachable} {_HINTS[unreachable.cause]}", file=sys.stderr)
+        print(printable(f"{unreachable} {_HINTS[unreachable.cause]}"), file=sys.stderr)
         return exit_codes.UNREACHABLE
     except KeyboardInterrupt:
         print("Stopped; finished rows are kept, the same command continues.", file=sys.stderr)
         return exit_codes.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of the output has gone, as `head` does; Python would report it once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of the output has gone, as `head` does
         return exit_codes.OK
     return code
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    description, codes = (__doc__ or "").split("\n\n", 1)
+    description, _, codes = (__doc__ or "").partition("\n\n")
     top = argparse.ArgumentParser(prog="visionserve", description=description, epilog=codes)
     top.add_argument("--version", action="version", version=f"visionserve {visionserve.__version__}")
     _add_completion(top)
@@ -77,6 +75,9 @@ def program() -> None:
     """Run as the console script: SIGTERM ends a run as Ctrl-C does, so that its workers end with it."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started the program, as some schedulers do
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Labels and file names may have characters that the terminal's encoding lacks.

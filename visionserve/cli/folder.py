@@ -11,13 +11,14 @@ import contextlib
 import itertools
 import os
 import sys
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Protocol
 
 from visionserve.cli import exit_codes, image_files, options
 from visionserve.cli.exit_codes import Stop
+from visionserve.cli.image_files import printable
+from visionserve.cli.output import STANDARD_OUTPUT, put
 from visionserve.cli.parquet import WAITING, ParquetTable
 from visionserve.cli.predictors import Overlays, Predictor, stop_for_request
 from visionserve.cli.resumable_table import (
@@ -30,11 +31,11 @@ from visionserve.cli.resumable_table import (
     printable_bytes,
     record,
 )
+from visionserve.cli.tally import Tally
 from visionserve.client import ResponseError, ServiceUnreachable
 from visionserve.client.http_messages import BUSY
 from visionserve.files import IMAGE_SUFFIXES, atomic_write
 
-_STANDARD_OUTPUT = "-"
 _TOP_K = 5
 # After so many images in a row that the service was too busy for, it gets the sample image.
 _BUSY_IN_A_ROW = 8
@@ -57,75 +58,6 @@ class Rows(Protocol):
     def complete(self) -> None:
         """Make a table of all rows so far."""
         ...
-
-
-class Tally:
-    """Counts of answers, errors and, if images have labels, of right answers, of the images of a folder.
-
-    Args:
-        images: their names in the table; the table may have rows of images that are gone.
-    """
-
-    def __init__(self, images: Collection[str], has_labels: bool) -> None:
-        self._images = images
-        self._has_labels = has_labels
-        self._errors: Counter[str] = Counter()
-        self.before = self._gone = 0
-        self.earlier_models = set[str]()
-        self._labelled = self._right = 0
-        self.busy_in_a_row = 0
-
-    def add_earlier(self, row: Record) -> None:
-        """Count a row of an earlier run."""
-        if row.get("model"):
-            self.earlier_models.add(str(row["model"]))
-        if row["path"] in self._images:
-            self.before += 1
-            self._judge(row)
-        else:
-            self._gone += 1
-
-    def add(self, row: Record) -> None:
-        """Count a row of this run."""
-        error = str(row["error"] or "")
-        self._errors[error] += 1
-        self.busy_in_a_row = self.busy_in_a_row + 1 if error in BUSY else 0
-        self._judge(row)
-
-    @property
-    def only_busy(self) -> bool:
-        """Whether this run tried something and the service was too busy for all of it."""
-        return bool(self._errors) and set(self._errors) <= set(BUSY)
-
-    def _judge(self, row: Record) -> None:
-        label = PurePosixPath(str(row["path"])).parent.name
-        if self._has_labels and label and row.get("label"):
-            self._labelled += 1
-            self._right += _same_label(label, str(row["label"]))
-
-    def summary(self, output: str | None) -> str:
-        """Return the counts as a sentence or two."""
-        errors = {code: count for code, count in self._errors.most_common() if code}
-        parts = [f"{self._errors['']:,} answered"]
-        if errors:
-            listed = ", ".join(f"{count:,} {code}" for code, count in errors.items())
-            parts.append(f"{sum(errors.values()):,} without an answer ({listed})")
-        if self.before:
-            parts.append(f"{self.before:,} had a row already")
-        if self._gone:
-            parts.append(f"rows of images that are no longer in the folder: {self._gone:,}")
-        text = "; ".join(parts) + (f"; rows in {output}" if output not in (None, _STANDARD_OUTPUT) else "")
-        if busy := sum(errors.get(code, 0) for code in BUSY):
-            text += f". The same command tries the {busy:,} again for which the service was too busy"
-        return text + self._accuracy()
-
-    def _accuracy(self) -> str:
-        if not self._has_labels:
-            return ""
-        if not self._labelled:
-            return ". No accuracy: no answered image is in a folder below the one that was named"
-        share = self._right / self._labelled
-        return f". Accuracy {share:.1%}: {self._right:,} of {self._labelled:,} answers equal the folder's name"
 
 
 def run(folder: Path, args: argparse.Namespace) -> int:
@@ -214,18 +146,15 @@ def _name(path: Path, folder: Path) -> str:
     return printable_bytes(path.relative_to(folder).as_posix())
 
 
-def _same_label(folder: str, label: str) -> bool:
-    """Compare a folder's name with a label; folders often have _ for a space, and other capitals."""
-    return folder.replace("_", " ").casefold() == label.replace("_", " ").casefold()
-
-
 @contextlib.contextmanager
 def _table(output: str | None, folder: Path, names: list[str], on_row: OnRow) -> Iterator[Rows]:
     """Yield the table to write to; ``on_row`` gets every row that it has already. Stop if it is of another folder."""
-    if output is None or output == _STANDARD_OUTPUT:
+    if output is None or output == STANDARD_OUTPUT:
         yield _Printed(JsonLines(names))
         return
     path = Path(output)
+    if path.suffix.lower() not in (".csv", ".jsonl", ".ndjson", ".parquet"):
+        raise Stop(f"--output must end in .csv, .jsonl or .parquet, or be -; not {output}.")
     _check_folder(path, folder)
     rows: ResumableTable | ParquetTable
     match path.suffix.lower():
@@ -233,10 +162,8 @@ def _table(output: str | None, folder: Path, names: list[str], on_row: OnRow) ->
             rows = ResumableTable(path, Csv(names), on_row)
         case ".jsonl" | ".ndjson":
             rows = ResumableTable(path, JsonLines(names), on_row)
-        case ".parquet":
-            rows = ParquetTable(path, names, on_row)
         case _:
-            raise Stop(f"--output must end in .csv, .jsonl or .parquet, or be -; not {output}.")
+            rows = ParquetTable(path, names, on_row)
     with contextlib.closing(rows):
         yield rows
 
@@ -244,7 +171,10 @@ def _table(output: str | None, folder: Path, names: list[str], on_row: OnRow) ->
 def _check_folder(table: Path, folder: Path) -> None:
     """Stop if a table has the rows of another folder, whose images may have the same names."""
     note = _folder_note(table)
-    if not note.is_file() or not _has_rows(table):
+    try:
+        if not note.is_file() or not _has_rows(table):
+            return
+    except OSError:  # such as a name that is too long: then there is no note
         return
     earlier = Path(note.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n"))
     # A folder that is not there any more was moved or renamed.
@@ -265,8 +195,8 @@ def _has_rows(table: Path) -> bool:
 
 def _note_folder(output: str | None, folder: Path) -> None:
     """Keep beside a table which folder its rows are of."""
-    table = Path(output or _STANDARD_OUTPUT)
-    if output in (None, _STANDARD_OUTPUT) or (table.exists() and not table.is_file()):
+    table = Path(output or STANDARD_OUTPUT)
+    if output in (None, STANDARD_OUTPUT) or (table.exists() and not table.is_file()):
         return  # a pipe or a device has no earlier rows
     with contextlib.suppress(OSError):  # nobody may make files there: then nobody is warned
         text = f"{folder.resolve()}\n".encode("utf-8", "surrogateescape")
@@ -288,7 +218,7 @@ class _Printed:
 
     def add(self, record: Record) -> None:
         """Print a row at once, so that a pipe can follow."""
-        print(self._form.line(record), end="", flush=True)
+        put(self._form.line(record), end="")
 
     def complete(self) -> None:
         """Do nothing: every row is printed."""
@@ -305,4 +235,4 @@ def _progress(total: int, before: int) -> Iterator[Callable[[], object]]:
 
 
 def _report(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from visionserve.cli.exit_codes import Stop
-from visionserve.files import is_image
+from visionserve.client.http_messages import content
+from visionserve.files import LARGEST_IMAGE, is_image
 
 STANDARD_INPUT = "-"
 
@@ -58,9 +59,16 @@ def check_output(output: Path, sources: list[Path]) -> None:
 
 
 def read(source: Path) -> bytes:
-    """Return an image's bytes; "-" is standard input."""
+    """Return an image's bytes; "-" is standard input. ResponseError if a file is empty, Stop if it cannot be read."""
+    if str(source) == STANDARD_INPUT:
+        data = sys.stdin.buffer.read(LARGEST_IMAGE + 1)
+        if not data:
+            raise Stop("Standard input is empty.")
+        if len(data) > LARGEST_IMAGE:
+            raise Stop(f"Standard input is larger than {LARGEST_IMAGE >> 20} MiB.")
+        return data
     try:
-        return sys.stdin.buffer.read() if str(source) == STANDARD_INPUT else source.read_bytes()
+        return content(source)
     except OSError as error:
         raise Stop(f"{printable(source)} cannot be read: {error.strerror}.") from error
 

@@ -96,15 +96,17 @@ class LocalPredictor:
         """Images a batch on the model's device."""
         return _BATCH[card(self.directory).device]
 
-    def classify_contents(self, paths: Sequence[PurePath], contents: Sequence[bytes | OSError]) -> list[FileResult]:
+    def classify_contents(
+        self, paths: Sequence[PurePath], contents: Sequence[bytes | OSError | ResponseError]
+    ) -> list[FileResult]:
         """Classify what was read of some files as one batch; results in their order."""
         readable = [content for content in contents if isinstance(content, bytes)]
         # A batch without images is not one that an engine takes.
         replies = iter(_replies(_classifier(self.directory), readable, self.top_k) if readable else [])
         return [
-            FileResult(path, error=content)
-            if isinstance(content, OSError)
-            else self._result(path, content, next(replies))
+            self._result(path, content, next(replies))
+            if isinstance(content, bytes)
+            else FileResult(path, error=content)
             for path, content in zip(paths, contents, strict=True)
         ]
 
@@ -190,10 +192,10 @@ def card(directory: Path) -> ModelCard:
         raise Stop(f"The model cannot be used here: {error}.") from error
 
 
-def _content(path: Path) -> bytes | OSError:
+def _content(path: Path) -> bytes | OSError | ResponseError:
     try:
         return http_messages.content(path)
-    except OSError as error:
+    except (OSError, ResponseError) as error:
         return error
 
 

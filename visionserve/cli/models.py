@@ -4,6 +4,8 @@ import argparse
 
 from visionserve.cli import exit_codes, options
 from visionserve.cli.exit_codes import UNREACHABLE, Stop
+from visionserve.cli.image_files import printable
+from visionserve.cli.output import put
 from visionserve.cli.predictors import stop_for_key
 from visionserve.client import Model, ResponseError
 
@@ -36,8 +38,8 @@ def run(args: argparse.Namespace) -> int:
                 UNREACHABLE,
             ) from error
         ready = client.ready()
-    print(_table(models))
-    print(f"{args.url} is {'ready' if ready else 'not ready'}.")
+    put(_table(models))
+    put(f"{args.url} is {'ready' if ready else 'not ready'}.")
     return exit_codes.OK if ready and all(model.status == _READY for model in models) else exit_codes.REFUSED
 
 
@@ -46,8 +48,8 @@ def _table(models: list[Model]) -> str:
     rows = [("MODEL", "VERSION", *(["ANSWERS"] if several else []), "STATUS", "WORKERS", "DIGEST")]
     rows += [
         (
-            model.name,
-            model.version or "-",
+            printable(model.name),
+            printable(model.version) or "-",
             *(["by default" if model.default else f"/{model.name}/{model.version}"] if several else []),
             model.status,
             f"{model.workers.ready}/{model.workers.total}",

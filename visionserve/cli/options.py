@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 from visionserve.cli.exit_codes import Stop
 from visionserve.cli.predictors import Overlays, Predictor, ServicePredictor, stop_for_key
 from visionserve.client import Client, ResponseError
+from visionserve.client.client import CONNECTIONS
 from visionserve.client.http_messages import only_model
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 # TorchServe's own port, and the status server that `make serve` starts beside it: models and health are listed there.
 _TORCHSERVE_PORT, _STATUS_PORT = 8080, 8083
+_LONGEST_KEY = 1 << 16
 
 
 def add_url(parser: argparse._ActionsContainer) -> None:
@@ -33,12 +35,12 @@ def add_service(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--api-key-file",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="a file with the API key; default: the key in VISIONSERVE_API_KEY",
     )
     parser.add_argument(
-        "--cacert", type=Path, metavar="FILE", help="the certificate authority of an https service, PEM"
+        "--cacert", type=path, metavar="FILE", help="the certificate authority of an https service, PEM"
     )
     parser.add_argument("--insecure", action="store_true", help="do not check the certificate of an https service")
 
@@ -48,10 +50,11 @@ def add_predictor(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     add_url(source)
     source.add_argument(
-        "--model", type=Path, metavar="BUNDLE", help="without a service: a bundle's folder or an archive (.mar)"
+        "--model", type=path, metavar="BUNDLE", help="without a service: a bundle's folder or an archive (.mar)"
     )
     parser.add_argument(
         "--name",
+        type=model_name,
         metavar="NAME[/VERSION]",
         help="the service's model; default: the only one that is served, and the version that answers",
     )
@@ -136,6 +139,27 @@ def positive(text: str) -> float:
     return number
 
 
+def path(text: str) -> Path:
+    """Read the name of a file or folder; an empty one, of a variable that is not set, is not the present folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return Path(text)
+
+
+def model_name(text: str) -> str:
+    """Read NAME or NAME/VERSION."""
+    if not text.partition("/")[0] or not text.isprintable():
+        raise argparse.ArgumentTypeError("must look like NAME or NAME/VERSION")
+    return text
+
+
+def connections(text: str) -> int:
+    """Read how many requests are sent at once."""
+    if count(text) > CONNECTIONS:
+        raise argparse.ArgumentTypeError(f"must be at most {CONNECTIONS}")
+    return count(text)
+
+
 def count(text: str) -> int:
     """Read a whole number from 1."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
@@ -147,7 +171,12 @@ def _key(options: argparse.Namespace) -> str | None:
     if options.api_key_file is None:
         return os.environ.get("VISIONSERVE_API_KEY") or None
     try:
-        text: str = options.api_key_file.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Stop(f"{options.api_key_file} cannot be read as a key: {error}.") from error
+        with options.api_key_file.open("rb") as file:  # which may be a pipe
+            text: str = file.read(_LONGEST_KEY).decode().strip()
+    except OSError as error:
+        raise Stop(f"{options.api_key_file} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise Stop(f"{options.api_key_file} has no key: it is not text.") from error
+    if not text:
+        raise Stop(f"{options.api_key_file} has no key: it is empty.")
     return text

@@ -1,5 +1,6 @@
 """A Parquet table: the format cannot grow, so new rows wait in a JSON Lines file beside it until the run is done."""
 
+import contextlib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -60,7 +61,8 @@ class ParquetTable:
             if self._new_paths:
                 with (
                     atomic_write(self.path) as unfinished,
-                    self._parquet.ParquetWriter(unfinished, self._schema, compression="zstd") as writer,
+                    unfinished.open("wb") as stream,
+                    self._parquet.ParquetWriter(stream, self._schema, compression="zstd") as writer,
                 ):
                     for table in itertools.chain(self._old(), self._new()):
                         writer.write_table(table)
@@ -71,6 +73,12 @@ class ParquetTable:
                 f"command; finished rows are kept in {self._waiting.path}."
             ) from error
 
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[Any]:
+        """Open the table; by Python, since Arrow takes no names that are not UTF-8."""
+        with self.path.open("rb") as stream, self._parquet.ParquetFile(stream) as file:
+            yield file
+
     def _remove_waiting(self) -> None:
         """Remove the file of waiting rows if this run created it."""
         if self._waiting.path.stat().st_size == 0:
@@ -79,7 +87,7 @@ class ParquetTable:
     def _read_table(self, on_row: OnRow) -> None:
         """Fill ``done`` and ``repeated`` with the rows of the table that no waiting row replaces."""
         try:
-            with self._parquet.ParquetFile(self.path) as file:
+            with self._open() as file:
                 if file.schema_arrow.names != self._schema.names:
                     raise Stop(f"{self.path} has other columns (--top-k?): choose another file.")
                 for batch in file.iter_batches(columns=["path", "label", "model", "error"]):
@@ -95,7 +103,7 @@ class ParquetTable:
     def _old(self) -> Iterator[Any]:
         """Yield the table's rows, without those that a waiting row replaces."""
         if self.path.exists():
-            with self._parquet.ParquetFile(self.path) as file:
+            with self._open() as file:
                 for batch in file.iter_batches(_GROUP):
                     table = self._arrow.Table.from_batches([batch]).cast(self._schema)
                     yield table.filter([path not in self._new_paths for path in table.column("path").to_pylist()])

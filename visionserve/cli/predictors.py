@@ -83,7 +83,7 @@ class ServicePredictor:
     def _result(self, path: Path) -> FileResult:
         try:
             image = content(path)
-        except OSError as error:
+        except (OSError, ResponseError) as error:
             return FileResult(path, error=error)
         try:
             answer = self.predict(image)
@@ -119,7 +119,7 @@ def stop_for_key(error: ResponseError) -> None:
     if error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED or (
         not error.from_service and error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
     ):
-        raise Stop(f"{error.message} Check --url, HTTP_PROXY, HTTPS_PROXY and NO_PROXY.", UNREACHABLE)
+        raise Stop(f"{error.message} Check --url, HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.", UNREACHABLE)
     if error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         raise Stop(f"{error.message} {_KEY}")
 

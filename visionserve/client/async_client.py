@@ -8,10 +8,11 @@ from os import PathLike
 
 from visionserve.client import http_messages
 from visionserve.client.errors import ResponseError
-from visionserve.client.http_messages import DEFAULT_URL, Address, Call, Image, Protocol, Reply
+from visionserve.client.http_messages import Address, Call, Image, Protocol, Reply
 from visionserve.client.results import Answer, FileResult, Model
 from visionserve.client.retry import Retries, RetryLoop
 from visionserve.client.transports import AsyncHttpxTransport, Tls
+from visionserve.client.urls import DEFAULT_URL
 
 _CONNECTIONS = 64
 

@@ -7,13 +7,14 @@ from os import PathLike
 
 from visionserve.client import http_messages
 from visionserve.client.errors import ResponseError
-from visionserve.client.http_messages import DEFAULT_URL, Address, Call, Image, Protocol, Reply
+from visionserve.client.http_messages import Address, Call, Image, Protocol, Reply
 from visionserve.client.ordered_map import DaemonThreads, ordered_map
 from visionserve.client.results import Answer, FileResult, Model
 from visionserve.client.retry import Retries, RetryLoop
 from visionserve.client.transports import HttpxTransport, Tls, Transport
+from visionserve.client.urls import DEFAULT_URL
 
-_CONNECTIONS = 64
+CONNECTIONS = 64
 
 
 class Client:
@@ -55,7 +56,7 @@ class Client:
         self.address = Address(url.rstrip("/"), api_key, protocol, status_url and status_url.rstrip("/"))
         self.timeout_s = timeout_s
         self.retries = retries
-        self._transport = transport or HttpxTransport(_CONNECTIONS, self.address.urls, Tls(cacert, insecure))
+        self._transport = transport or HttpxTransport(CONNECTIONS, self.address.urls, Tls(cacert, insecure))
         self._only_model: str | None = None
 
     def predict(

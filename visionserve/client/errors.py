@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from visionserve.client.urls import without_password
+
 # Why a service is unreachable, for whoever suggests what to do.
 Cause = Literal["connection", "timeout", "certificate", "proxy", "address"]
 
@@ -30,6 +32,7 @@ class ServiceUnreachable(Exception):
     """No response came in time, or what responds is not a visionserve service."""
 
     def __init__(self, url: str, reason: str, cause: Cause = "connection") -> None:
+        url = without_password(url)
         super().__init__(url, reason, cause)
         self.url = url
         self.reason = reason

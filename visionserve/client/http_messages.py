@@ -5,6 +5,7 @@ image, options -> Call --(a transport)--> Reply -> Answer, Model, bytes | Respon
 
 import base64
 import json
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from urllib.parse import quote, urlsplit
 import visionserve
 from visionserve.client.errors import Cause, ResponseError, ServiceUnreachable
 from visionserve.client.results import Answer, Model, read_model, read_native, read_v2
+from visionserve.client.urls import DEFAULT_URL, check_service, without_password
 from visionserve.files import read_regular
 
 Protocol = Literal["native", "v2"]
@@ -23,7 +25,6 @@ Image = bytes | bytearray | PathLike[str]
 Result = TypeVar("Result")
 
 _OTHER_SERVER = "its response is not visionserve's; check the address"
-DEFAULT_URL = "http://127.0.0.1:8000"
 # What servers that expect TLS say in plain HTTP: nginx, Go.
 _TLS_EXPECTED = (b"plain HTTP request was sent to HTTPS", b"HTTP request to an HTTPS server")
 # Error responses of TorchServe and of proxies carry no code of this service.
@@ -99,12 +100,13 @@ class Address:
 
     def __post_init__(self) -> None:
         for url in self.urls:
-            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-                raise ValueError(f"{url!r} is not the URL of a service: it must look like {DEFAULT_URL}.")
+            check_service(url)
         if self.protocol not in ("native", "v2"):
             raise ValueError(f"The protocol must be native or v2, not {self.protocol!r}.")
-        if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
-            raise ValueError("The API key must be printable ASCII, without line ends.")
+        if self.api_key is not None and not re.fullmatch(r"[!-~]+", self.api_key):
+            raise ValueError("The API key must be printable ASCII, without spaces and line ends.")
+        if self.api_key and any(urlsplit(url).username is not None for url in self.urls):
+            raise ValueError("The URL has a user name and an API key is given: both need the same header.")
 
     def classify(
         self,
@@ -188,10 +190,13 @@ def content(image: Image) -> bytes:
 
     Raises:
         OSError: the file cannot be read, or is not a regular file: a pipe without a writer would block for ever.
+        ResponseError: the file is empty.
     """
     if isinstance(image, bytes | bytearray):
         return bytes(image)
-    return read_regular(image)
+    if data := read_regular(image):
+        return data
+    raise ResponseError(HTTPStatus.BAD_REQUEST, "empty_body", "The file is empty.")
 
 
 def png(call: Call, reply: Reply) -> bytes:
@@ -243,8 +248,8 @@ def _check_listing(reply: Reply, call: Call) -> None:
     """Raise ResponseError if TorchServe itself was asked for its models: it lists them on another port."""
     if reply.status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED) and _is_torchserves(_json(reply)):
         message = (
-            f"{call.url} is TorchServe's own port, which does not list models: use the gateway's address, or give the "
-            "status server's as status_url (port 8083)."
+            f"{without_password(call.url)} is TorchServe's own port, which does not list models: use the gateway's "
+            "address, or give the status server's as status_url (port 8083)."
         )
         raise ResponseError(reply.status, "not_found", message, call.request_id)
 

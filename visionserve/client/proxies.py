@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 
+from visionserve.client.urls import split, without_password
+
+_SCHEMES = ("http", "https", "socks5", "socks5h")
 _IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -20,17 +23,14 @@ def proxy_for(url: str) -> str | None:
     """
     parts = urlsplit(url)
     proxies: Mapping[str, str] = getproxies_environment()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    proxy = (proxies.get(parts.scheme) or proxies.get("all") or "").strip()
     if not proxy or bypasses(parts.hostname or "", parts.port, proxies.get("no", "")):
         return None
     proxy = proxy if "://" in proxy else f"http://{proxy}"
-    try:
-        valid = bool(urlsplit(proxy).hostname) and (urlsplit(proxy).port or 1) > 0
-    except ValueError:
-        valid = False
-    if not valid:
+    if split(proxy, _SCHEMES) is None:
         raise ValueError(
-            f"The environment names a proxy that is not a URL: {proxy!r}. It must look like http://host:port."
+            f"The environment names a proxy that is not the URL of one: {without_password(proxy)!r}. "
+            "It must look like http://host:port or socks5://host:port."
         )
     return proxy
 
@@ -46,12 +46,6 @@ def bypasses(host: str, port: int | None, no_proxy: str) -> bool:
     return any(_matches(entry, name, address, port) for entry in no_proxy.lower().replace(",", " ").split())
 
 
-def without_password(proxy: str) -> str:
-    """Return a proxy's URL as it may be shown."""
-    parts = urlsplit(proxy)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
 def _matches(entry: str, name: str, address: _IpAddress | None, port: int | None) -> bool:
     if entry == "*":
         return True
@@ -63,7 +57,7 @@ def _matches(entry: str, name: str, address: _IpAddress | None, port: int | None
             return address in ipaddress.ip_network(entry.replace("[", "").replace("]", ""), strict=False)
         except ValueError:
             return False
-    suffix = entry.removeprefix("*").lstrip(".")
+    suffix = entry.removeprefix("*").strip(".")
     return bool(suffix) and (name == suffix or name.endswith("." + suffix))
 
 

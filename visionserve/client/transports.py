@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -18,7 +19,8 @@ from urllib.parse import urlsplit
 from visionserve.client.deadlines import AsyncLookUpBackend, Deadline, DeadlineBackend
 from visionserve.client.errors import Cause
 from visionserve.client.http_messages import Call, NoReply, Reply
-from visionserve.client.proxies import proxy_for, without_password
+from visionserve.client.proxies import proxy_for
+from visionserve.client.urls import without_password
 
 # What OpenSSL says when the other side does not speak TLS at all.
 _PLAIN_HTTP = (
@@ -28,6 +30,9 @@ _PLAIN_HTTP = (
     "PACKET_LENGTH_TOO_LONG",
     "UNKNOWN_PROTOCOL",
 )
+_OTHER_HOST = (62, 64)  # OpenSSL's codes for a certificate that has another name or address
+# Sockets count milliseconds in 31 bits: a longer time, "for ever" included, is this one.
+_LONGEST_S = 1e6
 
 
 class Transport(Protocol):
@@ -55,8 +60,13 @@ class Tls:
         Certificate authorities are those of ``cacert``, else of SSL_CERT_FILE and SSL_CERT_DIR, else of certifi.
 
         Raises:
-            ValueError: a file with certificates does not exist or has none.
+            ValueError: a file with certificates does not exist or has none, or SSLKEYLOGFILE cannot be written.
         """
+        if keys := environment.get("SSLKEYLOGFILE"):  # which ssl opens without saying so when that fails
+            try:
+                Path(keys).open("ab").close()
+            except OSError as error:
+                raise ValueError(f"SSLKEYLOGFILE {keys} cannot be written: {error.strerror}.") from error
         if self.insecure:
             context = ssl.create_default_context()
             context.check_hostname = False
@@ -84,11 +94,12 @@ class HttpxTransport:
         """Prepare connections to the servers at ``urls``; ValueError when a proxy or a certificate file is invalid."""
         self._httpx = _import_httpx()
         self._deadline = Deadline()
-        self._servers = _servers(urls, tls, lambda options: self._client(connections, options))
+        self._servers = _servers(self._httpx, urls, tls, lambda options: self._client(connections, options))
 
     def send(self, call: Call, timeout_s: float) -> Reply | NoReply:
         """Return the reply, of whatever status, or what went wrong below HTTP."""
         client, proxy = self._servers[_origin(call.url)]
+        timeout_s = min(timeout_s, _LONGEST_S)
         self._deadline.at = time.monotonic() + timeout_s
         try:
             response = client.request(
@@ -118,11 +129,12 @@ class AsyncHttpxTransport:
     def __init__(self, connections: int, urls: Iterable[str], tls: Tls = Tls()) -> None:
         """Prepare connections to the servers at ``urls``; ValueError when a proxy or a certificate file is invalid."""
         self._httpx = _import_httpx()
-        self._servers = _servers(urls, tls, lambda options: self._client(connections, options))
+        self._servers = _servers(self._httpx, urls, tls, lambda options: self._client(connections, options))
 
     async def send(self, call: Call, timeout_s: float) -> Reply | NoReply:
         """Return the reply, of whatever status, or what went wrong below HTTP."""
         client, proxy = self._servers[_origin(call.url)]
+        timeout_s = min(timeout_s, _LONGEST_S)
         try:
             async with asyncio.timeout(timeout_s):
                 response = await client.request(
@@ -130,7 +142,11 @@ class AsyncHttpxTransport:
                 )
         except TimeoutError as error:
             return no_reply(error, True, proxy)
-        except (self._httpx.TransportError, self._httpx.DecodingError) as error:
+        except (
+            self._httpx.TransportError,
+            self._httpx.DecodingError,
+            ssl.SSLError,
+        ) as error:  # asyncio's are not httpx's
             return no_reply(error, isinstance(error, self._httpx.TimeoutException), proxy)
         return _reply(response, proxy)
 
@@ -160,11 +176,16 @@ def no_reply(error: BaseException, timed_out: bool, proxy: str = "") -> NoReply:
 
 def _in_words(error: BaseException) -> tuple[str, Cause]:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message.rstrip('.')}", "certificate"
+        reason = f"its certificate is not trusted: {error.verify_message.rstrip('.')}"
+        return reason, "address" if error.verify_code in _OTHER_HOST else "certificate"
     if isinstance(error, ssl.SSLError):
         if error.reason in _PLAIN_HTTP:
             return "it does not use TLS: try http:// instead of https://", "address"
-        return f"the TLS connection failed: {(error.reason or str(error)).lower().replace('_', ' ')}", "connection"
+        what = (error.reason or str(error)).lower().replace("_", " ")
+        if "certificate required" in what:
+            return "it asks for a certificate of the client, and this client has none", "address"
+        # An alert is what the other side has decided, and decides again.
+        return f"the TLS connection failed: {what}", "address" if "alert" in what else "connection"
     text = str(error)
     if isinstance(error, OSError) and error.errno and error.strerror:
         # asyncio writes the address into strerror; a failed look-up of a name has no errno of the system.
@@ -173,12 +194,15 @@ def _in_words(error: BaseException) -> tuple[str, Cause]:
 
 
 def _servers(
-    urls: Iterable[str], tls: Tls, client: Callable[[dict[str, Any]], Any]
+    httpx: ModuleType, urls: Iterable[str], tls: Tls, client: Callable[[dict[str, Any]], Any]
 ) -> dict[tuple[str, str | None, int | None], tuple[Any, str]]:
     """Return by origin: a client, and the proxy it uses as it may be shown."""
     servers = {}
     for url in {_origin(url): url for url in urls}.values():
         proxy = proxy_for(url)
+        _check_host(httpx, url)
+        if proxy is not None:
+            _check_host(httpx, proxy, "The proxy ")
         options: dict[str, Any] = {"verify": tls.context() if urlsplit(url).scheme == "https" else False}
         if proxy is not None:
             options["proxy"] = proxy
@@ -187,6 +211,14 @@ def _servers(
         except (ImportError, ValueError) as error:  # SOCKS needs a package of its own; other schemes are not proxies
             raise ValueError(f"The proxy {without_password(proxy or '')} cannot be used: {error}") from error
     return servers
+
+
+def _check_host(httpx: ModuleType, url: str, what: str = "") -> None:
+    """Raise ValueError for a name that is no host's, which a look-up would raise as an error of another kind."""
+    try:
+        httpx.URL(url).host.encode("idna")
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise ValueError(f"{what}{without_password(url)!r} has no valid host name.") from error
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -1,7 +1,5 @@
-import asyncio
 import base64
 import builtins
-import inspect
 import itertools
 import json
 import socket
@@ -9,16 +7,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit.client.fake_service import ANSWER, MODEL, TENSORS, FakeService, Scripted, serving
+from tests.unit.client.conftest import IMAGE
+from tests.unit.client.fake_service import ANSWER, MODEL, TENSORS, Scripted, serving
 from visionserve.client import (
-    AsyncClient,
     Client,
     Model,
     Prediction,
@@ -28,56 +25,6 @@ from visionserve.client import (
     Workers,
 )
 from visionserve.client.http_messages import Address
-
-IMAGE = b"\xff\xd8 image"
-QUICK = Retries(count=3, first_s=0.001)
-
-
-class Blocking:
-    """AsyncClient, called like Client, so that the same tests hold for both."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        self._client = AsyncClient(*arguments, **options)
-        self._loop = asyncio.new_event_loop()
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._client, name)
-        if inspect.isasyncgenfunction(method):
-            return lambda *args, **kwargs: self._drained(method(*args, **kwargs))
-        return lambda *args, **kwargs: self._loop.run_until_complete(method(*args, **kwargs))
-
-    def _drained(self, results: Any) -> Any:
-        try:
-            while True:
-                yield self._loop.run_until_complete(anext(results))
-        except StopAsyncIteration:
-            return
-        finally:
-            self._loop.run_until_complete(results.aclose())
-
-    def __enter__(self) -> "Blocking":
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._loop.run_until_complete(self._client.close())
-        self._loop.close()
-
-
-@pytest.fixture(params=["blocking", "async"])
-def client_of(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A function that makes a client of each kind for a fake service."""
-    clients: list[Any] = []
-
-    def make(service: FakeService | str, **options: Any) -> Any:
-        url = service if isinstance(service, str) else service.url
-        options = {"timeout_s": 10, "retries": QUICK, **options}
-        clients.append((Blocking if request.param == "async" else Client)(url, **options))
-        return clients[-1]
-
-    yield make
-    for client in clients:
-        with client:
-            pass
 
 
 def test_an_answer_is_typed(client_of: Any) -> None:
@@ -304,17 +251,11 @@ def test_one_client_serves_several_threads() -> None:
     assert len(service.asked) == 16
 
 
-@pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://host", "http://"])
-def test_an_address_that_is_none_is_refused_at_once(url: str) -> None:
-    with pytest.raises(ValueError, match="must look like http"):
-        Client(url)
-
-
-@pytest.mark.parametrize("key", ["a\nb", "schlüssel", "a\x00"])
+@pytest.mark.parametrize("key", ["a\nb", "schlüssel", "a\x00", " ", "", "a b"])
 def test_a_key_that_no_header_can_carry_is_refused_without_being_shown(key: str) -> None:
     with pytest.raises(ValueError, match="printable") as refused:
         Client("http://host", key)
-    assert key not in str(refused.value)
+    assert not key.strip() or key not in str(refused.value)
 
 
 def test_a_key_is_not_shown_by_accident() -> None:

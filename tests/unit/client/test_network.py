@@ -2,6 +2,7 @@
 
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -14,8 +15,8 @@ from typing import Any
 import pytest
 
 from tests.unit.client.certificates import self_signed, server_context
+from tests.unit.client.conftest import IMAGE, QUICK, Blocking
 from tests.unit.client.fake_service import MODEL, Scripted, serving
-from tests.unit.client.test_client import IMAGE, QUICK, Blocking
 from visionserve.client import Client, ResponseError, Retries, ServiceUnreachable
 from visionserve.client.proxies import bypasses, proxy_for
 
@@ -179,6 +180,7 @@ def test_an_error_of_the_service_itself_is_not_tried_again(make: MakeClient) -> 
         ("a.example.com", "example.com", True),
         ("a.example.com", ".example.com", True),
         ("a.example.com", "*.example.com", True),
+        ("a.example.com", "example.com.", True),
         ("badexample.com", "example.com", False),
         ("10.1.2.3", "10.0.0.0/8", True),
         ("11.1.2.3", "10.0.0.0/8", False),
@@ -243,11 +245,19 @@ def test_a_proxy_that_refuses_a_tunnel_is_named(make: MakeClient, monkeypatch: p
             make("https://service.invalid").predict(IMAGE, "flowers")
 
 
-@pytest.mark.parametrize("proxy", ["http://", "ftp://host", "http://host:port", "socks4://host"])
+@pytest.mark.parametrize(
+    "proxy", ["http://", "ftp://me:secret@host", "http://me:secret@host:port", "socks4://host", "http://a..b"]
+)
 def test_a_proxy_that_cannot_be_one_is_a_sentence(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("http_proxy", proxy)
-    with pytest.raises(ValueError, match="proxy"):
+    with pytest.raises(ValueError, match="proxy") as refused:
         Client("http://service.invalid")
+    assert "secret" not in str(refused.value)
+
+
+def test_a_proxy_with_spaces_around_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("all_proxy", " http://all:1\n")
+    assert proxy_for("http://host") == "http://all:1"
 
 
 def test_the_proxy_of_a_scheme_is_used_for_it_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,9 +285,30 @@ def test_a_certificate_of_another_host_is_named_so(make: MakeClient, tmp_path: P
     certificate = self_signed(tmp_path, "192.0.2.1")
     with (
         serving(tls=server_context(certificate)) as service,
-        pytest.raises(ServiceUnreachable, match=r"not trusted: .*mismatch"),
+        pytest.raises(ServiceUnreachable, match=r"not trusted: .*mismatch") as error,
     ):
         make(service.url, cacert=certificate).predict(IMAGE, "flowers")
+    assert error.value.cause == "address", "another authority does not help"
+
+
+def test_a_server_that_asks_for_a_certificate_says_so(make: MakeClient, certificate: Path) -> None:
+    context = server_context(certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(certificate)
+    with (
+        serving(tls=context) as service,
+        pytest.raises(ServiceUnreachable, match="asks for a certificate of the client"),
+    ):
+        make(service.url, cacert=certificate).predict(IMAGE, "flowers")
+
+
+@pytest.mark.parametrize("insecure", [True, False])
+def test_a_log_of_keys_that_cannot_be_written_is_named(
+    make: MakeClient, monkeypatch: pytest.MonkeyPatch, insecure: bool
+) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", "/nowhere/keys")
+    with pytest.raises(ValueError, match="SSLKEYLOGFILE /nowhere/keys cannot be written: No such file or directory"):
+        make("https://host", insecure=insecure)
 
 
 def test_https_to_a_plain_server_and_http_to_a_tls_server_say_so(make: MakeClient) -> None:

@@ -31,7 +31,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("source", metavar="ADDRESS", help="a folder that all machines see, s3://BUCKET/PATH, ...")
     parser.add_argument(
-        "--model", type=Path, required=True, metavar="BUNDLE", help="a bundle's folder or an archive (.mar), here"
+        "--model",
+        type=options.path,
+        required=True,
+        metavar="BUNDLE",
+        help="a bundle's folder or an archive (.mar), here",
     )
     parser.add_argument("--output", required=True, metavar="ADDRESS", help="a folder of Parquet parts, continued")
     parser.add_argument(

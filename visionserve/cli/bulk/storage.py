@@ -22,6 +22,8 @@ class Storage:
     @classmethod
     def open(cls, address: str) -> "Storage":
         """Open an address; Stop if nothing here can."""
+        if not address:
+            raise Stop("An address is empty.")
         if "://" not in address:
             return cls(fs.LocalFileSystem(), str(Path(address).absolute()))
         try:
