@@ -26,7 +26,9 @@ BOUND = 0.95
 FOREIGN = ("flowers-web", "cats-and-dogs")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not (DATA / "flowers-102").is_dir(), reason="set VISIONSERVE_DATA to a folder that has flowers-102"),
+    pytest.mark.skipif(
+        not (DATA / "flowers-102").is_dir(), reason="set VISIONSERVE_DATA to a folder that has flowers-102"
+    ),
 ]
 
 

@@ -34,6 +34,7 @@ from visionserve.client import Answer, FileResult, ResponseError, http_messages
 from visionserve.client.ordered_map import ordered_map
 from visionserve.client.results import read_native
 from visionserve.errors import BundleError
+from visionserve.files import open_regular
 from visionserve.model_card import ModelCard
 from visionserve.request_parsing import RawRequest
 
@@ -128,11 +129,12 @@ def opened(source: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="visionserve-") as folder:
         try:
-            with zipfile.ZipFile(source) as archive:
+            with open_regular(source) as file, zipfile.ZipFile(file) as archive:
                 archive.extractall(folder)
         except (OSError, zipfile.BadZipFile) as error:
             hint = "" if source.exists() else " The name of a model of a service is given with --name."
-            raise Stop(f"{source} is neither a bundle's folder nor an archive (.mar): {error}.{hint}") from error
+            reason = (isinstance(error, OSError) and error.strerror) or error
+            raise Stop(f"{source} is neither a bundle's folder nor an archive (.mar): {reason}.{hint}") from error
         yield Path(folder)
 
 

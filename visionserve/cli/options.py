@@ -124,7 +124,7 @@ def predictor(options: argparse.Namespace, top_k: int | None, overlays: Overlays
         from visionserve.cli import local
     except ImportError as error:
         raise Stop(
-            f"--model runs the network here, which needs more libraries ({error}): pip install 'visionserve[serve]', "
+            f"--model runs the network here, which needs more libraries ({error}): pip install 'visionserve[run]', "
             "in a checkout `make setup`; or use a service, with --url."
         ) from error
     with local.opened(options.model) as directory:

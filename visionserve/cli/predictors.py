@@ -111,7 +111,7 @@ def stop_for_request(error: ResponseError) -> None:
     """Raise Stop if the request is wrong whatever the image: the key, the model, an option, a proxy in between."""
     stop_for_key(error)
     if error.status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.UNPROCESSABLE_ENTITY):
-        raise Stop(f"The service rejects this request: {error.message}")
+        raise Stop(f"The request is rejected: {error.message}")
 
 
 def stop_for_key(error: ResponseError) -> None:

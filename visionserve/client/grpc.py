@@ -53,7 +53,10 @@ class GrpcClient:
         Args:
             timeout_s: how long a call may take altogether, its retries included.
         """
-        import grpc
+        try:
+            import grpc
+        except ImportError as error:
+            raise ImportError("GrpcClient needs grpcio: pip install grpcio.") from error
 
         self._grpc: Any = grpc
         self.address = address

@@ -171,8 +171,8 @@ def test_a_service_that_goes_away_leaves_what_was_answered(folder: Path, tmp_pat
     ("status", "code", "expected"),
     [
         (401, 2, "VISIONSERVE_API_KEY"),
-        (404, 2, "rejects this request"),
-        (422, 2, "rejects this request"),
+        (404, 2, "The request is rejected: "),
+        (422, 2, "The request is rejected: "),
     ],
 )
 def test_what_every_image_would_get_ends_the_run_without_a_row(
@@ -301,9 +301,10 @@ def test_a_place_without_permission_is_exit_code_two(folder: Path, tmp_path: Pat
         (["predict", "photo.jpg", "photo.jpg", "--explain", "x.png"], "name one"),
         (["predict", "in", "--output", "x.txt"], "must end in .csv, .jsonl or .parquet"),
         (["predict", "photo.jpg", "--url", "nowhere"], "'nowhere' is not the URL of a service"),
-        (["predict", "photo.jpg", "--api-key-file", "missing"], "missing cannot be read as a key"),
-        (["predict", "photo.jpg", "--model", "missing"], "neither a bundle's folder nor an archive"),
-        (["predict", "photo.jpg", "--model", "photo.jpg"], "neither a bundle's folder nor an archive"),
+        (["predict", "photo.jpg", "--api-key-file", "missing"], "missing cannot be read: No such file"),
+        (["predict", "photo.jpg", "--model", "missing"], "nor an archive (.mar): No such file or directory. The name"),
+        (["predict", "photo.jpg", "--model", "photo.jpg"], "photo.jpg is neither a bundle's folder nor an archive"),
+        (["predict", "photo.jpg", "--model", "pipe"], "pipe is neither a bundle's folder nor an archive"),
         (["predict", "photo.jpg", "--model", "empty"], "cannot read the model card"),
         (["predict", "in", "--model", "empty"], "cannot read the model card"),
         (["predict", "pipe"], "pipe is neither a file nor a folder"),

@@ -277,9 +277,10 @@ class Hide:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Hide())
 importlib.util.find_spec = lambda name: None if name in hidden else find(name)
-from visionserve.client import Client
+from visionserve.client import Client, GrpcClient
 try:
     print(Client({url!r}).predict(b"image", "flowers").best.label)
+    GrpcClient("127.0.0.1:7070")
 except ImportError as error:
     print(error)
 """
@@ -290,9 +291,10 @@ HEAVY = ["torch", "numpy", "PIL", "openvino", "onnxruntime"]
     ("hidden", "printed"),
     [
         (["requests", *HEAVY], "rose"),
+        (["grpc", "requests", *HEAVY], "rose\nGrpcClient needs grpcio: pip install grpcio."),
         (["httpx", "requests", *HEAVY], "The client needs httpx: pip install httpx."),
     ],
-    ids=["httpx", "nothing"],
+    ids=["both", "httpx", "nothing"],
 )
 def test_the_client_needs_httpx_and_nothing_else(hidden: list[str], printed: str) -> None:
     with serving() as service:

@@ -19,7 +19,6 @@ from typing import Any
 from visionserve.cli import exit_codes, options
 from visionserve.cli.exit_codes import Stop
 from visionserve.cli.resumable_table import columns, printable_bytes
-from visionserve.missing_package import sentence
 
 _TOP_K = 5
 _PART_ROWS = 2000  # some ten seconds of a core: what an interruption costs each worker at most
@@ -98,7 +97,10 @@ def _ray() -> Any:
         import ray
         import ray.data
     except ModuleNotFoundError as error:
-        raise Stop(f"visionserve bulk: {sentence(error, 'bulk')}") from error
+        raise Stop(
+            f"visionserve bulk: the package {error.name} is not installed: pip install 'visionserve[bulk]', in a "
+            "checkout pip install --editable '.[bulk]'."
+        ) from error
     return ray
 
 
