@@ -260,8 +260,8 @@ def _in_fp32(card: ModelCard, bundle: Path, fp32: Path, compared: list[Finding],
     shutil.copyfile(fp32, bundle / FP32)
     failed = "; ".join(str(finding) for finding in compared if not finding.passed)
     reason = (
-        f"fp32, not int8: of {_reason(card, count)} int8 changes too much ({failed}). It is about four times as large, "
-        "and slower; more images make predictions that survive int8"
+        f"fp32, not int8: of {_reason(card, count)} int8 changes too much, or may ({failed}). It is about four times "
+        "as large, and slower; more images make predictions that survive int8"
     )
     _log.warning("this model is served in %s", reason)
     return replace(card, model=FP32, provenance=card.provenance | {SERVED_IN: reason})

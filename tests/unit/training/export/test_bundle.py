@@ -320,14 +320,14 @@ def test_int8_is_compared_image_by_image_and_not_by_two_accuracies() -> None:
     for changed, passed in ((0, True), (20, True), (21, False)):
         int8 = fp32.copy()
         int8[:changed] = fp32[:changed, ::-1]
-        agreement, distance = gates.int8_gates(int8, fp32, temperature=1.0)
+        agreement, distance, _ = gates.int8_gates(int8, fp32, temperature=1.0)
         assert agreement.passed is passed, "half of these labels got right and half wrong: both accuracies are equal"
         assert distance.passed
 
 
 def test_int8_whose_labels_hold_but_whose_probabilities_do_not_is_refused() -> None:
     fp32 = np.tile([4.0, 0.0], (50, 1))
-    agreement, distance = gates.int8_gates(fp32 / 10, fp32, temperature=1.0)
+    agreement, distance, _ = gates.int8_gates(fp32 / 10, fp32, temperature=1.0)
     assert (agreement.passed, distance.passed) == (True, False)
 
 
@@ -346,12 +346,15 @@ def test_the_same_weights_serve_another_input_proven_anew(made: Path, photograph
     assert (resized / "weights.safetensors").read_bytes() == (made / "bundle" / "weights.safetensors").read_bytes()
 
 
-def test_of_few_images_int8_may_change_one_and_no_more() -> None:
-    fp32 = np.tile([4.0, 0.0], (12, 1))
-    for changed, passed in ((0, True), (1, True), (2, False)):
-        int8 = fp32.copy()
-        int8[:changed] = [0.0, 4.0]
-        assert gates.int8_gates(int8, fp32, temperature=1.0)[0].passed is passed
+@pytest.mark.parametrize(
+    ("count", "changed", "passed"), [(25, 0, False), (49, 0, False), (50, 0, True), (50, 1, True), (50, 2, False)]
+)
+def test_of_few_images_that_all_agree_nothing_is_shown_of_int8(count: int, changed: int, passed: bool) -> None:
+    """Measured: none of 25 images changed, and 9 of the 250 test images of five flowers."""
+    fp32 = np.tile([4.0, 0.0], (count, 1))
+    int8 = fp32.copy()
+    int8[:changed] = [0.0, 4.0]
+    assert all(finding.passed for finding in gates.int8_gates(int8, fp32, temperature=1.0)) is passed
 
 
 def test_the_decode_gate_counts_labels_that_the_scaled_decode_changes(made: Path, tmp_path: Path) -> None:
