@@ -225,6 +225,10 @@ def _quantize_and_check(
 def _probe_right(run: Run) -> np.ndarray | None:
     """Return which validation images (N,) bool a run's linear probe gets right; None without it, or of an old run."""
     right = probes.load(run.folder).val_right if run.probe.is_file() else None
+    if right is None and run.probe.is_file():
+        _log.warning(
+            "%s keeps no answers of its probe: int8 is not compared with it. Train again to have that", run.folder
+        )
     return None if right is None else right.numpy()
 
 
