@@ -29,7 +29,8 @@ Process = subprocess.Popen[bytes]
 
 def launch(model_store: Path, log: Path, port: int, **variables: str) -> Process:
     command = [sys.executable, "-m", "launcher", "serve", "--gateway", f"--model-store={model_store}"]
-    own = {"PORT": str(port), "VISIONSERVE_PORT_OFFSET": str(free_ports(1)[0] % 40_000), "TMPDIR": str(log.parent)}
+    offset = free_ports(1)[0] - 8080  # so that the inner ports, too, are below those of connections
+    own = {"PORT": str(port), "VISIONSERVE_PORT_OFFSET": str(offset), "TMPDIR": str(log.parent)}
     environment = {**os.environ, **VARIABLES, **own, **variables}
     with log.open("wb") as stream:
         return subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=stream, env=environment)
