@@ -25,6 +25,8 @@ from visionserve.errors import BundleError
 
 _log = logging.getLogger(__name__)
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of the epoch; 0 is the probe
+# Validation images below which the probe is kept: of 5, the best of a hundred epochs is chance (docs/LOG.md).
+FEWEST = 20
 
 
 @dataclass(frozen=True)

@@ -300,5 +300,11 @@ def _beside_probe(
     start = _module(recipe, manifest.labels)
     start.begin_with(probe.install)
     images, targets = served(manifest, "val", Preprocessing(recipe.input.size, recipe.input.crop))
+    if len(targets) < selection.FEWEST:
+        _log.warning(
+            "%d validation images cannot tell an epoch from the linear probe, which is kept: from %d on they decide",
+            *(len(targets), selection.FEWEST),
+        )
+        return start.weights(), Selection(0.0, probe.accuracy)
     choice = selection.select(selection.logits_between(start, weights, images), targets)
     return selection.between(start.weights(), weights, choice.share), choice

@@ -41,10 +41,9 @@ def recipe_of(tmp_path: Path, rate: float) -> Recipe:
     )
 
 
-def test_training_begins_with_the_probe_and_keeps_it_when_no_epoch_is_better(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_training_begins_with_the_probe_and_keeps_it_where_few_images_validate(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(selection, "SHARES", (0.0,))
     recipe, run = recipe_of(tmp_path, rate=0.01), Run(tmp_path / "run")
     module, _ = begin(recipe, run)
     probe = probes.load(run.folder)
@@ -61,11 +60,13 @@ def test_training_begins_with_the_probe_and_keeps_it_when_no_epoch_is_better(
     accuracy = fit(recipe, run)
     facts = json.loads(run.facts.read_text())
     assert facts["keeps"] == "probe"
+    assert f"{len(targets)} validation images cannot tell an epoch from the linear probe" in caplog.text
     assert accuracy == pytest.approx(probe.accuracy)
     assert torch.equal(load_file(run.weights)["fc.weight"], probe.weight)
 
 
 def test_an_epoch_that_is_better_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "FEWEST", 0)
     monkeypatch.setattr(selection, "select", lambda *_: selection.Selection(1.0, 1.0))
     recipe, run = recipe_of(tmp_path, rate=0.01), Run(tmp_path / "run")
     fit(recipe, run)
