@@ -163,12 +163,25 @@ def _explanation(rows: Sequence[Measured], images: Images) -> list[str]:
             f"Intervals are those of other groups than these {len(set(groups))}: the images of one are alike.",
         ]
     for row in rows[1:]:
-        if row.candidate.card == first.candidate.card or row.candidate.precision != first.candidate.precision:
+        if row.candidate.card == first.candidate.card or (not _alike(row, first) and _has_alike(row, rows)):
             continue
         sentence = verdict(first.right["test"], row.right["test"], images.groups("test"))
-        lines += ["", f"**{row.candidate.name} instead of {first.candidate.name}:** {sentence}"]
+        new, old = (
+            entry.candidate.name if _alike(row, first) else f"{entry.candidate.name} in {entry.candidate.precision}"
+            for entry in (row, first)
+        )
+        lines += ["", f"**{new} instead of {old}:** {sentence}"]
         lines += _labels(first.right["test"], row.right["test"], [image.label for image in images.rows["test"]])
     return lines
+
+
+def _alike(row: Measured, first: Measured) -> bool:
+    return row.candidate.precision == first.candidate.precision
+
+
+def _has_alike(row: Measured, rows: Sequence[Measured]) -> bool:
+    """Whether a row's bundle is also measured in the first row's precision; as served it may have another."""
+    return any(_alike(other, rows[0]) and other.candidate.card == row.candidate.card for other in rows[1:])
 
 
 def _labels(before: np.ndarray, after: np.ndarray, labels: Sequence[str]) -> list[str]:

@@ -197,6 +197,12 @@ def test_versions_with_different_manifests_are_compared_on_images_that_neither_w
     assert "**1.1 instead of 1.0:** Undecided" in printed
     figures = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert [row["test"]["photographs"] for row in figures] == [held_out, held_out]
+    assert main(["compare", str(old), str(new), *options, "--precisions", "int8", "fp32"]) == 0
+    assert capsys.readouterr().out.count(" instead of ") == 1  # like is compared with like where both are there
+    export(load_network(new), INPUT, new / "model.fp32.onnx")
+    replace(ModelCard.load(new / "card.json"), model="model.fp32.onnx").save(new / "card.json")
+    assert main(["compare", str(old), str(new), *options]) == 0
+    assert "**1.1 in fp32 instead of 1.0 in int8:** Undecided" in capsys.readouterr().out
 
 
 def test_versions_without_a_common_held_out_image_are_not_compared(
