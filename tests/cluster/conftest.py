@@ -81,7 +81,7 @@ def node(cluster: None) -> str:
         if time.monotonic() > deadline:
             pytest.skip("no node has the images: `make image cluster-images`, and load the archive into the cluster")
         time.sleep(2)
-    pytest.skip("the cluster has no node: only what needs no pod was tested")
+    pytest.skip("the cluster has no node: give it one, so that what needs pods is tested too")
 
 
 def images_on(node: dict[str, Any]) -> set[str]:

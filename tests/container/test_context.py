@@ -20,5 +20,5 @@ def test_every_source_of_a_copy_is_in_the_context(buildkit: str) -> None:
     done = attempt("build", "--file=-", ".", data=dockerfile.encode(), environment={"DOCKER_BUILDKIT": buildkit})
     output = (done.stdout + done.stderr).decode()
     if "buildx component is missing" in output:
-        pytest.skip("this docker command lacks the builder")
+        pytest.skip("this docker command lacks the builder: install its plugin buildx")
     assert done.returncode == 0, output

@@ -69,7 +69,7 @@ def held_out(classifier: Classifier) -> Answers:
 def share(classifier: Classifier, held_out: Answers) -> float:
     """The share of held-out flowers above the bound."""
     if not (DATA / "flowers-wild").is_dir():
-        pytest.skip("the images of websites are not here")
+        pytest.skip("set VISIONSERVE_DATA to a folder that has flowers-wild")
     websites = held_out_images(classifier, "manifest-wild.csv", "flowers-wild")
     return (held_out.share_above_bound + websites.share_above_bound) / 2
 

@@ -45,7 +45,10 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.browser,
     pytest.mark.timeout(1800),
-    pytest.mark.skipif(not (BIRDS.is_dir() and WEIGHTS.is_file()), reason="VISIONSERVE_DATA has no birds or weights"),
+    pytest.mark.skipif(
+        not (BIRDS.is_dir() and WEIGHTS.is_file()),
+        reason="set VISIONSERVE_DATA to a folder that has CUB_200_2011 and weights",
+    ),
 ]
 
 

@@ -147,14 +147,14 @@ def test_a_chunked_upload_arrives_whole(gateway: Gateway, server: Behind) -> Non
     assert server.seen[-1].body == b"".join(parts)
 
 
-@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="IPv6 is missing here")
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="IPv6 is off here: run the tests where it is on")
 def test_two_colons_are_all_of_ipv6_and_ipv4(server: Behind, tmp_path: Path) -> None:
     with running(tmp_path, server.address, host="::") as gateway:
         for host in ("[::1]", "127.0.0.1"):
             assert requests.get(f"http://{host}:{gateway.port}/", timeout=30).status_code == 200
 
 
-@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="IPv6 is missing here")
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="IPv6 is off here: run the tests where it is on")
 def test_it_serves_by_ipv6_alone(server: Behind, tmp_path: Path) -> None:
     with running(tmp_path, server.address, host="::1") as gateway:
         assert gateway.put(b"image").status_code == 200

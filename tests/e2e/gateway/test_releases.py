@@ -151,7 +151,9 @@ def test_changes_of_the_file_are_followed_under_load_and_lose_no_request(
         assert version(gateway.put(b"x")) == "1.0"
 
 
-@pytest.mark.skipif(not KEEPS, reason="nginx before 1.27.4 closes idle kept connections at a reload")
+@pytest.mark.skipif(
+    not KEEPS, reason="nginx before 1.27.4 closes idle kept connections at a reload: install 1.27.4 or newer"
+)
 def test_a_reload_costs_kept_connections_no_request(server: Behind, file: Path, tmp_path: Path) -> None:
     """Sent without a second try: each connection is ended by an answer that says so."""
     request = b"PUT /predictions/flowers HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"

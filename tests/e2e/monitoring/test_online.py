@@ -95,7 +95,9 @@ def test_without_a_service_it_says_so_in_one_sentence(labelled: Path, tmp_path: 
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.skipif("VISIONSERVE_DATA" not in os.environ, reason="set VISIONSERVE_DATA to a folder of photographs")
+@pytest.mark.skipif(
+    "VISIONSERVE_DATA" not in os.environ, reason="set VISIONSERVE_DATA to a folder that has flowers-102"
+)
 def test_on_test_photographs_it_finds_what_the_card_promises(service: Service, tmp_path: Path) -> None:
     root = Path(os.environ["VISIONSERVE_DATA"]) / "flowers-102"
     options = [f"--root={root}", f"--bundle={BUNDLE}", "--limit=150"]

@@ -258,7 +258,9 @@ def test_the_shipped_reference_belongs_to_the_shipped_model() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("VISIONSERVE_DATA" not in os.environ, reason="set VISIONSERVE_DATA to a folder of photographs")
+@pytest.mark.skipif(
+    "VISIONSERVE_DATA" not in os.environ, reason="set VISIONSERVE_DATA to a folder that has flowers-102"
+)
 def test_real_changes_are_found_and_held_out_flowers_are_not() -> None:
     data = Path(os.environ["VISIONSERVE_DATA"])
     classifier = samples.load_classifier(BUNDLE)

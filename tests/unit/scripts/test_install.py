@@ -160,7 +160,7 @@ def checkout(install: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """A checkout whose locked set is torch and what it brings for a GPU, and a .venv with uv."""
     uv = Path(sys.executable).with_name("uv")
     if not uv.exists():
-        pytest.skip("uv is not in this environment")
+        pytest.skip("uv is not in this environment: `make .venv/.dev` brings it")
     root = SCRIPT.parents[1]
     (tmp_path / "docker").symlink_to(root / "docker")
     (tmp_path / "requirements").mkdir()

@@ -117,7 +117,9 @@ def test_the_command_line_says_in_one_sentence_what_is_missing(
     assert "classes.txt is missing" in capsys.readouterr().err
 
 
-@pytest.mark.skipif("VISIONSERVE_DATA" not in os.environ, reason="VISIONSERVE_DATA names no folder with CUB_200_2011")
+@pytest.mark.skipif(
+    "VISIONSERVE_DATA" not in os.environ, reason="set VISIONSERVE_DATA to a folder that has CUB_200_2011"
+)
 def test_the_published_facts_are_found() -> None:
     root = Path(os.environ["VISIONSERVE_DATA"], "CUB_200_2011")
     collection, known = collect("cub200", root), cub200.annotations(root)

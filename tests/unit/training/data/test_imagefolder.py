@@ -188,7 +188,7 @@ def test_the_summary_names_labels_of_one_name_and_one_image_under_two_labels(roo
     )
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything: run the tests as an ordinary user")
 @pytest.mark.parametrize("name", ["red", "red/00.png"])
 def test_what_may_not_be_read_is_named(root: Path, name: str) -> None:
     (root / name).chmod(0)

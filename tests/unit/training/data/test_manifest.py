@@ -118,7 +118,9 @@ def test_a_folder_that_cannot_be_used_is_refused_in_one_sentence(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif("VISIONSERVE_DATA" not in os.environ, reason="VISIONSERVE_DATA names no folder with flowers-102")
+@pytest.mark.skipif(
+    "VISIONSERVE_DATA" not in os.environ, reason="set VISIONSERVE_DATA to a folder that has flowers-102"
+)
 def test_the_published_split_sizes_of_oxford_102_are_found() -> None:
     collection = collect("flowers102", Path(os.environ["VISIONSERVE_DATA"], "flowers-102"))
     counts = Counter(p.split for p in collection.images)
