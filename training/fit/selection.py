@@ -44,7 +44,7 @@ class Selection:
     def of_epoch(self, epoch: int) -> str:
         """Return what is kept, for the log."""
         if self.share in (0, 1):
-            return f"epoch {epoch}" if self.share else "the linear probe, from which no epoch is clearly better"
+            return f"epoch {epoch}" if self.share else "the linear probe, than which no epoch is shown to be better"
         return f"an average, {100 * self.share:.0f} % epoch {epoch} and the rest the linear probe"
 
 

@@ -139,6 +139,12 @@ def _probe(network: nn.Module, manifest: Manifest, as_served: Preprocessing, run
     probe = probes.fit(network, manifest, as_served)
     probe.save(run.folder)
     _log.info("linear probe, the baseline: validation accuracy %.2f %%, loss %.3f", 100 * probe.accuracy, probe.loss)
+    if (count := len(manifest.part("val"))) < selection.FEWEST:
+        _log.warning(
+            "%d validation images cannot tell an epoch from the linear probe, which is kept in any case: from "
+            "%d on they decide; --probe false keeps the best epoch",
+            *(count, selection.FEWEST),
+        )
     return probe
 
 
@@ -301,10 +307,6 @@ def _beside_probe(
     start.begin_with(probe.install)
     images, targets = served(manifest, "val", Preprocessing(recipe.input.size, recipe.input.crop))
     if len(targets) < selection.FEWEST:
-        _log.warning(
-            "%d validation images cannot tell an epoch from the linear probe, which is kept: from %d on they decide",
-            *(len(targets), selection.FEWEST),
-        )
         return start.weights(), Selection(0.0, probe.accuracy)
     choice = selection.select(selection.logits_between(start, weights, images), targets)
     return selection.between(start.weights(), weights, choice.share), choice

@@ -116,7 +116,7 @@ def baseline(card: ModelCard) -> str:
         f", {percent(right / count, 2)} ({interval(intervals.wilson(right, count))}) of {count} test" if count else ""
     )
     kept = {
-        "probe": "the probe, because no epoch was clearly better",
+        "probe": "the probe, because no epoch is shown to be better by the validation images",
         "average": f"an average of weights, {percent(facts.get('epoch_share'), 0)} epoch {facts['epoch']} and the rest "
         "the probe",
     }.get(facts["keeps"], f"epoch {facts['epoch']}")
